@@ -1,0 +1,68 @@
+"""Windows and bags of transitions, gathered by index from data that stay on the device.
+
+Both draws go through `TaskData.flat`, the table of a task's valid transitions in time order, so
+they are exactly uniform in O(1), also when episodes are ragged.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Array, TaskData, View
+
+
+def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> View:
+    """Draws one window of `length` consecutive valid transitions for each entry of `task_id`.
+
+    The start is uniform over the task's transitions that leave room for a whole window. A window
+    may join the end of one episode to the start of the next, as an agent's own history does;
+    `first` marks the joint. A task with fewer than `length` transitions gives all it has, and
+    `valid` is False beyond.
+
+    Args:
+        data: the data set.
+        task_id: int [...], indices of tasks.
+        key: PRNG key.
+        length: L.
+
+    Returns:
+        A `View` with leaves [..., L].
+    """
+    count = data.count[task_id]
+    start = jax.random.randint(key, task_id.shape, 0, jnp.maximum(count - length, 0) + 1)
+    position = start[..., None] + jnp.arange(length)
+    valid = position < count[..., None]
+    return _gather(data, task_id, jnp.where(valid, position, 0), valid)
+
+
+def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> View:
+    """Draws `num` transitions, uniform with replacement, for each entry of `task_id` [...].
+
+    Returns a `View` with leaves [..., num], all valid; a task must have at least one transition.
+    """
+    shape = (*task_id.shape, num)
+    position = jax.random.randint(key, shape, 0, data.count[task_id][..., None])
+    return _gather(data, task_id, position, jnp.ones(shape, bool))
+
+
+def _gather(data: TaskData, task_id: Array, position: Array, valid: Array) -> View:
+    """Looks up entries `position` [..., L] of the flat tables of `task_id` [...]."""
+    num_steps = data.reward.shape[-1]
+    task = jnp.broadcast_to(task_id[..., None], position.shape)
+    flat = data.flat[task, position]
+    episode, step = flat // num_steps, flat % num_steps
+    first = step == 0
+    prev_reward = data.reward[task, episode, jnp.maximum(step - 1, 0)]
+    last = jnp.maximum(valid.sum(-1, keepdims=True) - 1, 0)
+    last_episode = jnp.take_along_axis(episode, last, -1)[..., 0]
+    return View(
+        obs=data.obs[task, episode, step],
+        action=data.action[task, episode, step],
+        reward=data.reward[task, episode, step],
+        prev_reward=jnp.where(first, 0, prev_reward),
+        next_obs=data.obs[task, episode, step + 1],
+        done=data.done[task, episode, step],
+        valid=valid,
+        first=first,
+        policy=data.policy[task_id, last_episode],
+        stage=data.stage[task_id, last_episode],
+    )

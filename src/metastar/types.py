@@ -1,0 +1,188 @@
+"""Every record that crosses a module boundary, in one place (floor F0: imports no project code).
+
+Axes: N tasks, M meta-batch, W windows per task, E episodes, T steps, L context, H horizon,
+R rollouts, B batch, K samples; O observation, A action, Z task code.
+Names are singular even when batched.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Array = jax.Array
+
+
+class EnvSpec(NamedTuple):
+    """What is fixed about a task family: sizes, and whether a true terminal ends the episode."""
+
+    name: str
+    obs_dim: int
+    action_dim: int
+    max_episode_steps: int
+    done_ends_episode: bool = False
+
+
+class DataSpec(NamedTuple):
+    """What a method must know of a data set to build itself; hashable, saved with a run as JSON.
+
+    `obs_mean` and `obs_std` are taken over the valid observations of the training tasks only.
+    """
+
+    family: str
+    obs_dim: int
+    action_dim: int
+    task_dim: int  # length of one task's parameters, flattened in key order
+    num_tasks: int  # training tasks
+    max_episode_steps: int
+    obs_mean: tuple[float, ...]
+    obs_std: tuple[float, ...]
+
+
+class TaskData(NamedTuple):
+    """A data set on the device; never batched over seeds, never holding a task it may not show."""
+
+    obs: Array  # [N, E, T+1, O]
+    action: Array  # [N, E, T, A] in [-1, 1]
+    reward: Array  # [N, E, T]
+    done: Array  # [N, E, T] bool: a true terminal; a time limit is False
+    length: Array  # [N, E] int: valid steps; what lies beyond is padding
+    policy: Array  # [N, E] int: index into the manifest's table of behaviour policies
+    stage: Array  # [N, E] int: index into the manifest's table of stages
+    task: Any  # task parameters, leaves [N, ...]
+    flat: Array  # [N, P] int: episode * T + step of the p-th valid transition, in time order
+    count: Array  # [N] int: how many entries of a row of `flat` are valid
+
+
+class View(NamedTuple):
+    """A window (in time order) or a bag of transitions, leaves [..., L] with leading batch axes."""
+
+    obs: Array  # [..., L, O]
+    action: Array  # [..., L, A]
+    reward: Array  # [..., L]
+    prev_reward: Array  # [..., L] 0 on the first step of an episode
+    next_obs: Array  # [..., L, O]
+    done: Array  # [..., L] bool
+    valid: Array  # [..., L] bool: False is padding, always at the end
+    first: Array  # [..., L] bool: first step of an episode, i.e. the joint of a joined window
+    policy: Array  # [...] int; of the last valid step's episode
+    stage: Array  # [...] int; of the last valid step's episode
+
+
+class Batch(NamedTuple):
+    """What one update sees. `task` is read by privileged methods only."""
+
+    task_id: Array  # [M] index among the training tasks
+    task: Any  # leaves [M, ...]
+    views: dict[str, View]  # "context", "positive" (a second window of the same task), "real", ...
+
+
+class TrainState(NamedTuple):
+    """Everything a run carries. The key of a step is `fold_in(run_key, step)`; none is stored."""
+
+    params: Any
+    target: Any
+    opt_state: dict[str, Any]
+    extra: Any  # without gradient: averaged actor, normaliser, best snapshot, bad_step
+    step: Array  # int: updates done, over all phases
+
+
+class Phase(NamedTuple):
+    """A stretch of training: `num_updates` times sample, update; optionally with validation.
+
+    `validate` makes the trainer keep the parameters of the lowest validation loss and continue
+    from them when the phase ends (never on test tasks: it sees the training data only).
+    """
+
+    name: str
+    num_updates: int
+    sample: Callable  # (TaskData, key, step) -> Batch
+    update: Callable  # (TrainState, Batch, key, hp) -> (TrainState, metrics)
+    validate: Callable | None = None  # (TrainState, Batch, key, hp) -> scalar loss
+
+
+class Adaptation(NamedTuple):
+    """What a method knows of the task after seeing a context."""
+
+    code: Array  # [Z]
+
+
+class StepIn(NamedTuple):
+    """What a policy sees. At an episode's first step `prev_*` still describe the step before it."""
+
+    obs: Array  # [O]
+    prev_action: Array  # [A] the executed one
+    prev_reward: Array  # []
+    prev_next_obs: Array  # [O] where the previous action led; differs from obs only after a reset
+    first: Array  # [] bool
+
+
+class StepOut(NamedTuple):
+    """What a transition gives, in a simulator and in a world model alike."""
+
+    obs: Array  # [O] the state the action led to
+    reward: Array  # []
+    done: Array  # [] bool
+
+
+class Trajectory(NamedTuple):
+    """Transitions in time order, leaves [..., T, ...]."""
+
+    obs: Array
+    action: Array
+    reward: Array
+    next_obs: Array
+    done: Array
+    valid: Array  # False after the end of an episode
+
+
+class Policy(NamedTuple):
+    """A pure policy; a protocol wraps one in another."""
+
+    init: Callable  # (params, adaptation) -> carry
+    act: Callable  # (params, adaptation, carry, StepIn, key, greedy) -> (action, carry)
+
+
+class Method(NamedTuple):
+    """One offline meta-RL system, pure."""
+
+    hp: Any  # NamedTuple of floats: traced, so seeds and sweeps are axes
+    init: Callable  # (key) -> TrainState
+    phases: tuple[Phase, ...]
+    export: Callable  # (TrainState) -> params that infer and policy take (averaged actor, ...)
+    infer: Callable  # (params, View [L], task, key) -> Adaptation; task is None unless privileged
+    policy: Policy
+    privileged: bool = False  # reads the true task parameters: a bound, not a competitor
+
+
+class TaskLoss(NamedTuple):
+    """A term that shapes the task code: one file of `losses/task/`."""
+
+    views: tuple[str, ...]  # views whose codes it needs: "context", "positive"
+    loss: Callable  # (codes {view: [M, Z]}, Batch, cfg) -> (scalar, metrics)
+
+
+class HyperParams(NamedTuple):
+    """Floats that enter an update as traced arrays, so that seeds and sweeps need no recompile."""
+
+    lr_world_model: Array
+    lr_actor: Array
+    lr_critic: Array
+    alpha: Array  # entropy weight
+    beta: Array  # conservative weight
+    gamma: Array  # discount
+    tau: Array  # polyak rate of the target critics
+    actor_average: Array  # decay of the averaged actor; 0 makes it the actor itself
+    dyn_weight: Array
+    rep_weight: Array
+    free_bits: Array  # nats
+    task_losses: dict[str, Array]  # weight by name
+
+
+class Env(NamedTuple):
+    """A simulator in JAX; written for one task and one episode, vmapped by the rollout."""
+
+    spec: EnvSpec
+    draw_reset: Callable  # (key) -> noise
+    reset: Callable  # (noise, task) -> (env_state, obs [O])
+    step: Callable  # (env_state, action [A], task) -> (env_state, StepOut)
