@@ -29,7 +29,8 @@ def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> V
     """
     count = data.count[task_id]
     start = jax.random.randint(key, task_id.shape, 0, jnp.maximum(count - length, 0) + 1)
-    position = start[..., None] + jnp.arange(length)
+    offset = jax.lax.broadcasted_iota(start.dtype, (*start.shape, length), start.ndim)
+    position = start[..., None] + offset
     valid = position < count[..., None]
     return _gather(data, task_id, jnp.where(valid, position, 0), valid)
 
