@@ -1,6 +1,15 @@
 """Defaults, presets, validation and JSON of experiment configs (floor F0: imports no JAX)."""
 
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
 from ml_collections import ConfigDict
+
+from metastar import constraints
+from metastar.errors import UserError, did_you_mean
 
 
 def base() -> ConfigDict:
@@ -99,3 +108,103 @@ def base() -> ConfigDict:
             },
         }
     )
+
+
+def load_preset(source: str) -> ConfigDict:
+    """Returns the config of `path.py:preset`, as the command line's `--config` takes it.
+
+    A config file is Python that defines `get_config(preset) -> ConfigDict`; without `:preset` it
+    is called with "". Raises `UserError` if the file or the preset is missing, or the file fails.
+    """
+    head, _, tail = source.rpartition(":")
+    path, preset = (Path(head), tail) if head else (Path(tail), "")
+    if not path.is_file():
+        near = [str(p) for p in Path("configs").rglob("*.py")]
+        hint = did_you_mean(str(path), near) if near else "; give --config=path/to/file.py:preset"
+        raise UserError(f"config file {str(path)!r} does not exist{hint}")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None:
+        raise UserError(f"config file {str(path)!r} is not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        cfg = module.get_config(preset)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"config file {str(path)!r} fails with {type(error).__name__}: {error}; "
+            "it must define get_config(preset) that returns a ConfigDict"
+        ) from error
+    if not isinstance(cfg, ConfigDict):
+        raise UserError(f"get_config of {str(path)!r} must return a ConfigDict, not {cfg!r}")
+    return cfg
+
+
+def validate(cfg: ConfigDict) -> None:
+    """Checks every field's presence, type and range, and what fields must satisfy together.
+
+    Raises `UserError` with one sentence about the first field that is wrong.
+    """
+    constraints.check(flatten(cfg), flatten(base()))
+
+
+def flatten(cfg: ConfigDict) -> dict[str, Any]:
+    """Returns the leaves of a config by dotted name, in alphabetical order."""
+
+    def walk(node, prefix):
+        for key, value in node.items():
+            if isinstance(value, Mapping | ConfigDict):
+                yield from walk(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    return dict(sorted(walk(cfg, "")))
+
+
+def diff(a: ConfigDict, b: ConfigDict) -> tuple[str, Any, Any] | None:
+    """Returns (name, value in a, value in b) of the first differing field, or None if equal.
+
+    Types count: 1 differs from 1.0. A field that one side lacks has the value None there.
+    """
+    flat_a, flat_b = flatten(a), flatten(b)
+    for name in sorted(flat_a.keys() | flat_b.keys()):
+        pair = flat_a.get(name), flat_b.get(name)
+        if repr(pair[0]) != repr(pair[1]):
+            return (name, *pair)
+    return None
+
+
+def to_json(cfg: ConfigDict) -> str:
+    """Returns the canonical JSON of a config: sorted keys, tuples as lists, a final newline."""
+    return json.dumps(cfg.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(text: str, source: str = "config") -> ConfigDict:
+    """Rebuilds a config from `to_json`'s text, against `base()`, and validates it.
+
+    A field the text lacks keeps its default, which is neutral by design, so that a run of an older
+    version still loads. Raises `UserError` naming `source` if the text is not such a config.
+    """
+    try:
+        stored = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{source} is not JSON ({error}); restore it from a copy") from None
+    if not isinstance(stored, dict):
+        raise UserError(f"{source} must hold a JSON object with the fields of a config")
+    cfg, defaults = base(), flatten(base())
+    flat = {name: _restore(value, defaults.get(name)) for name, value in flatten(stored).items()}
+    if "task_losses" in stored:
+        cfg.task_losses = ConfigDict()
+    constraints.check({**flatten(cfg), **flat}, defaults)
+    for name, value in flat.items():
+        section, _, field = name.rpartition(".")
+        (cfg[section] if section else cfg)[field] = value
+    return cfg
+
+
+def _restore(value: Any, default: Any) -> Any:
+    """JSON knows no tuples and writes no difference between 1 and 1.0 when edited by hand."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(default, float) and type(value) is int else value

@@ -24,8 +24,11 @@ def find(kind: str, name: str) -> ModuleType:
     """Returns the module of a `kind` ("method", "task loss", "family", "behavior") by its name.
 
     A dotted name (`my_package.my_loss`) is imported as it stands, so one file outside this
-    repository is enough for an extension. Raises `UserError` if there is no such module.
+    repository is enough for an extension. A slash may stand for a dot (`my_package/my_loss`): the
+    names of task losses are keys of a config, which hold no dots. Raises `UserError` if there is no
+    such module.
     """
+    name = name.replace("/", ".")
     if "." not in name and name not in names(kind):
         raise UserError(f"unknown {kind} {name!r}{did_you_mean(name, names(kind))}")
     path = name if "." in name else f"{_PACKAGES[kind]}.{name}"

@@ -78,13 +78,13 @@ class Batch(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything a run carries. The key of a step is `fold_in(run_key, step)`; none is stored."""
+    """Everything a run carries. Keys are made from the run's key and the step; none is stored."""
 
     params: Any
     target: Any
     opt_state: dict[str, Any]
     extra: Any  # without gradient: averaged actor, normaliser, best snapshot, bad_step
-    step: Array  # int: updates done, over all phases
+    step: Array  # int: updates done, over all phases; the trainer advances it
 
 
 class Phase(NamedTuple):
@@ -96,7 +96,7 @@ class Phase(NamedTuple):
 
     name: str
     num_updates: int
-    sample: Callable  # (TaskData, key, step) -> Batch
+    sample: Callable  # (TaskData, key of the run, step) -> Batch
     update: Callable  # (TrainState, Batch, key, hp) -> (TrainState, metrics)
     validate: Callable | None = None  # (TrainState, Batch, key, hp) -> scalar loss
 

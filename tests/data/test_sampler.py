@@ -61,7 +61,7 @@ def test_windows_are_consecutive_valid_steps_of_one_task(length):
         np.testing.assert_array_equal(first, obs[:, 2] == 0)
         np.testing.assert_array_equal(prev, np.where(first, 0, reward - 1))
         np.testing.assert_array_equal(reward, obs @ [100, 10, 1] + 1)
-        np.testing.assert_array_equal(np.array(view.next_obs[n])[valid], obs + [0, 0, 1])
+        np.testing.assert_array_equal(np.array(view.next_obs[n])[valid], obs + np.array([0, 0, 1]))
         np.testing.assert_array_equal(np.array(view.done[n])[valid], obs[:, 2] == STEPS - 1)
         assert view.stage[n] == obs[-1, 1] and view.policy[n] == obs[-1, 1] + 10
 

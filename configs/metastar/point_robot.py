@@ -1,0 +1,14 @@
+"""MetaSTAR on Point-Robot.
+
+Command:
+    metastar train --config=configs/metastar/point_robot.py:quick \\
+        --workdir=runs/point_robot_quick
+Presets: "" (default), quick, debug (seconds, for tests), paper (the reference's values).
+Time and expected result: docs/results.md lists what was measured.
+"""
+
+from metastar import presets
+
+
+def get_config(preset: str = ""):
+    return presets.make("metastar", "point_robot", preset)

@@ -1,0 +1,139 @@
+"""Makes the results table of Point-Robot-Sparse in the README: MetaSTAR and its oracle, by seed.
+
+    .venv/bin/python experiments/point_robot_sparse.py --seeds 0 1 2
+
+Trains every run that is not complete yet (each resumes where it stopped), copies their
+`results.json` to `experiments/results/point_robot_sparse/`, and writes `summary.json` and
+`table.md` there. Averages are over seeds; intervals are 95 % by bootstrap over seeds, stratified
+over tasks. With `--validation=K` the last K training tasks take the place of the test tasks: this
+is how settings were chosen, and its files go to a folder of their own.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from metastar.ops import statistics
+
+FAMILY = "point_robot_sparse"
+HERE = Path(__file__).parent
+
+
+def run(method: str, preset: str, workdir: Path, overrides: list[str]) -> dict:
+    command = [sys.executable, "-m", "metastar", "train"]
+    command += [f"--config=configs/{method}/{FAMILY}.py:{preset}", f"--workdir={workdir}"]
+    subprocess.run([*command, *overrides], check=True)
+    return json.loads((workdir / "results.json").read_text())
+
+
+def per_task(results: list[dict], *path: str) -> np.ndarray:
+    """Per-task means [S, N] of one block of every seed's results; None becomes NaN."""
+    for name in path:
+        results = [r[name] for r in results]
+    return np.array([r["per_task"] for r in results], float)
+
+
+def summarise(results: list[dict], *path: str) -> dict:
+    """Mean over seeds and tasks, its interval, and the spread of the seeds' means."""
+    scores = per_task(results, *path)
+    strata = [column[np.isfinite(column)] for column in scores.T]
+    strata = [s for s in strata if len(s)]
+    by_seed = np.nanmean(scores, 1)
+    return {
+        "mean": float(statistics.mean(strata)),
+        "ci95": list(statistics.bootstrap_interval(strata)),
+        "seed_std": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+        "by_seed": by_seed.tolist(),
+    }
+
+
+def blocks(results: list[dict]) -> dict:
+    stages = results[0]["few_shot"]["by_context_stage"]
+    rows = {
+        "few-shot, windows with reward": ("few_shot", "informative"),
+        "few-shot, windows without reward": ("few_shot", "uninformative"),
+        "few-shot, uniform windows": ("few_shot",),
+        **{f"few-shot, {s} windows": ("few_shot", "by_context_stage", s) for s in stages},
+        "zero-shot (episode 2)": ("zero_shot",),
+        "few-shot on training tasks, windows with reward": ("train_few_shot", "informative"),
+    }
+    return {name: summarise(results, *path) for name, path in rows.items()}
+
+
+def table(summary: dict) -> str:
+    lines = [
+        "| return, mean over tasks and seeds | MetaSTAR | 95 % interval | spread of seeds (std) |",
+        "|---|---|---|---|",
+    ]
+    for name, s in summary["metastar"].items():
+        spread = "–" if s["seed_std"] is None else f"{s['seed_std']:.1f}"
+        low, high = s["ci95"]
+        lines.append(f"| {name} | **{s['mean']:.1f}** | {low:.1f} to {high:.1f} | {spread} |")
+    for name, value in summary["bounds"].items():
+        lines.append(f"| *bound: {name}* | {value:.1f} | | |")
+    share = summary["informative_share"]
+    fraction = summary["informative_of_optimum"]
+    lines += [
+        "",
+        f"{100 * share:.0f} % of uniform windows hold a reward. From these the agent reaches "
+        f"{100 * fraction:.1f} % of the analytic optimum on the same starts and goals. "
+        f"{summary['num_seeds']} seeds, {summary['num_tasks']} held-out tasks; "
+        f"{np.mean(summary['minutes']):.1f} minutes of training per seed on "
+        f"{summary['device']}. Command: `{summary['command']}`",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--validation", type=int, default=0, metavar="K")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
+    args = parser.parse_args()
+
+    label = f"{FAMILY}_{args.preset}" + (f"_validation{args.validation}" * bool(args.validation))
+    out = HERE / "results" / label
+    out.mkdir(parents=True, exist_ok=True)
+    results = {"oracle": [], "metastar": []}
+    for seed in args.seeds:
+        common = [f"--config.seed={seed}", f"--config.data.validation_tasks={args.validation}"]
+        oracle = args.runs / f"{label}_oracle_{seed}"
+        results["oracle"].append(run("oracle", args.preset, oracle, common))
+        workdir = args.runs / f"{label}_metastar_{seed}"
+        bound = [f"--config.eval.oracle={oracle}"]
+        results["metastar"].append(run("metastar", args.preset, workdir, common + bound))
+        for method, folder in (("oracle", oracle), ("metastar", workdir)):
+            shutil.copy(folder / "results.json", out / f"{method}_seed{seed}.json")
+
+    ours = results["metastar"]
+    command = f"python experiments/point_robot_sparse.py --seeds {' '.join(map(str, args.seeds))}"
+    informative = [r["few_shot"]["informative"] for r in ours]
+    summary = {
+        "command": command + f" --preset={args.preset}" + f" --validation={args.validation}",
+        "commit": ours[0]["commit"],
+        "versions": ours[0]["versions"],
+        "device": ours[0]["device"],
+        "num_seeds": len(ours),
+        "num_tasks": len(ours[0]["tasks"]["ids"]),
+        "minutes": [r["wall_seconds"] / 60 for r in ours],
+        "metastar": blocks(ours),
+        "informative_share": float(np.mean([i["share"] for i in informative])),
+        "informative_of_optimum": float(np.mean([i["of_optimum"] for i in informative])),
+        "bounds": {
+            name: float(np.mean([r["bounds"][name] for r in ours]))
+            for name in ("random", "behavior_best", "oracle", "optimum")
+        },
+    }
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (out / "table.md").write_text(table(summary))
+    print(table(summary))
+
+
+if __name__ == "__main__":
+    main()

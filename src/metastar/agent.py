@@ -1,0 +1,222 @@
+"""The conservative actor-critic that every method shares: it acts on (obs, code).
+
+What the code is (an inferred task code, the true task parameters) is the method's business.
+Source: COMBO (Yu et al. 2021, arXiv 2102.08363) on soft actor-critic, as MetaSTAR uses it.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.losses import actor as actor_loss
+from metastar.losses import critic as critic_loss
+from metastar.nets.actor_critic import (
+    Actor,
+    Critic,
+    greedy_action,
+    init_actor,
+    init_twin_critic,
+    sample_action,
+    twin_q,
+)
+from metastar.ops.td import polyak
+from metastar.types import (
+    Array,
+    Batch,
+    DataSpec,
+    HyperParams,
+    Policy,
+    TaskData,
+    TrainState,
+    Trajectory,
+)
+from metastar.update import gradient_step, make_optimizer
+
+
+class Transitions(NamedTuple):
+    """Rows [R, ...] of a meta-batch, real or imagined; the same code serves both ends."""
+
+    obs_code: Array  # [R, O+Z]
+    action: Array  # [R, A]
+    reward: Array  # [R]
+    next_obs_code: Array  # [R, O+Z]
+    done: Array  # [R] bool
+    real: Array  # [R] bool: False where imagined
+
+
+class Agent(NamedTuple):
+    """Pure functions that bind the networks of one config."""
+
+    init: Callable  # (key) -> (params, opt_state), dicts over "actor" and "critic"
+    update: Callable  # (TrainState, Transitions, key, hp) -> (TrainState, metrics)
+    policy_fn: Callable  # (actor params) -> (obs_code, noise) -> (action, log_prob)
+    policy: Policy  # acts with params["actor"]
+
+
+def hyper_params(cfg) -> HyperParams:
+    """The traced floats of a config."""
+    agent, model = cfg.agent, cfg.world_model
+    floats = HyperParams(
+        lr_world_model=model.lr,
+        lr_actor=agent.actor_lr,
+        lr_critic=agent.critic_lr,
+        alpha=agent.alpha,
+        beta=agent.beta,
+        gamma=agent.gamma,
+        tau=agent.tau,
+        actor_average=agent.actor_average,
+        dyn_weight=model.dyn_weight,
+        rep_weight=model.rep_weight,
+        free_bits=model.free_bits,
+        task_losses={name: weight for name, weight in cfg.task_losses.items() if weight > 0},
+    )
+    return jax.tree.map(jnp.asarray, floats)
+
+
+def decayed(hp: HyperParams, cfg, updates_done: Array, num_updates: int) -> HyperParams:
+    """Learning rates at a point of a phase: constant, or a cosine that ends at zero."""
+    if cfg.train.lr_decay == "none":
+        return hp
+    factor = 0.5 * (1 + jnp.cos(jnp.pi * updates_done / num_updates))
+    return hp._replace(
+        lr_world_model=hp.lr_world_model * factor,
+        lr_actor=hp.lr_actor * factor,
+        lr_critic=hp.lr_critic * factor,
+    )
+
+
+def whitener(cfg, spec: DataSpec):
+    """Returns obs [..., O] -> obs in units of the training tasks' standard deviation."""
+    if not cfg.agent.normalize_obs:
+        return lambda obs: obs
+    mean, std = jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
+
+    def whiten(obs: Array) -> Array:
+        shape = (1,) * (obs.ndim - 1) + mean.shape
+        return (obs - mean.reshape(shape)) / std.reshape(shape)
+
+    return whiten
+
+
+def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
+    """Draws the task list [M] of a meta-batch, with or without replacement."""
+    return jax.random.choice(
+        key, data.count.shape[0], (cfg.sampler.meta_batch,), replace=cfg.sampler.with_replacement
+    )
+
+
+def join_code(obs: Array, code: Array) -> Array:
+    """Appends the code [M, Z] of each task to its observations [M, ..., O]."""
+    middle = (1,) * (obs.ndim - 2)
+    code = code.reshape(code.shape[0], *middle, code.shape[-1])
+    return jnp.concatenate([obs, jnp.broadcast_to(code, (*obs.shape[:-1], code.shape[-1]))], -1)
+
+
+def real_transitions(batch: Batch, code: Array) -> Transitions:
+    """The "real" view [M, B] of a batch under the codes [M, Z], leaves [M, B, ...]."""
+    view = batch.views["real"]
+    return Transitions(
+        obs_code=join_code(view.obs, code),
+        action=view.action,
+        reward=view.reward,
+        next_obs_code=join_code(view.next_obs, code),
+        done=view.done,
+        real=jnp.ones_like(view.done),
+    )
+
+
+def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
+    """Imagined rollouts [M, R, H] under the codes [M, Z] as rows, leaves [M, R * H, ...]."""
+    rows = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), trajectory)
+    return Transitions(
+        obs_code=join_code(rows.obs, code),
+        action=rows.action,
+        reward=rows.reward,
+        next_obs_code=join_code(rows.next_obs, code),
+        done=rows.done,
+        real=jnp.zeros_like(rows.done),
+    )
+
+
+def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
+    """Binds actor and twin critics to a config.
+
+    One update is, in this order: targets by the target critics, critic step on squared error plus
+    conservative term, polyak, actor step against the updated critics, averaged actor
+    (`extra["actor"]`).
+    """
+    actor, critic = Actor(cfg.agent.hidden, spec.action_dim), Critic(cfg.agent.hidden)
+    optimizer = make_optimizer()
+    critic_step = gradient_step(critic_loss.loss, optimizer)
+    actor_step = gradient_step(actor_loss.loss, optimizer)
+    whiten = whitener(cfg, spec)
+
+    def init(key):
+        key_actor, key_critic = jax.random.split(key)
+        width = spec.obs_dim + code_dim
+        params = {
+            "actor": init_actor(key_actor, actor, width),
+            "critic": init_twin_critic(key_critic, critic, width, spec.action_dim),
+        }
+        return params, {name: optimizer.init(params[name]) for name in params}
+
+    def policy_fn(actor_params):
+        return lambda obs_code, noise: sample_action(actor, actor_params, obs_code, noise)
+
+    def q_fn(critic_params):
+        return lambda obs_code, action: twin_q(critic, critic_params, obs_code, action)
+
+    def update(state: TrainState, rows: Transitions, key: Array, hp: HyperParams):
+        params, opt_state = dict(state.params), dict(state.opt_state)
+        key_critic, key_actor = jax.random.split(key)
+        states = jax.tree.map(lambda x: x[:: _stride(cfg)], rows)
+        noise = critic_loss.draw_noise(
+            key_critic, *rows.action.shape, states.real.shape[0], cfg.agent.num_actions
+        )
+        act = policy_fn(params["actor"])
+        target = critic_loss.target(
+            rows.reward, rows.done, rows.next_obs_code, noise, hp, act, q_fn(state.target["critic"])
+        )
+        sample = critic_loss.conservative_samples(states.obs_code, states.next_obs_code, noise, act)
+        batch = critic_loss.CriticBatch(
+            rows.obs_code, rows.action, target, rows.real, states.obs_code, *sample
+        )
+        params["critic"], opt_state["critic"], metrics = critic_step(
+            params["critic"], opt_state["critic"], hp.lr_critic, batch, hp, critic
+        )
+        target_critic = polyak(params["critic"], state.target["critic"], hp.tau)
+        params["actor"], opt_state["actor"], actor_metrics = actor_step(
+            params["actor"],
+            opt_state["actor"],
+            hp.lr_actor,
+            rows.obs_code,
+            jax.random.normal(key_actor, rows.action.shape),
+            hp,
+            actor,
+            q_fn(params["critic"]),
+        )
+        average = polyak(params["actor"], state.extra["actor"], 1 - hp.actor_average)
+        state = state._replace(
+            params=params,
+            target={"critic": target_critic},
+            opt_state=opt_state,
+            extra={**state.extra, "actor": average},
+        )
+        return state, {**metrics, **actor_metrics}
+
+    def act(params, adaptation, carry, step, key, greedy):
+        obs_code = jnp.concatenate([whiten(step.obs), adaptation.code])
+        noise = jax.random.normal(key, (spec.action_dim,))
+        sampled, _ = sample_action(actor, params["actor"], obs_code, noise)
+        action = jnp.where(greedy, greedy_action(actor, params["actor"], obs_code), sampled)
+        return action, carry
+
+    return Agent(init, update, policy_fn, Policy(lambda params, adaptation: (), act))
+
+
+def _stride(cfg) -> int:
+    """Every which row takes part in the conservative term; rows of a kind are exchangeable."""
+    states = cfg.agent.conservative_states
+    return cfg.sampler.batch_size // states if states else 1

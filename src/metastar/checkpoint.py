@@ -1,0 +1,175 @@
+"""Checkpoints that prove themselves: orbax data with a checksum per leaf (floor F6).
+
+A checkpoint is the folder `<directory>/<step>`: `state/` is orbax's, `record.json` holds the step,
+free `meta` and the SHA-256, shape and dtype of every leaf. It is written under a temporary name,
+forced to disk and renamed, so it is whole or absent; what a disk does to it afterwards is found by
+the checksums, since orbax restores a flipped bit without complaint.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from metastar import files
+from metastar.errors import UserError
+
+_RECORD = "record.json"
+_TEMPORARY = "tmp."
+
+
+class _Damaged(Exception):
+    """What is wrong with one checkpoint, in a few words."""
+
+
+def save(directory: Path, step: int, state: Any, meta: dict, keep: int | None = None) -> None:
+    """Writes checkpoint `step`, then deletes all but the newest `keep` up to it (None: keeps all).
+
+    Also removes what an interrupted `save` left behind. A checkpoint of the same step is replaced.
+
+    Args:
+        directory: the folder of all checkpoints of a run; made if missing.
+        step: updates done.
+        state: a pytree of non-empty arrays.
+        meta: anything JSON can hold.
+        keep: how many checkpoints remain.
+    """
+    directory = Path(directory).resolve()  # orbax takes absolute paths only
+    directory.mkdir(parents=True, exist_ok=True)
+    for leftover in directory.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+    temporary, final = directory / f"{_TEMPORARY}{step}", directory / str(step)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(temporary / "state", state)
+        checkpointer.wait_until_finished()
+    record = {"step": step, "meta": meta, "leaves": _leaf_table(state)}
+    record["sha256"] = _record_sha256(record)
+    (temporary / _RECORD).write_text(json.dumps(record, indent=1))
+    files.sync_tree(temporary)
+    if final.exists():
+        final.rename(directory / f"{_TEMPORARY}replaced.{step}")
+    temporary.rename(final)
+    files.sync(directory)
+    for leftover in directory.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(leftover)
+    if keep is not None:
+        for old in [s for s in steps(directory) if s <= step][:-keep]:
+            shutil.rmtree(directory / str(old))
+
+
+def restore_latest(
+    directory: Path, abstract_state: Any, say: Callable[[str], None] = print
+) -> tuple[Any, int, dict] | None:
+    """Returns (state, step, meta) of the newest checkpoint whose every leaf verifies, or None.
+
+    Says one sentence for each newer one that it skips. Only reads.
+
+    Args:
+        directory: the folder of all checkpoints of a run; may be missing.
+        abstract_state: the pytree expected, of `jax.ShapeDtypeStruct` (or arrays); a leaf without
+            a sharding goes to the default device.
+        say: receives the sentences.
+
+    Raises:
+        UserError: the newest good checkpoint holds a state of another structure, i.e. was written
+            by another version of the code.
+    """
+    directory = Path(directory).resolve()
+    for step in reversed(steps(directory)):
+        try:
+            return _restore(directory / str(step), step, abstract_state)
+        except _Damaged as error:
+            say(f"checkpoint {directory / str(step)} is damaged ({error}); going back before it")
+    return None
+
+
+def steps(directory: Path) -> list[int]:
+    """Steps of the checkpoints in a folder, damaged ones included, in increasing order."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        return []
+    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+
+
+def params_sha256(params: Any) -> str:
+    """SHA-256 over path, dtype, shape and bytes of every leaf, in alphabetical order of paths."""
+    digest = hashlib.sha256()
+    for path, leaf in sorted(_leaf_table(params).items()):
+        digest.update(f"{path} {leaf['dtype']} {leaf['shape']} {leaf['sha256']}\n".encode())
+    return digest.hexdigest()
+
+
+def _restore(path: Path, step: int, abstract_state: Any) -> tuple[Any, int, dict]:
+    record = _read_record(path / _RECORD)
+    if record["step"] != step:
+        raise _Damaged(f"its record is of step {record['step']}")
+    _check_fits(path, record["leaves"], abstract_state)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(path / "state", jax.tree.map(_placed, abstract_state))
+    except Exception as error:  # damage surfaces as whatever parser meets it first
+        raise _Damaged(f"unreadable: {type(error).__name__}") from None
+    for name, leaf in _leaf_table(state).items():
+        if leaf != record["leaves"][name]:
+            raise _Damaged(f"the checksum of {name} differs")
+    return state, step, record["meta"]
+
+
+def _read_record(path: Path) -> dict:
+    try:
+        record = json.loads(path.read_text())
+        intact = record.pop("sha256") == _record_sha256(record)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise _Damaged(f"no readable {_RECORD}") from None
+    if not intact:
+        raise _Damaged(f"the checksum of {_RECORD} differs")
+    return record
+
+
+def _check_fits(path: Path, leaves: dict, abstract_state: Any) -> None:
+    """An intact record of other leaves is not damage but other code."""
+    expected = {name: _signature(leaf) for name, leaf in _named_leaves(abstract_state)}
+    stored = {name: (tuple(leaf["shape"]), leaf["dtype"]) for name, leaf in leaves.items()}
+    for name in sorted(expected.keys() | stored.keys()):
+        if expected.get(name) != stored.get(name):
+            raise UserError(
+                f"checkpoint {path} does not fit this version of the code: {name} is "
+                f"{stored.get(name, 'missing')} there and {expected.get(name, 'missing')} here; "
+                "use the version that wrote it, or another workdir"
+            )
+
+
+def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(leaf, "sharding", None)
+    default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding or default)
+
+
+def _named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(jax.tree_util.keystr(path), leaf) for path, leaf in leaves]
+
+
+def _signature(leaf: Any) -> tuple[tuple[int, ...], str]:
+    return tuple(leaf.shape), str(leaf.dtype)
+
+
+def _leaf_table(tree: Any) -> dict[str, dict]:
+    """Path -> SHA-256, shape and dtype of every leaf."""
+    table = {}
+    for name, leaf in _named_leaves(jax.device_get(tree)):
+        array = np.asarray(leaf)
+        shape, dtype = _signature(array)
+        content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+        table[name] = {"sha256": content, "shape": list(shape), "dtype": dtype}
+    return table
+
+
+def _record_sha256(record: dict) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,157 @@
+"""Makes the data set of a config: tasks drawn once, behaviour policies run, all of it stored."""
+
+import fcntl
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from metastar import registry
+from metastar.config import flatten
+from metastar.data import store
+from metastar.envs.point_mass import make_env
+from metastar.errors import UserError
+
+# A data set serves every config that agrees with its own in these fields and sections.
+IDENTITY = ("family", "collect", "env", "data.train_tasks", "data.test_tasks", "data.task_seed")
+_PACKAGES = ("metastar-jax", "jax", "jaxlib", "numpy")
+
+
+def directory_of(cfg: ConfigDict) -> Path:
+    """The folder of a config's data: `cfg.data.dir`, or `data/<family>_<preset or "default">`."""
+    return Path(cfg.data.dir or f"data/{cfg.family}_{cfg.preset or 'default'}")
+
+
+def ensure(cfg: ConfigDict, report: Callable = print) -> Path:
+    """Returns the folder of a config's data set, after making the data if there are none.
+
+    Of several processes that start at once one makes the data and the others wait for them.
+
+    Args:
+        cfg: the run's config.
+        report: takes a line of progress.
+
+    Raises:
+        UserError: the folder holds a data set of another family or of other collection settings,
+            a damaged one, or something else.
+    """
+    directory = directory_of(cfg)
+    if not _is_free(directory):
+        _check_identity(cfg, directory)
+        return directory
+    with _lock(directory, report):
+        if _is_free(directory):
+            collect(cfg, directory, report)
+    _check_identity(cfg, directory)
+    return directory
+
+
+def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) -> None:
+    """Makes a data set in a new folder.
+
+    Task parameters are drawn from `numpy.random.default_rng(cfg.data.task_seed)`, the first
+    `cfg.data.train_tasks` of them for training; everything else follows from `cfg.collect.seed`.
+    The same config and versions give the same bytes, so a collection that was killed, which
+    leaves nothing in `directory`, is simply made again.
+
+    Args:
+        cfg: the config.
+        directory: must not exist, or be empty.
+        report: takes a line of progress.
+
+    Raises:
+        UserError: the folder is not empty or cannot be written, or a name is unknown.
+    """
+    if not _is_free(Path(directory)):
+        raise UserError(f"folder {directory} is not empty; delete it, or choose --config.data.dir")
+    family = registry.find("family", cfg.family)
+    env = make_env(cfg.family, cfg.env)
+    behavior = registry.find("behavior", cfg.collect.behavior).make(cfg, env)
+    num_train, num_test = cfg.data.train_tasks, cfg.data.test_tasks
+    tasks = family.draw_tasks(np.random.default_rng(cfg.data.task_seed), num_train + num_test)
+    report(f"collecting {num_train + num_test} tasks of {cfg.family} into {directory}")
+    trajectory, policy, stage = behavior.run(
+        jax.tree.map(jnp.asarray, tasks),
+        jax.random.key(cfg.collect.seed),
+        report,
+    )
+    fields = {
+        "obs": np.concatenate([trajectory.obs[:, :, :1], trajectory.next_obs], axis=2),
+        "action": trajectory.action,
+        "reward": trajectory.reward,
+        "done": trajectory.done & trajectory.valid,
+        "length": trajectory.valid.sum(-1),
+        "policy": policy,
+        "stage": stage,
+    }
+    manifest = store.Manifest(
+        family=cfg.family,
+        tasks=tasks,
+        split={
+            "train": list(range(num_train)),
+            "test": list(range(num_train, num_train + num_test)),
+        },
+        policies=behavior.policies,
+        stages=behavior.stages,
+        config=cfg.to_dict(),
+        versions={name: version(name) for name in _PACKAGES}
+        | {"python": platform.python_version()},
+        files={},
+    )
+    store.save(directory, manifest, fields)
+
+
+def _is_free(directory: Path) -> bool:
+    """Whether a data set may be made there: nothing is, or an empty folder."""
+    if not directory.exists():
+        return True
+    return directory.is_dir() and not any(directory.iterdir())
+
+
+def _check_identity(cfg: ConfigDict, directory: Path) -> None:
+    """Raises `UserError` unless the folder holds the undamaged data of this very config."""
+    manifest = store.read_manifest(directory)
+    store.check_family(directory, manifest, cfg)
+    have, want = flatten(manifest.config), flatten(cfg)
+    for name in sorted(have.keys() | want.keys()):
+        if not any(name == part or name.startswith(f"{part}.") for part in IDENTITY):
+            continue
+        old, new = _plain(have.get(name)), _plain(want.get(name))
+        if old != new:
+            raise UserError(
+                f"data set {directory} was made with {name}={old!r}, but the config has {new!r}; "
+                "set it back, or name another folder with --config.data.dir"
+            )
+    store.verify(directory)
+
+
+def _plain(value):
+    """JSON has lists where a config has tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+@contextmanager
+def _lock(directory: Path, report: Callable) -> Iterator[None]:
+    """Holds a lock beside a folder, which the system gives back even if the process is killed."""
+    file = directory.absolute().with_name(f".{directory.name}.lock")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        stream = file.open("w")
+    except OSError as error:
+        raise UserError(
+            f"cannot write the data set {directory} ({error.strerror}); "
+            "choose another folder with --config.data.dir"
+        ) from error
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(f"another process is making {directory}; waiting for it")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+        yield

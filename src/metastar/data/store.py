@@ -1,0 +1,276 @@
+"""Data sets on disk: one `.npy` file per field and `manifest.json`, checked whenever they are read.
+
+The fields are those of `types.TaskData`, in [task, episode, step, dim]. The manifest holds what
+arrays cannot say: family, task parameters in full precision, the split into training and test
+tasks, the names of policies and stages, the config and the versions that made the data, and the
+SHA-256 of every file and of itself.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from metastar import registry
+from metastar.errors import UserError
+from metastar.files import sync_tree
+from metastar.types import DataSpec, TaskData
+
+MANIFEST = "manifest.json"
+FIELDS = {  # name: type and axes
+    "obs": ("float32", ("N", "E", "T+1", "O")),
+    "action": ("float32", ("N", "E", "T", "A")),
+    "reward": ("float32", ("N", "E", "T")),
+    "done": ("bool", ("N", "E", "T")),
+    "length": ("int32", ("N", "E")),
+    "policy": ("int32", ("N", "E")),
+    "stage": ("int32", ("N", "E")),
+}
+_FIX = "restore it from a copy, or delete the folder and run `metastar collect`"
+
+
+class Manifest(NamedTuple):
+    """What a data set says about itself."""
+
+    family: str
+    tasks: dict[str, np.ndarray]  # float64, leaves [N, ...]
+    split: dict[str, list[int]]  # "train" and "test": indices of tasks
+    policies: tuple[str, ...]
+    stages: tuple[str, ...]
+    config: dict  # the whole config the data were made with
+    versions: dict[str, str]
+    files: dict[str, dict]  # by field: sha256, shape, dtype; written by `save`
+
+
+def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
+    """Writes a data set: whole, or not at all if the process dies at any moment.
+
+    Files go to a hidden folder beside `directory`, which is renamed at the end. What an earlier
+    process left there is removed.
+
+    Args:
+        directory: must not exist, or be empty.
+        manifest: its `files` are filled in.
+        fields: an array for each name of `FIELDS`; converted to the types given there.
+
+    Raises:
+        UserError: the data break a rule that `verify` checks, or cannot be written there.
+    """
+    directory = Path(directory).absolute()
+    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in FIELDS.items()}
+    _check(directory, manifest, fields)
+    temporary = directory.with_name(f".{directory.name}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        files = {}
+        for name, value in fields.items():
+            file = temporary / f"{name}.npy"
+            np.save(file, value, allow_pickle=False)
+            files[name] = {
+                "sha256": _sha256(file),
+                "shape": list(value.shape),
+                "dtype": str(value.dtype),
+            }
+        tasks = {name: np.asarray(value).tolist() for name, value in manifest.tasks.items()}
+        content = manifest._replace(tasks=tasks, files=files)._asdict()
+        content["sha256"] = _digest(content)
+        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
+        (temporary / MANIFEST).write_text(text + "\n")
+        sync_tree(temporary)
+        temporary.rename(directory)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the data set {directory} ({error.strerror}); "
+            "choose an empty or new folder with --config.data.dir"
+        ) from error
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Reads what a data set says about itself; raises `UserError` if that is missing or damaged."""
+    file = Path(path) / MANIFEST
+    try:
+        content = json.loads(file.read_text())
+        digest = content.pop("sha256")
+        manifest = Manifest(**content)
+    except FileNotFoundError:
+        raise UserError(
+            f"no data set in {path}: {MANIFEST} is missing; make one with `metastar collect`, "
+            "or name another folder with --config.data.dir"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{file} is unreadable; {_FIX}") from None
+    if _digest(content) != digest:
+        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {_FIX}")
+    return manifest._replace(
+        tasks={name: np.asarray(value, float) for name, value in manifest.tasks.items()},
+        policies=tuple(manifest.policies),
+        stages=tuple(manifest.stages),
+    )
+
+
+def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
+    """Reads a whole data set and checks all of it.
+
+    Returns:
+        The manifest and the fields, memory-mapped.
+
+    Raises:
+        UserError: a file is missing or its SHA-256 differs; or a shape does not fit the tasks and
+            the family; a value is not finite; an action lies outside [-1, 1]; a length, policy or
+            stage is out of range; a task has no transition; the split is not one.
+    """
+    manifest, fields = read_manifest(path), {}
+    for name in FIELDS:
+        file = Path(path) / f"{name}.npy"
+        if name not in manifest.files or not file.is_file():
+            raise UserError(f"data set {path} has no field {name!r} ({file.name}); {_FIX}")
+        if _sha256(file) != manifest.files[name]["sha256"]:
+            raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {_FIX}")
+        fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+    _check(path, manifest, fields)
+    return manifest, fields
+
+
+def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
+    """Verifies a data set and loads the tasks of one side of its split, and no other.
+
+    Args:
+        path: folder of the data set.
+        split: "train", "test" for the held-out tasks, or "all" for both in this order; see
+            `split_ids`.
+        cfg: the run's config; `family` and `data.validation_tasks` are used.
+
+    Raises:
+        UserError: as `verify`, or the data are of another family.
+    """
+    manifest, fields = verify(path)
+    check_family(path, manifest, cfg)
+    train, heldout = split_ids(manifest, cfg)
+    ids = np.array({"train": train, "test": heldout, "all": train + heldout}[split])
+    fields = {name: value[ids] for name, value in fields.items()}
+    flat, count = _flat_table(fields["length"], fields["reward"].shape[-1])
+    return TaskData(
+        **{name: jnp.asarray(value) for name, value in fields.items()},
+        task={name: jnp.asarray(value[ids]) for name, value in manifest.tasks.items()},
+        flat=jnp.asarray(flat),
+        count=jnp.asarray(count),
+    )
+
+
+def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:
+    """Raises `UserError` if a data set is not of the config's family."""
+    if manifest.family != cfg.family:
+        raise UserError(
+            f"data set {path} is of family {manifest.family!r}, but the config asks for "
+            f"{cfg.family!r}; name another folder with --config.data.dir"
+        )
+
+
+def restrict(data: TaskData, stage: int) -> TaskData:
+    """The same data with only the episodes of one stage to draw from.
+
+    `flat` and `count` change, nothing else, and no shape does. A task without such an episode has
+    count 0 and gives windows without a valid step.
+    """
+    length = np.where(np.asarray(data.stage) == stage, np.asarray(data.length), 0)
+    flat, count = _flat_table(length, data.reward.shape[-1])
+    return data._replace(flat=jnp.asarray(flat), count=jnp.asarray(count))
+
+
+def split_ids(manifest: Manifest, cfg: ConfigDict) -> tuple[list[int], list[int]]:
+    """Indices of the training tasks and of the held-out tasks of a run.
+
+    These are the manifest's training and test tasks; but with `cfg.data.validation_tasks = k > 0`
+    the last k training tasks are withheld and are the held-out ones, and no test task is used.
+
+    Raises:
+        UserError: k leaves no training task.
+    """
+    train, num = list(manifest.split["train"]), cfg.data.validation_tasks
+    if not 0 <= num < len(train):
+        raise UserError(
+            f"data.validation_tasks={num} leaves no training task of {len(train)}; "
+            f"choose at most {len(train) - 1}"
+        )
+    return (train[:-num], train[-num:]) if num else (train, list(manifest.split["test"]))
+
+
+def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
+    """What a method must know of the data; the statistics are of the valid steps' observations."""
+    num_steps = train_data.reward.shape[-1]
+    valid = np.arange(num_steps) < np.asarray(train_data.length)[..., None]
+    obs = np.asarray(train_data.obs)[:, :, :num_steps][valid].astype(float)
+    std = obs.std(0)
+    return DataSpec(
+        family=manifest.family,
+        obs_dim=obs.shape[-1],
+        action_dim=train_data.action.shape[-1],
+        task_dim=sum(int(np.prod(value.shape[1:])) for value in manifest.tasks.values()),
+        num_tasks=len(train_data.reward),
+        max_episode_steps=num_steps,
+        obs_mean=tuple(obs.mean(0).tolist()),
+        obs_std=tuple(np.where(std > 1e-6, std, 1.0).tolist()),
+    )
+
+
+def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Table of valid transitions in time order [N, E * T], zero beyond, and their number [N]."""
+    valid = (np.arange(num_steps) < length[..., None]).reshape(len(length), -1)
+    count = valid.sum(1).astype(np.int32)
+    order = np.argsort(~valid, axis=1, kind="stable").astype(np.int32)
+    return np.where(np.arange(valid.shape[1]) < count[:, None], order, 0), count
+
+
+def _check(path: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
+    """Raises `UserError` at the first rule of `verify` that the content of a data set breaks."""
+    spec = registry.find("family", manifest.family).SPEC
+    steps = spec.max_episode_steps
+    num_tasks = {len(value) for value in manifest.tasks.values()}
+    if len(num_tasks) != 1 or not all(np.isfinite(v).all() for v in manifest.tasks.values()):
+        raise UserError(f"the task parameters in {path} are not finite or not of one length")
+    axes = {"N": num_tasks.pop(), "T": steps, "T+1": steps + 1}
+    axes |= {"O": spec.obs_dim, "A": spec.action_dim, "E": np.shape(fields["length"])[-1]}
+    for name, (dtype, names) in FIELDS.items():
+        value, shape = fields[name], tuple(axes[n] for n in names)
+        if value.shape != shape or value.dtype != dtype:
+            raise UserError(
+                f"{name} in {path} is {value.dtype} {value.shape}, but {dtype} {shape} is needed "
+                f"for these tasks of family {manifest.family!r} ([{', '.join(names)}])"
+            )
+        bad = ~np.isfinite(value)
+        if bad.any():
+            task = int(np.argwhere(bad)[0, 0])
+            raise UserError(f"{name} in {path} holds a NaN or an infinity, in task {task}; {_FIX}")
+    limits = {
+        "action": (-1, 1),
+        "length": (0, steps),
+        "policy": (0, len(manifest.policies) - 1),
+        "stage": (0, len(manifest.stages) - 1),
+    }
+    for name, (low, high) in limits.items():
+        outside = (fields[name] < low) | (fields[name] > high)
+        if outside.any():
+            task = int(np.argwhere(outside)[0, 0])
+            raise UserError(f"{name} in {path} leaves [{low}, {high}] in task {task}; {_FIX}")
+    empty = np.flatnonzero(fields["length"].sum(1) == 0)
+    if len(empty):
+        raise UserError(f"task {empty[0]} in {path} has no episode; every task needs at least one")
+    ids = manifest.split["train"] + manifest.split["test"]
+    if sorted(ids) != list(range(axes["N"])) or not manifest.split["train"]:
+        raise UserError(f"the split in {path} must name each of {axes['N']} tasks exactly once")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(content: dict) -> str:
+    """SHA-256 of a manifest's content, independent of layout and order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

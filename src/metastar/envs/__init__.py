@@ -1,0 +1,1 @@
+"""Simulators: task families, the engines that run them, and rollouts of a policy."""

@@ -1,0 +1,59 @@
+"""Point-Robot, dense: walk to an unknown goal, paid the negative distance to it at every step.
+
+Source: `PointRobot-v0` of the MetaSTAR reference code, after PEARL (Rakelly et al., 2019,
+arXiv 1903.08254).
+"""
+
+import numpy as np
+
+from metastar.envs.point_mass import distance_after
+from metastar.types import EnvSpec
+
+SPEC = EnvSpec("point_robot", obs_dim=2, action_dim=2, max_episode_steps=60)
+SPARSE = False
+GOAL_RADIUS = 0.2  # length units; counts a success, does not change the reward
+
+
+def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
+    """Draws `num` goals, uniform on [-1, 1]^2: `{"goal": float64 [num, 2]}`."""
+    return {"goal": rng.uniform(-1, 1, (num, 2))}
+
+
+def start(xp, noise, task):
+    """Start position, uniform on [-1, 1]^2 for noise [2] uniform on [0, 1)^2."""
+    return 2 * noise - 1
+
+
+def observe(xp, position):
+    """The observation is the position."""
+    return position
+
+
+def reward(xp, before, after, action, task):
+    """`-|p' - g|`, with `p'` the position the step led to."""
+    return -xp.linalg.norm(after - task["goal"], axis=-1)
+
+
+def goal_reached(xp, before, after, action, task):
+    """Whether the step led to within `GOAL_RADIUS` of the goal."""
+    return xp.linalg.norm(after - task["goal"], axis=-1) <= GOAL_RADIUS
+
+
+def label(task) -> tuple[str, np.ndarray]:
+    """The number of a task that plots show: the goal's direction from the origin, in radians."""
+    goal = np.asarray(task["goal"])
+    return "goal angle [rad]", np.arctan2(goal[..., 1], goal[..., 0])
+
+
+def optimum(start, task) -> np.ndarray:
+    """Largest possible return of one episode, exactly: `-sum_k distance(box_k, g)`, k = 1...60.
+
+    No policy can be nearer to the goal after k steps than the box of the positions it can reach in
+    k steps; the one path of `distance_after` is that near after every k, so the sum of the bounds
+    is attained.
+
+    Args:
+        start: [..., 2].
+        task: `{"goal": [..., 2]}`, broadcast against `start`.
+    """
+    return -distance_after(start, task["goal"], SPEC.max_episode_steps).sum(-1)

@@ -1,0 +1,66 @@
+"""Point-Robot-Sparse: find an unknown goal on the upper unit half circle, paid 1 per step in it.
+
+Source: `PointRobotSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780), after PEARL
+(Rakelly et al., 2019, arXiv 1903.08254).
+"""
+
+import numpy as np
+
+from metastar.envs.point_mass import distance_after
+from metastar.types import EnvSpec
+
+SPEC = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)
+SPARSE = True
+GOAL_RADIUS = 0.2  # length units
+START_LOW = np.array([-1.5, -0.5])
+START_SIZE = np.array([3.0, 2.0])
+
+
+def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
+    """Draws `num` goals `(cos φ, sin φ)`, φ uniform on [0, π]: `{"goal": float64 [num, 2]}`."""
+    angle = rng.uniform(0, np.pi, num)
+    return {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
+
+
+def start(xp, noise, task):
+    """Start, uniform on [-1.5, 1.5] x [-0.5, 1.5] for noise [2] uniform on [0, 1)^2.
+
+    It may lie inside the goal.
+    """
+    return xp.asarray(START_LOW) + xp.asarray(START_SIZE) * noise
+
+
+def observe(xp, position):
+    """The observation is the position; the goal is never seen."""
+    return position
+
+
+def reward(xp, before, after, action, task):
+    """1 if the step led to within `GOAL_RADIUS` of the goal, else 0."""
+    return xp.where(goal_reached(xp, before, after, action, task), 1.0, 0.0)
+
+
+def goal_reached(xp, before, after, action, task):
+    """Whether the step led to within `GOAL_RADIUS` of the goal."""
+    return xp.linalg.norm(after - task["goal"], axis=-1) <= GOAL_RADIUS
+
+
+def label(task) -> tuple[str, np.ndarray]:
+    """The number of a task that plots show: the goal's angle, in radians."""
+    goal = np.asarray(task["goal"])
+    return "goal angle [rad]", np.arctan2(goal[..., 1], goal[..., 0])
+
+
+def optimum(start, task) -> np.ndarray:
+    """Largest possible return of one episode, exactly.
+
+    A step k can pay only if the box of the positions reachable in k steps comes within
+    `GOAL_RADIUS` of the goal. The boxes grow, so that from the first such k on every step can pay,
+    and the path of `distance_after` collects all of them: `60 - k + 1`, or 0 if there is none.
+
+    Args:
+        start: [..., 2].
+        task: `{"goal": [..., 2]}`, broadcast against `start`.
+    """
+    distance = distance_after(start, task["goal"], SPEC.max_episode_steps)
+    return (distance <= GOAL_RADIUS).sum(-1).astype(float)

@@ -1,0 +1,81 @@
+"""The simulator of the point robots: a massless point on an unbounded plane.
+
+A family says where a robot starts, what it sees and what it earns, as functions of
+`(xp, ...)` with `xp` either `numpy` or `jax.numpy`; this file moves the point:
+`p' = p + 0.1 clip(a, -1, 1)`, 0.1 length units per step and coordinate at most.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from metastar import registry
+from metastar.types import Env, StepOut
+
+STEP_SIZE = 0.1  # length units per step and coordinate at action 1
+
+
+def make_env(name: str, cfg: ConfigDict) -> Env:
+    """Builds the simulator of one point-robot family.
+
+    Args:
+        name: a file of `envs/families`, or a dotted module path.
+        cfg: the `env` section of a config. With `terminal_at_goal` a step that ends in the goal is
+            recorded as done although the episode goes on to its time limit, as the reference's
+            replay does (MetaSTAR's code); otherwise no step is ever terminal.
+
+    Returns:
+        An `Env` for one task and one episode; its reset noise is uniform on [0, 1)^2.
+
+    Raises:
+        UserError: no family has this name.
+    """
+    family = registry.find("family", name)
+
+    def draw_reset(key):
+        return jax.random.uniform(key, (2,))
+
+    def reset(noise, task):
+        position = family.start(jnp, noise, task)
+        return position, family.observe(jnp, position)
+
+    def step(position, action, task):
+        after = move(jnp, position, action)
+        transition = (jnp, position, after, action, task)
+        reached = family.goal_reached(*transition)
+        out = StepOut(
+            obs=family.observe(jnp, after),
+            reward=family.reward(*transition),
+            done=reached if cfg.terminal_at_goal else jnp.zeros_like(reached),
+        )
+        return after, out
+
+    return Env(family.SPEC, draw_reset, reset, step)
+
+
+def move(xp, position, action):
+    """Where an action leads: `p + 0.1 clip(a, -1, 1)`, arrays [..., 2]."""
+    return position + STEP_SIZE * xp.clip(action, -1, 1)
+
+
+def distance_after(start: np.ndarray, goal: np.ndarray, num_steps: int) -> np.ndarray:
+    """Smallest possible distance to the goal after 1, ..., `num_steps` steps, in float64.
+
+    After k steps a robot can be anywhere in the box `p ± 0.1 k` and nowhere else, since each
+    coordinate moves by at most 0.1 per step, freely of the other. The distance is that of the box:
+    `sqrt(sum_i max(|g_i - p_i| - 0.1 k, 0)^2)`. One path attains it at every k at once: each
+    coordinate goes straight to the goal's at full speed and stays there, so that after k steps the
+    robot is at the point of the box that is nearest to the goal.
+
+    Args:
+        start: [..., 2].
+        goal: [..., 2], broadcast against `start`.
+        num_steps: T.
+
+    Returns:
+        [..., T].
+    """
+    reach = STEP_SIZE * np.arange(1, num_steps + 1)[:, None]
+    gap = np.abs(np.asarray(goal, float) - np.asarray(start, float))[..., None, :]
+    return np.linalg.norm(np.maximum(gap - reach, 0), axis=-1)

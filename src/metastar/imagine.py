@@ -1,0 +1,50 @@
+"""Imagination: a policy acts in a model (floor F3)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Array, Trajectory
+
+
+class ImagineNoise(NamedTuple):
+    """Draws of one rollout, leaves [H, ...]."""
+
+    step: Any  # the model's, per step
+    action: Any  # the policy's, per step
+
+
+def imagine(
+    step_fn: Callable,
+    policy_fn: Callable,
+    obs: Array,
+    carry: Any,
+    noise: ImagineNoise,
+    horizon: int,
+) -> Trajectory:
+    """Rolls out ONE trajectory; vmap it over rollouts and tasks.
+
+    Args:
+        step_fn: (carry, action, noise) -> (StepOut, carry); the world model's or any other.
+        policy_fn: (obs, noise) -> action.
+        obs: [O] the first state.
+        carry: the model's state there.
+        noise: leaves [horizon, ...].
+        horizon: H, number of steps.
+
+    Returns:
+        Trajectory with leaves [H, ...]. Termination does not stop the rollout: the steps after it
+        have `valid` False, and the caller decides what to do with them.
+    """
+
+    def step(state, step_noise):
+        obs, carry, valid = state
+        action = policy_fn(obs, step_noise.action)
+        out, carry = step_fn(carry, action, step_noise.step)
+        row = Trajectory(obs, action, out.reward, out.obs, out.done, valid)
+        return (out.obs, carry, valid & ~out.done), row
+
+    _, trajectory = jax.lax.scan(step, (obs, carry, jnp.asarray(True)), noise, length=horizon)
+    return trajectory

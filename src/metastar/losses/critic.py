@@ -1,0 +1,155 @@
+"""Twin critics: squared temporal difference plus a conservative penalty on sampled actions."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.nets.actor_critic import Critic, twin_q
+from metastar.ops.conservative import importance_logsumexp
+from metastar.ops.td import soft_target
+from metastar.types import Array, HyperParams
+
+
+class CriticNoise(NamedTuple):
+    """What a critic update draws, for M rows and S states with K actions per source."""
+
+    next_action: Array  # [M, A] standard normal
+    policy_obs: Array | None  # [S, K, A] standard normal: actions of the policy at obs
+    policy_next: Array | None  # [S, K, A] standard normal: actions of the policy at next_obs
+    uniform: Array | None  # [S, K, A] the uniform actions in [-1, 1] themselves
+
+
+class CriticBatch(NamedTuple):
+    """What the loss sees; targets and sampled actions are data. `sample_*` None: no penalty."""
+
+    obs_code: Array  # [M, n]
+    action: Array  # [M, A]
+    target: Array  # [M]
+    real: Array  # [M] bool: from the data set, not imagined
+    sample_obs_code: Array | None = None  # [S, n] states at which values are pushed down
+    sample_action: Array | None = None  # [S, 3K, A]
+    sample_log_density: Array | None = None  # [S, 3K] nats
+
+
+class CriticTerms(NamedTuple):
+    """The parts of the loss, for each of the two critics."""
+
+    q: Array  # [2, M] values of the rows' actions
+    td: Array  # [2] mean squared error over all rows
+    soft_max: Array | None  # [2, S] importance-weighted logsumexp
+    conservative: Array  # [2] already times beta
+
+
+def draw_noise(
+    key: Array, num_rows: int, action_dim: int, num_states: int = 0, num_actions: int = 0
+) -> CriticNoise:
+    """Draws the noise of one critic update; no state, no noise for the conservative term."""
+    key_next, key_obs, key_policy_next, key_uniform = jax.random.split(key, 4)
+    next_action = jax.random.normal(key_next, (num_rows, action_dim))
+    if num_states == 0:
+        return CriticNoise(next_action, None, None, None)
+    shape = (num_states, num_actions, action_dim)
+    return CriticNoise(
+        next_action=next_action,
+        policy_obs=jax.random.normal(key_obs, shape),
+        policy_next=jax.random.normal(key_policy_next, shape),
+        uniform=jax.random.uniform(key_uniform, shape, minval=-1, maxval=1),
+    )
+
+
+def target(
+    reward: Array,
+    done: Array,
+    next_obs_code: Array,
+    noise: CriticNoise,
+    hp: HyperParams,
+    policy_fn: Callable,
+    target_q_fn: Callable,
+) -> Array:
+    """Soft target `r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s'))`, a' ~ pi.
+
+    Args:
+        reward: [M].
+        done: [M] bool.
+        next_obs_code: [M, n].
+        noise: `next_action` is used.
+        hp: `gamma` and `alpha` are used.
+        policy_fn: (obs_code, noise) -> (action, log_prob).
+        target_q_fn: (obs_code, action) -> [2, M], the target critics.
+
+    Returns:
+        [M].
+    """
+    next_action, next_log_prob = policy_fn(next_obs_code, noise.next_action)
+    next_q = target_q_fn(next_obs_code, next_action).min(axis=0)
+    return soft_target(reward, done, hp.gamma, next_q, hp.alpha, next_log_prob)
+
+
+def conservative_samples(
+    obs_code: Array, next_obs_code: Array, noise: CriticNoise, policy_fn: Callable
+) -> tuple[Array, Array]:
+    """Actions of three sources at which the values of `obs_code` are pushed down.
+
+    K of the policy at obs, K of the policy at next_obs (to be judged at obs), K uniform; in this
+    order (Kumar et al. 2020, arXiv 2006.04779, appendix F).
+
+    Args:
+        obs_code: [S, n].
+        next_obs_code: [S, n].
+        noise: `policy_obs`, `policy_next` and `uniform` are used.
+        policy_fn: (obs_code, noise) -> (action, log_prob).
+
+    Returns:
+        Actions [S, 3K, A] and the log-densities they were drawn with [S, 3K].
+    """
+    at_obs, log_at_obs = policy_fn(obs_code, noise.policy_obs)
+    at_next, log_at_next = policy_fn(next_obs_code, noise.policy_next)
+    log_uniform = jnp.full_like(log_at_obs, -noise.uniform.shape[-1] * math.log(2))
+    action = jnp.concatenate([at_obs, at_next, noise.uniform], axis=-2)
+    return action, jnp.concatenate([log_at_obs, log_at_next, log_uniform], axis=-1)
+
+
+def terms(params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic) -> CriticTerms:
+    """Computes the parts of `loss`, which see."""
+    q = twin_q(critic, params, batch.obs_code, batch.action)
+    td = jnp.mean((q - batch.target[None]) ** 2, axis=-1)
+    if batch.sample_action is None:
+        return CriticTerms(q, td, None, jnp.zeros_like(td))
+    q_sample = twin_q(critic, params, batch.sample_obs_code, batch.sample_action)
+    soft_max = importance_logsumexp(q_sample, batch.sample_log_density[None])
+    real = batch.real[None]
+    q_real = jnp.sum(jnp.where(real, q, 0), axis=-1) / jnp.maximum(real.sum(), 1)
+    return CriticTerms(q, td, soft_max, hp.beta * (soft_max.mean(axis=-1) - q_real))
+
+
+def loss(
+    params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic
+) -> tuple[Array, dict[str, Array]]:
+    """Loss of both critics, summed, so that each gets the gradient of its own loss alone.
+
+    `mean (Q_i(s,a) - target)^2 + beta [mean_s logsumexp_k(Q_i(s,a_k) - log mu_k) - mean_real Q_i]`
+
+    The states s are real and imagined, the values pushed up are of real rows only: COMBO, Yu et
+    al. 2021 (arXiv 2102.08363), equation 2, with the sampled soft maximum of CQL(H).
+
+    Args:
+        params: stacked parameters of two critics.
+        batch: rows, targets and sampled actions.
+        hp: `beta` is used.
+        critic: the module.
+
+    Returns:
+        Scalar, and metrics averaged over the two critics.
+    """
+    parts = terms(params, batch, hp, critic)
+    total = parts.td + parts.conservative
+    metrics = {
+        "td_loss": parts.td.mean(),
+        "conservative": parts.conservative.mean(),
+        "q_mean": parts.q.mean(),
+        "critic_loss": total.mean(),
+    }
+    return total.sum(), metrics

@@ -1,0 +1,143 @@
+"""The world model's loss: reconstruction, termination, balanced KL, and terms on the task code."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metastar import world_model
+from metastar.ops import gaussian
+from metastar.types import Array, Batch, HyperParams, TaskLoss, View
+from metastar.world_model import Encoded, EncodeNoise
+
+CONTEXT_VIEWS = ("context", "positive")  # views of a batch that the model sees, where present
+BOUND_WEIGHT = 0.01  # on the spread of the decoder's log-variance bounds (PETS, appendix A.1)
+
+
+class ModelTerms(NamedTuple):
+    """Scalars, before their weights."""
+
+    recon_nll: Array
+    recon_bounds: Array  # already times 0.01
+    termination: Array
+    kl_raw: Array  # nats per step, before free bits
+    kl_dyn: Array
+    kl_rep: Array
+
+
+def draw_noise(key: Array, views: dict[str, View], cfg: Any) -> EncodeNoise:
+    """Draws the noise of one update for the context views among `views`, stacked."""
+    model = cfg.world_model
+    shape = _stack(views).valid.shape
+    key_posterior, key_attention = jax.random.split(key)
+    noise = world_model.draw_encode_noise(key_posterior, shape, cfg)
+    if model.attention_dropout == 0:
+        return noise
+    *batch, length = shape
+    weights = (*batch, model.num_layers, model.num_heads, length + 1, length + 1)
+    keep = 1 - model.attention_dropout
+    mask = jax.random.bernoulli(key_attention, keep, weights)
+    return noise._replace(attention=mask / keep)
+
+
+def encode_views(
+    params: Any, views: dict[str, View], noise: EncodeNoise, cfg: Any
+) -> tuple[Encoded, dict[str, Array]]:
+    """Encodes the context views of a batch in one pass.
+
+    Returns the encoding of the stacked views and the task codes {view: [M, Z]}.
+    """
+    encoded = world_model.encode(params, _stack(views), noise, cfg)
+    names = [name for name in CONTEXT_VIEWS if name in views]
+    return encoded, dict(zip(names, jnp.split(encoded.task_code, len(names))))
+
+
+def terms(params: Any, view: View, encoded: Encoded, hp: HyperParams, cfg: Any) -> ModelTerms:
+    """Computes the terms of `loss` on windows [M, L] and their encoding.
+
+    With `mask_joints` padding counts nowhere, and the KL leaves out the first step of an episode:
+    where a window joins two episodes no dynamics leads from one step to the next.
+    """
+    masked = cfg.world_model.mask_joints
+    valid = view.valid if masked else jnp.ones_like(view.valid)
+    follows = valid & ~view.first if masked else valid
+
+    x = jnp.concatenate([view.obs, view.prev_reward[..., None]], axis=-1)
+    mean, logvar = world_model.decode(params, encoded.latent, cfg)
+    decoder = params["decoder"]
+    spread = decoder["max_logvar"].sum() - decoder["min_logvar"].sum()
+
+    logit = world_model.done_logit(params, encoded.feats, cfg)
+    cross_entropy = optax.sigmoid_binary_cross_entropy(logit, view.done.astype(logit.dtype))
+
+    post = encoded.post_mean[..., 1:, :], encoded.post_logvar[..., 1:, :]
+    prior = encoded.prior_mean[..., :-1, :], encoded.prior_logvar[..., :-1, :]
+    stop = jax.lax.stop_gradient
+    kl_dyn = _mean(gaussian.kl(*stop(post), *prior), follows[..., 1:])
+    kl_rep = _mean(gaussian.kl(*post, *stop(prior)), follows[..., 1:])
+    return ModelTerms(
+        recon_nll=_mean(gaussian.nll(x, mean, logvar).mean(axis=-1), valid),
+        recon_bounds=BOUND_WEIGHT * spread,
+        termination=_mean(cross_entropy, valid),
+        kl_raw=kl_dyn,
+        kl_dyn=jnp.maximum(hp.free_bits, kl_dyn),
+        kl_rep=jnp.maximum(hp.free_bits, kl_rep),
+    )
+
+
+def loss(
+    params: Any,
+    batch: Batch,
+    noise: EncodeNoise,
+    hp: HyperParams,
+    cfg: Any,
+    task_losses: dict[str, TaskLoss],
+) -> tuple[Array, dict[str, Array]]:
+    """`recon + termination + dyn_weight KL_dyn + rep_weight KL_rep + sum_n weight_n task_n`.
+
+    Reconstruction is the mean over steps and dimensions of `(x - m)^2 exp(-v) + v` for
+    x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds.
+    KL(posterior at t || prior from t-1) is averaged over tasks and steps, then `max(free_bits, .)`;
+    in KL_dyn the posterior is stopped, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
+    2010.02193). The latents that enter the Transformer are not stopped. MetaSTAR (arXiv
+    2606.00780), its world-model objective. With two context views all means are over both.
+
+    Args:
+        params: parameters of `world_model.init`.
+        batch: with the view "context" [M, L], and "positive" where a task loss needs it.
+        noise: of `draw_noise`.
+        hp: `free_bits`, `dyn_weight`, `rep_weight` and `task_losses` are used.
+        cfg: the config.
+        task_losses: by name; the weights are `hp.task_losses[name]`.
+
+    Returns:
+        Scalar and metrics.
+    """
+    encoded, codes = encode_views(params, batch.views, noise, cfg)
+    parts = terms(params, _stack(batch.views), encoded, hp, cfg)
+    recon = parts.recon_nll + parts.recon_bounds
+    total = recon + parts.termination + hp.dyn_weight * parts.kl_dyn + hp.rep_weight * parts.kl_rep
+    metrics = {
+        "recon": recon,
+        "termination": parts.termination,
+        "kl_raw": parts.kl_raw,
+        "kl_dyn": parts.kl_dyn,
+        "kl_rep": parts.kl_rep,
+    }
+    for name, task_loss in task_losses.items():
+        value, task_metrics = task_loss.loss(codes, batch, cfg)
+        total = total + hp.task_losses[name] * value
+        metrics |= {name: value, **task_metrics}
+    return total, metrics | {"model_loss": total}
+
+
+def _stack(views: dict[str, View]) -> View:
+    """The context views of a batch as one, along the first axis."""
+    found = [views[name] for name in CONTEXT_VIEWS if name in views]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *found)
+
+
+def _mean(x: Array, weight: Array) -> Array:
+    """Mean over the entries where `weight` (bool, same shape) holds; zero if there is none."""
+    return jnp.sum(jnp.where(weight, x, 0)) / jnp.maximum(weight.sum(), 1)

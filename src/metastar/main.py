@@ -1,0 +1,216 @@
+"""The command line; nothing else. JAX is imported only once a command has been parsed."""
+
+import argparse
+import errno
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from absl import flags
+from ml_collections import ConfigDict, FrozenConfigDict
+from ml_collections.config_flags import config_flags
+
+import metastar
+from metastar import config
+from metastar.errors import UserError, did_you_mean
+
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_EXAMPLE = "configs/metastar/point_robot_sparse.py:quick"
+_OVERRIDES = (
+    "--config.FIELD=VALUE overrides a field of the config, for instance --config.agent.gamma=0.95 "
+    "or --config.agent.hidden=64,64"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong argument as every other mistake of the user's is reported."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `metastar COMMAND ...` and returns the exit status; 2 is a mistake of the user's."""
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except UserError as error:
+        print(f"metastar: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        path = error.filename or "a file"
+        print(
+            f"metastar: {path}: {error.strerror}; make room or choose another folder",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        print("metastar: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    parser, commands = _parsers()
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
+    args, overrides = parser.parse_known_args(argv)
+    if "config" in args:
+        args.config = load_config(args.config, overrides)
+    elif overrides:
+        raise UserError(f"unknown argument {overrides[0]!r}; see metastar {args.command} --help")
+    return args.run(args) or 0
+
+
+def load_config(source: str, overrides: Sequence[str] = ()) -> FrozenConfigDict:
+    """Returns the validated config of `path.py:preset` with `--config.field=value` applied.
+
+    A weight of `task_losses` may be new; every other field must exist. Raises `UserError` for a
+    missing file or preset, and for a field that is unknown, of another type or out of range.
+    """
+    cfg = config.load_preset(source)
+    for word in overrides:
+        if word.startswith("-"):
+            _expect_field(cfg, word.split("=", 1)[0])
+    values = flags.FlagValues()
+    argv = ["metastar", *overrides]
+    try:
+        config_flags.DEFINE_config_dict("config", cfg, flag_values=values, sys_argv=argv)
+        rest = values(argv)[1:]
+    except flags.IllegalFlagValueError as error:
+        raise UserError(_wrong_value(cfg, str(error))) from None
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{str(error).rstrip('.')}; {_OVERRIDES}") from None
+    if rest:
+        raise UserError(f"unknown argument {rest[0]!r}; {_OVERRIDES}")
+    config.validate(cfg)
+    return FrozenConfigDict(cfg)
+
+
+def _expect_field(cfg: ConfigDict, option: str) -> None:
+    """Raises `UserError` unless an option `--config.FIELD` or `--noconfig.FIELD` names a field."""
+    name = re.sub(r"^--?(no)?config\.", "", option)
+    if name == option:
+        raise UserError(f"unknown option {option!r}; {_OVERRIDES}")
+    section, _, loss = name.partition(".")
+    if section == "task_losses" and loss and "." not in loss:
+        cfg.task_losses[loss] = cfg.task_losses.get(loss, 0.0)  # a new loss may be named here
+    fields = config.flatten(cfg)
+    if name not in fields and not any(field.startswith(f"{name}.") for field in fields):
+        raise UserError(f"unknown config field {name!r}{did_you_mean(name, fields)}")
+
+
+def _wrong_value(cfg: ConfigDict, message: str) -> str:
+    found = re.match(r"flag --config\.([^=]+)=(.*?): ", message)
+    if not found:
+        return message
+    name, value = found.groups()
+    kind = type(config.flatten(cfg).get(name, {})).__name__
+    return f"config field {name!r} is {value!r} but must be of type {kind}"
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
+    parser = _Parser(
+        prog="metastar",
+        description="Offline meta-reinforcement learning with world models.",
+        epilog=f"Start with: metastar train --config={_EXAMPLE} --workdir=runs/first",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=metastar.__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, run, text, *, config=False, workdir=None):
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=_OVERRIDES if config else None,
+            allow_abbrev=False,
+        )
+        command.set_defaults(run=run)
+        if config:
+            command.add_argument(
+                "--config",
+                required=True,
+                metavar="PATH.py[:PRESET]",
+                help=f"config file and preset, for instance {_EXAMPLE}",
+            )
+        if workdir:
+            required = name != "train"  # a dry run writes nothing
+            command.add_argument("--workdir", required=required, metavar="DIR", help=workdir)
+        return command
+
+    add("doctor", _doctor, "print versions, devices and simulators, and how to fix what is missing")
+    add("collect", _collect, "make the data set of a config, unless it is there", config=True)
+    train = add(
+        "train",
+        _train,
+        "collect data, train, evaluate and write a report; the same command again resumes",
+        config=True,
+        workdir="folder of the run: config, checkpoints, metrics, results, report",
+    )
+    train.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print parameters, memory, FLOPs per update and expected minutes; train nothing",
+    )
+    workdir = "folder of a run"
+    add("evaluate", _evaluate, "evaluate a run's newest good checkpoint again", workdir=workdir)
+    add("report", _report, "write a run's report.md and figures again", workdir=workdir)
+    data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
+    data.add_argument("action", choices=("inspect", "verify"))
+    data.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
+    data.add_argument(
+        "--out", metavar="DIR", help="where inspect writes the figure (default: PATH)"
+    )
+    return parser, list(commands.choices)
+
+
+def _doctor(args) -> int:
+    from metastar import doctor
+
+    return doctor.main()
+
+
+def _collect(args) -> None:
+    from metastar import collect
+
+    print(f"data set: {collect.ensure(args.config)}")
+
+
+def _train(args) -> None:
+    if not (args.workdir or args.dry_run):
+        raise UserError(
+            "train needs --workdir=DIR, the folder of the run; see metastar train --help"
+        )
+    from metastar import train
+
+    train.train(args.config, args.workdir, dry_run=args.dry_run)
+
+
+def _evaluate(args) -> None:
+    from metastar import report, train
+
+    train.evaluate_workdir(args.workdir)
+    print(report.summary(args.workdir))
+
+
+def _report(args) -> None:
+    from metastar import report
+
+    report.write(args.workdir)
+    print(report.summary(args.workdir))
+
+
+def _data(args) -> None:
+    from metastar.data import card
+
+    if args.action == "inspect":
+        print(card.inspect(args.path, args.out or args.path))
+    else:
+        print(card.verify(args.path))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Offline meta-RL systems: one file each, found by its name."""

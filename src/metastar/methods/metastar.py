@@ -1,0 +1,170 @@
+"""MetaSTAR: a Transformer world model, a task objective, and conservative imagination.
+
+Source: "Behavior-Invariant Task Representation Learning with Transformer-based World Models for
+Offline Meta-RL" (arXiv 2606.00780); equations in `docs/methods.md`.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metastar import agent as agents
+from metastar import registry, world_model
+from metastar.data.sampler import sample_transitions, sample_windows
+from metastar.imagine import ImagineNoise, imagine
+from metastar.losses import world_model as model_loss
+from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.update import gradient_step, make_optimizer
+
+
+def make(cfg, spec: DataSpec) -> Method:
+    """Binds the system to a config: a pretraining phase of the world model, then a joint phase."""
+    task_losses = {
+        name: registry.find("task loss", name).make(cfg)
+        for name, weight in cfg.task_losses.items()
+        if weight > 0
+    }
+    agent = agents.make(cfg, spec, cfg.world_model.code_dim)
+    whiten = agents.whitener(cfg, spec)
+    optimizer = make_optimizer(cfg.world_model.clip_norm)
+    model_step = gradient_step(model_loss.loss, optimizer)
+    num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
+
+    def init(key):
+        key_model, key_agent = jax.random.split(key)
+        model = world_model.init(key_model, cfg, spec)
+        params, opt_state = agent.init(key_agent)
+        return TrainState(
+            params={"world_model": model, **params},
+            target={"critic": params["critic"]},
+            opt_state={"world_model": optimizer.init(model), **opt_state},
+            extra={"actor": params["actor"]},
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    def whiten_view(view):
+        return view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
+
+    def context_views(data, task_id, key):
+        names = ("context", "positive")[: cfg.sampler.windows]
+        keys = jax.random.split(key, len(names))
+        length = cfg.world_model.context_len
+        return {
+            name: whiten_view(sample_windows(data, task_id, k, length))
+            for name, k in zip(names, keys)
+        }
+
+    def batch_of(data, task_id, views):
+        return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
+
+    def sample_model(data, key, step):
+        task_id = jnp.arange(data.count.shape[0])
+        key = jax.random.fold_in(key, step)
+        return batch_of(data, task_id, context_views(data, task_id, key))
+
+    def sample_joint(data, key, step):
+        key_tasks, key_views = jax.random.split(key)
+        key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
+        task_id = agents.sample_task_id(data, cfg, key_tasks)
+        key_context, key_real, key_start = jax.random.split(jax.random.fold_in(key_views, step), 3)
+        views = context_views(data, task_id, key_context)
+        num_real = cfg.sampler.batch_size - num_imagined
+        views["real"] = whiten_view(sample_transitions(data, task_id, key_real, num_real))
+        starts = jnp.tile(task_id[:, None], (1, cfg.imagine.num_rollouts))
+        window = sample_windows(data, starts, key_start, cfg.imagine.context_len)
+        views["start"] = whiten_view(window)
+        return batch_of(data, task_id, views)
+
+    def train_model(state, batch, key, hp):
+        """One step of the world model; returns the codes of the context, from before the step."""
+        noise = model_loss.draw_noise(key, batch.views, cfg)
+        before = state.params["world_model"]
+        params, opt_state, metrics = model_step(
+            before,
+            state.opt_state["world_model"],
+            hp.lr_world_model,
+            batch,
+            noise,
+            hp,
+            cfg,
+            task_losses,
+        )
+        state = state._replace(
+            params={**state.params, "world_model": params},
+            opt_state={**state.opt_state, "world_model": opt_state},
+        )
+        _, code = model_loss.encode_views(before, batch.views, noise, cfg)  # shared by the compiler
+        return state, metrics, code["context"]
+
+    def pretrain(state, batch, key, hp):
+        hp = agents.decayed(hp, cfg, state.step, cfg.train.pretrain_updates)
+        state, metrics, _ = train_model(state, batch, key, hp)
+        return state, metrics
+
+    def validate(state, batch, key, hp):
+        noise = model_loss.draw_noise(key, batch.views, cfg)
+        model = state.params["world_model"]
+        return model_loss.loss(model, batch, noise, hp, cfg, task_losses)[0]
+
+    def imagined_transitions(params, window, code, key):
+        """Rolls the model out from every start window [M, R, K] under the actor."""
+        key_start, key_step, key_action = jax.random.split(key, 3)
+        context_len, horizon = cfg.imagine.context_len, cfg.imagine.horizon
+        rollouts = window.stage.shape
+        noise_start = world_model.draw_start_noise(
+            key_start, rollouts, context_len, spec.obs_dim, cfg
+        )
+        noise = ImagineNoise(
+            world_model.draw_step_noise(key_step, (*rollouts, horizon), spec.obs_dim, cfg),
+            jax.random.normal(key_action, (*rollouts, horizon, spec.action_dim)),
+        )
+        step_fn = world_model.make_step_fn(params["world_model"], cfg)
+        act = agent.policy_fn(params["actor"])
+
+        def rollout(window, code, noise_start, noise):
+            obs, carry = world_model.start(params["world_model"], window, noise_start, cfg)
+
+            def policy_fn(obs, noise):
+                return act(jnp.concatenate([obs, code]), noise)[0]
+
+            return imagine(step_fn, policy_fn, obs, carry, noise, horizon)
+
+        per_task = jax.vmap(rollout, in_axes=(0, None, 0, 0))
+        return jax.vmap(per_task)(window, code, noise_start, noise)
+
+    def train_agent(state, batch, code, key, hp):
+        key_imagine, key_agent = jax.random.split(key)
+        real = agents.real_transitions(batch, code)
+        start = batch.views["start"]
+        trajectory = imagined_transitions(state.params, start, code, key_imagine)
+        imagined = agents.imagined_transitions(trajectory, code)
+        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), real, imagined)
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+        return agent.update(state, rows, key_agent, hp)
+
+    def joint(state, batch, key, hp):
+        key_model, key_agent = jax.random.split(key)
+        done = state.step - cfg.train.pretrain_updates
+        hp = agents.decayed(hp, cfg, done, cfg.train.updates)
+        state, model_metrics, code = train_model(state, batch, key_model, hp)
+        state, agent_metrics = train_agent(state, batch, code, key_agent, hp)
+        return state, {**model_metrics, **agent_metrics}
+
+    def export(state):
+        return {"world_model": state.params["world_model"], "actor": state.extra["actor"]}
+
+    def infer(params, context, task, key):
+        context = whiten_view(context)
+        noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
+        return Adaptation(world_model.encode_task(params["world_model"], context, noise, cfg))
+
+    return Method(
+        hp=agents.hyper_params(cfg),
+        init=init,
+        phases=(
+            Phase("pretrain", cfg.train.pretrain_updates, sample_model, pretrain, validate),
+            Phase("joint", cfg.train.updates, sample_joint, joint),
+        ),
+        export=export,
+        infer=infer,
+        policy=agent.policy,
+    )

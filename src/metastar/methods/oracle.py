@@ -1,0 +1,62 @@
+"""The oracle: the conservative actor-critic on the true task parameters.
+
+An upper bound for every method that has to infer the task, trained with the same losses on the
+same real transitions. Not a competitor: it reads what no agent may read.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from metastar import agent as agents
+from metastar.data.sampler import sample_transitions
+from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+
+
+def task_code(task) -> jax.Array:
+    """Joins the parameters of tasks, leaves [M, ...], into codes [M, task_dim], in key order."""
+    leaves = [jnp.reshape(x, (x.shape[0], -1)) for x in jax.tree.leaves(task)]
+    return jnp.concatenate(leaves, -1)
+
+
+def make(cfg, spec: DataSpec) -> Method:
+    """Binds the oracle to a config; `world_model`, `task_losses` and `imagine` are not used."""
+    agent = agents.make(cfg, spec, spec.task_dim)
+    whiten = agents.whitener(cfg, spec)
+
+    def init(key):
+        params, opt_state = agent.init(key)
+        return TrainState(
+            params=params,
+            target={"critic": params["critic"]},
+            opt_state=opt_state,
+            extra={"actor": params["actor"]},
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    def sample(data, key, step):
+        key_task, key_real = jax.random.split(jax.random.fold_in(key, step))
+        task_id = agents.sample_task_id(data, cfg, key_task)
+        real = sample_transitions(data, task_id, key_real, cfg.sampler.batch_size)
+        real = real._replace(obs=whiten(real.obs), next_obs=whiten(real.next_obs))
+        task = jax.tree.map(lambda x: x[task_id], data.task)
+        return Batch(task_id, task, {"real": real})
+
+    def update(state, batch, key, hp):
+        hp = agents.decayed(hp, cfg, state.step, cfg.train.updates)
+        rows = agents.real_transitions(batch, task_code(batch.task))
+        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+        state, metrics = agent.update(state, rows, key, hp)
+        return state, metrics
+
+    def infer(params, context, task, key):
+        return Adaptation(task_code(jax.tree.map(lambda x: x[None], task))[0])
+
+    return Method(
+        hp=agents.hyper_params(cfg),
+        init=init,
+        phases=(Phase("train", cfg.train.updates, sample, update),),
+        export=lambda state: {"actor": state.extra["actor"]},
+        infer=infer,
+        policy=agent.policy,
+        privileged=True,
+    )

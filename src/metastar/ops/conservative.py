@@ -1,0 +1,22 @@
+"""Soft maximum of a value over all actions, estimated from sampled ones."""
+
+import jax
+
+from metastar.types import Array
+
+
+def importance_logsumexp(q: Array, log_density: Array) -> Array:
+    """`log sum_k exp(q_k - log mu_k)`: up to `log K`, an estimate of `log int exp q(a) da`.
+
+    The soft maximum that conservative learning pushes down (Kumar et al. 2020, arXiv 2006.04779,
+    CQL(H), appendix F); COMBO (Yu et al. 2021, arXiv 2102.08363) does so on imagined states. The
+    constant `log K` has no gradient and is left out, as in the reference.
+
+    Args:
+        q: [..., K] values of K sampled actions.
+        log_density: [..., K] log-density of the distribution each action was drawn from, in nats.
+
+    Returns:
+        [...].
+    """
+    return jax.nn.logsumexp(q - log_density, axis=-1)

@@ -1,0 +1,77 @@
+"""Objectives on task codes: which codes should lie together and which apart."""
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Array
+
+_SAME_EPSILON = 1e-3  # under the root, so that coinciding codes have gradient zero
+_OTHER_EPSILON = 0.1  # bounds the repulsion of two codes
+_COUNT_EPSILON = 1e-3  # a batch without a pair of one kind gives zero, not NaN
+
+
+def distance_terms(code: Array, task_id: Array) -> tuple[Array, Array, Array, Array]:
+    """Distance-metric terms over all pairs i < j of rows.
+
+    With `q_ij = mean_z (z_i - z_j)^2`: pairs of one task give `sqrt(q + 0.001)`, pairs of different
+    tasks `1 / (q + 0.1)`; each sum is divided by its number of pairs + 0.001.
+    FOCAL, Li et al. 2021 (arXiv 2010.01112), equation 13, in the variant of MetaSTAR.
+
+    Args:
+        code: [M, Z].
+        task_id: [M] int.
+
+    Returns:
+        Attraction [], repulsion [], number of pairs of one task [], of different tasks [].
+    """
+    upper = jnp.triu(jnp.ones((code.shape[0], code.shape[0]), bool), k=1)
+    same = task_id[:, None] == task_id[None, :]
+    square = jnp.mean((code[:, None, :] - code[None, :, :]) ** 2, axis=-1)
+    is_pos, is_neg = upper & same, upper & ~same
+    n_pos, n_neg = is_pos.sum(), is_neg.sum()
+    pos = jnp.sum(jnp.where(is_pos, jnp.sqrt(square + _SAME_EPSILON), 0))
+    neg = jnp.sum(jnp.where(is_neg, 1 / (square + _OTHER_EPSILON), 0))
+    return pos / (n_pos + _COUNT_EPSILON), neg / (n_neg + _COUNT_EPSILON), n_pos, n_neg
+
+
+def infonce(
+    anchor: Array, positive: Array, task_id: Array, temperature: Array
+) -> tuple[Array, Array]:
+    """Contrastive loss between two codes of each task, and the information bound it gives.
+
+    With the score `s_ij = cos(anchor_i, positive_j) / temperature` row i costs
+    `log[exp s_ii + sum_{other tasks u} mean_{j of u} exp s_ij] - s_ii`: its own positive against
+    one candidate per other task. Further rows of its own task are no negatives, and several rows
+    of another task count once. Rows are averaged so that each distinct task weighs the same.
+    InfoNCE, van den Oord et al. 2018 (arXiv 1807.03748), equation 4.
+
+    `log K - loss`, K the number of distinct tasks, is in expectation a lower bound on the mutual
+    information (nats) of task and anchor code: the loss is a cross-entropy of guessing which of K
+    candidates shares the anchor's task, and the anchor depends on that index through its task
+    alone. The mean over rows of one task keeps the bound, since the logarithm is concave.
+    Anchor and positive must come from independent contexts.
+
+    Args:
+        anchor: [M, Z].
+        positive: [M, Z], row i of the same task as anchor i.
+        task_id: [M] int.
+        temperature: [] > 0.
+
+    Returns:
+        Loss [] and bound [].
+    """
+    same = task_id[:, None] == task_id[None, :]
+    rows_of_task = same.sum(axis=-1)
+    score = _unit(anchor) @ _unit(positive).T / temperature
+    own = jnp.diagonal(score)
+    other = jnp.where(same, -jnp.inf, score - jnp.log(rows_of_task)[None, :])
+    candidates = jnp.concatenate([own[:, None], other], axis=-1)
+    weight = 1 / rows_of_task
+    num_tasks = weight.sum()
+    loss = jnp.sum(weight * (jax.nn.logsumexp(candidates, axis=-1) - own)) / num_tasks
+    return loss, jnp.log(num_tasks) - loss
+
+
+def _unit(x: Array) -> Array:
+    """Rows of length one; the zero vector stays zero, with a finite gradient."""
+    return x * jax.lax.rsqrt(jnp.sum(x**2, axis=-1, keepdims=True) + 1e-12)

@@ -1,0 +1,35 @@
+"""Temporal-difference targets."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Array
+
+
+def soft_target(
+    reward: Array, done: Array, gamma: Array, next_q: Array, alpha: Array, next_log_prob: Array
+) -> Array:
+    """Soft Bellman target `r + gamma (1 - done) (q' - alpha log pi')`.
+
+    Soft actor-critic, Haarnoja et al. 2018 (arXiv 1801.01290), equations 2 and 3.
+
+    Args:
+        reward: [...].
+        done: [...] bool; true at a true terminal, where nothing follows.
+        gamma: [] discount.
+        next_q: [...] value of the next action, usually the lower of two target critics.
+        alpha: [] entropy weight.
+        next_log_prob: [...] log-density of the next action, in nats.
+
+    Returns:
+        [...].
+    """
+    follow = reward + gamma * (next_q - alpha * next_log_prob)
+    return jnp.where(done, reward, follow)
+
+
+def polyak(online: Any, target: Any, tau: Array) -> Any:
+    """Moves a target towards the online parameters: `(1 - tau) target + tau online`, leafwise."""
+    return jax.tree.map(lambda o, t: (1 - tau) * t + tau * o, online, target)

@@ -1,0 +1,161 @@
+"""What a run will cost: sizes are counted, time is measured on a few updates (floor F7)."""
+
+import tempfile
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from metastar import collect
+from metastar.chunk import init_state, make_chunk
+from metastar.data import store
+from metastar.types import Method, Phase, TaskData, TrainState
+
+_MEASURED_UPDATES = 20
+_MEASURED_SECONDS = 5.0
+
+
+class PhaseCost(NamedTuple):
+    """What one phase costs on this machine."""
+
+    compile_seconds: float
+    seconds: float  # of one update
+    matmul_flops: float  # of one update: its matrix products, loops counted in full
+    xla_flops: float  # of one update: XLA's cost analysis, which counts a loop's body once
+    peak_bytes: int  # of the compiled chunk, arguments included
+
+
+def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str) -> str:
+    """Returns a table of parameters, memory, FLOPs per update and expected minutes.
+
+    It compiles every phase and runs at most 20 updates of each, so it takes as long as a run takes
+    to start. Nothing is written.
+
+    Args:
+        cfg: reads `seed` and `train`.
+        method: what would be trained.
+        data: the training tasks, or a sample of them.
+        note: where the data are from.
+    """
+    state = init_state(method, jax.random.key(cfg.seed))
+    groups = {name: _count(group) for name, group in _groups(state.params).items()}
+    shares = ", ".join(f"{name} {size:,}" for name, size in groups.items())
+    lines = [
+        f"parameters   {sum(groups.values()):,} ({shares})",
+        f"run state    {_megabytes(_bytes(state))} (parameters, targets, optimiser)",
+        f"data         {_megabytes(_bytes(data))} on the device ({note})",
+    ]
+    total, peak, start = 0.0, 0, 0
+    rows = ["phase         updates   updates/s   compile     minutes   GFLOP/update (XLA's count)"]
+    for phase in method.phases:
+        if not phase.num_updates:
+            continue
+        cost = measure(cfg, phase, state, data, method.hp, start)
+        minutes = (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
+        total, peak, start = total + minutes, max(peak, cost.peak_bytes), start + phase.num_updates
+        rows.append(
+            f"{phase.name:<12}{phase.num_updates:>9,}{1 / cost.seconds:>12.1f}"
+            f"{cost.compile_seconds:>8.1f} s{minutes:>12.1f}"
+            f"{cost.matmul_flops / 1e9:>15.3f} ({cost.xla_flops / 1e9:.3f})"
+        )
+    lines += [f"memory       {_megabytes(peak)} inside a chunk, data included", "", *rows, ""]
+    lines.append(
+        f"expected     {total:.1f} minutes on {jax.devices()[0].device_kind}, measured now; making "
+        "data and evaluating are not counted"
+    )
+    return "\n".join(lines)
+
+
+def measure(
+    cfg: ConfigDict, phase: Phase, state: TrainState, data: TaskData, hp: Any, start: int
+) -> PhaseCost:
+    """Compiles a phase that begins at update `start`, and times a few of its updates."""
+    length = min(_MEASURED_UPDATES, phase.num_updates)
+    chunk = make_chunk(phase, start, length, cfg.train.validate_every, Counter())
+    integer = state.step.dtype.type
+    data, hp = jax.device_put(data), jax.tree.map(jnp.asarray, hp)
+    state = jax.tree.map(jnp.copy, state._replace(step=jnp.full_like(state.step, start)))
+    fixed = (data, jax.random.key(cfg.seed), hp, integer(start))
+
+    began = time.perf_counter()
+    traced = chunk.trace(state, *fixed, integer(0))
+    compiled = traced.lower().compile()
+    compile_seconds = time.perf_counter() - began
+
+    def run(state, num):
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(compiled(state, *fixed, integer(num)))
+        return state, (time.perf_counter() - began) / num
+
+    state, seconds = run(state, 1)  # the first call also pays for allocation
+    state, seconds = run(state, int(np.clip(_MEASURED_SECONDS / seconds, 1, length)))
+    memory = compiled.memory_analysis()
+    return PhaseCost(
+        compile_seconds,
+        seconds,
+        matmul_flops(traced.jaxpr.jaxpr) / length,
+        compiled.cost_analysis().get("flops", float("nan")),
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes,
+    )
+
+
+def matmul_flops(jaxpr: Any) -> float:
+    """Counts 2 m k n for every matrix product of a jaxpr.
+
+    A scan counts its body as often as it runs, a `cond` its dearer branch, a `while` loop, whose
+    number of rounds is not known, once.
+    """
+    total = 0.0
+    for eqn in jaxpr.eqns:
+        inner = [matmul_flops(sub) for sub in _sub_jaxprs(eqn.params)]
+        if eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            shape = eqn.invars[0].aval.shape
+            depth = np.prod([shape[axis] for axis in contracted])
+            total += 2.0 * np.prod(eqn.outvars[0].aval.shape) * depth
+        elif eqn.primitive.name == "cond":
+            total += max(inner)
+        else:
+            total += eqn.params.get("length", 1) * sum(inner) if inner else 0.0
+    return float(total)
+
+
+def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
+    """Makes a data set of 4 random episodes per task, of the training tasks of a config."""
+    small = ConfigDict(cfg.to_dict())
+    small.collect.update({"behavior": "random", "random_episodes": 4})
+    small = FrozenConfigDict(small)
+    with tempfile.TemporaryDirectory() as folder:
+        collect.collect(small, folder, report=lambda line: None)
+        data = jax.tree.map(np.array, store.load(folder, "train", small))
+        return data, store.read_manifest(folder)
+
+
+def _sub_jaxprs(params: dict) -> list:
+    values = [
+        v for value in params.values() for v in (value if isinstance(value, tuple) else [value])
+    ]
+    return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "jaxpr") or hasattr(v, "eqns")]
+
+
+def _groups(params: Any) -> dict[str, Any]:
+    return params if isinstance(params, dict) else {"all": params}
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _megabytes(num: int) -> str:
+    return f"{num / 2**20:.1f} MiB"

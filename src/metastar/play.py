@@ -1,0 +1,133 @@
+"""Plays a policy under the two protocols: all tasks, contexts and episodes in one jitted batch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar import protocols
+from metastar.data.sampler import sample_windows
+from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
+from metastar.types import Array, Env, Method, Policy, TaskData
+
+ZERO_SHOT_EPISODES = 2  # the score is the return of the last one
+NUM_PATHS = 4  # streams per task whose paths are kept for the figure
+
+
+class Played(NamedTuple):
+    """Episodes of N tasks in W streams each."""
+
+    episode_return: Array  # [N, W, E] undiscounted
+    start: Array  # [N, W, E, O]
+    reached: Array  # [N, W, E] bool: the episode met the goal; False in families without one
+    path: Array  # [N, P, E, T+1, O] observations of the first P streams
+
+
+class Contexts(NamedTuple):
+    """What the few-shot protocol was given, for N tasks and W windows each."""
+
+    code: Array  # [N, W, Z]
+    present: Array  # [N, W] bool: there was any data to draw the window from
+    rewarded: Array  # [N, W] bool: a positive reward is in the window
+
+
+def play(
+    env: Env, family, policy: Policy, params, adaptation, tasks, key: Array, episodes: int
+) -> Played:
+    """Plays greedily; arguments as in `envs.rollout.rollout`, `family` the module of the tasks."""
+    steps = rollout(env, policy, params, adaptation, tasks, key, episodes, greedy=True)
+    return Played(
+        episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
+        start=steps.obs[..., 0, :],
+        reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
+        path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
+    )
+
+
+def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callable:
+    """Builds the jitted given-context evaluation.
+
+    Returns:
+        `(params, data, key_context, key_play) -> (Played, Contexts)`: for each task of `data`
+        `num_windows` windows drawn uniformly, one code from each, and `cfg.eval.episodes`
+        episodes with it.
+    """
+    policy = protocols.given_context(method)
+
+    @jax.jit
+    def evaluate(params, data: TaskData, key_context, key_play):
+        num_tasks = data.count.shape[0]
+        key_window, key_infer = jax.random.split(key_context)
+        task_id = jnp.broadcast_to(jnp.arange(num_tasks)[:, None], (num_tasks, num_windows))
+        view = sample_windows(data, task_id, key_window, cfg.world_model.context_len)
+        adaptation = _infer(method, params, view, data.task, key_infer)
+        contexts = Contexts(
+            code=adaptation.code,
+            present=view.valid.any(-1),
+            rewarded=((view.reward > 0) & view.valid).any(-1),
+        )
+        episodes = cfg.eval.episodes
+        played = play(env, family, policy, params, adaptation, data.task, key_play, episodes)
+        return played, contexts
+
+    return evaluate
+
+
+def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
+    """Builds the jitted own-context evaluation.
+
+    Returns:
+        `(params, tasks, key_context, key_play) -> Played` with two episodes per stream of each
+        of the `tasks`.
+    """
+    length = cfg.world_model.context_len
+    policy = protocols.own_context(method, length, env.spec)
+
+    @jax.jit
+    def evaluate(params, tasks, key_context, key_play):
+        streams = (len(jax.tree.leaves(tasks)[0]), num_streams)
+        empty = protocols.empty_window(env.spec, length)
+        view = jax.tree.map(lambda x: jnp.broadcast_to(x, (*streams, *x.shape)), empty)
+        adaptation = _infer(method, params, view, tasks, key_context)
+        return play(env, family, policy, params, adaptation, tasks, key_play, ZERO_SHOT_EPISODES)
+
+    return evaluate
+
+
+def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
+    """Builds the jitted lower bound: uniform actions.
+
+    Returns:
+        `(tasks, key_play) -> Played`; the same `key_play`, streams and episodes give the same
+        starts as the other protocols'.
+    """
+    policy = uniform_policy(env.spec.action_dim)
+
+    @jax.jit
+    def evaluate(tasks, key_play):
+        adaptation = no_adaptation(len(jax.tree.leaves(tasks)[0]), num_streams)
+        return play(env, family, policy, (), adaptation, tasks, key_play, episodes)
+
+    return evaluate
+
+
+def _infer(method, params, view, tasks, key):
+    """Infers one adaptation from each window of `view` [N, W, L]; leaves [N, W, ...]."""
+    keys = jax.random.split(key, view.valid.shape[:2])
+    tasks = tasks if method.privileged else None
+    over_windows = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
+    return jax.vmap(over_windows, in_axes=(None, 0, 0, 0))(params, view, tasks, keys)
+
+
+def _in_goal(family, steps, tasks):
+    """Which steps [N, W, E, T] led into the goal."""
+    if not hasattr(family, "goal_reached"):
+        return jnp.zeros_like(steps.valid)
+
+    def of_task(task, before, after, action):
+        one = partial(family.goal_reached, jnp, task=task)
+        return jnp.vectorize(one, signature="(o),(o),(a)->()")(before, after, action)
+
+    return jax.vmap(of_task)(tasks, steps.obs, steps.next_obs, steps.action)

@@ -1,0 +1,117 @@
+"""The configs of `configs/`, as differences from `config.base()` (floor F0: imports no JAX).
+
+Presets: "" (the default, what we believe best), "quick" (a laptop's CPU, minutes), "debug"
+(seconds, for tests) and "paper" (the reference's hyper-parameters). Every method makes a preset
+of the same values, so that all of them share one data set per family and preset.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from metastar.config import base
+from metastar.errors import UserError, did_you_mean
+
+# What we change in the reference's recipe: codes of stable scale from two windows of each task, an
+# averaged actor and decaying rates against oscillation, and a conservative term on fewer states,
+# where most of the time goes.
+_OURS = {
+    "task_losses.distance": 0.0,
+    "task_losses.infonce": 1.0,
+    "world_model.code_bound": "sphere",
+    "world_model.lr": 5e-4,
+    "sampler.windows": 2,
+    "sampler.meta_batch": 10,
+    "sampler.batch_size": 64,
+    "agent.num_actions": 4,
+    "agent.conservative_states": 16,
+    "agent.actor_average": 0.995,
+    "agent.normalize_obs": True,
+    "train.lr_decay": "cosine",
+}
+
+_QUICK = {
+    **_OURS,
+    "collect.random_episodes": 20,
+    "collect.iterations": 30,
+    "collect.episodes_per_iteration": 10,
+    "collect.updates_per_iteration": 100,
+    "world_model.width": 64,
+    "agent.hidden": (64, 64),
+    "train.pretrain_updates": 1_500,
+    "train.updates": 8_000,
+    "train.eval_every": 2_000,
+    "train.checkpoint_every": 2_000,
+}
+
+_DEFAULT = {
+    **_OURS,
+    "train.pretrain_updates": 5_000,
+    "train.updates": 50_000,
+    "train.eval_every": 5_000,
+    "train.checkpoint_every": 5_000,
+}
+
+_DEBUG = {
+    **_OURS,
+    "data.train_tasks": 4,
+    "data.test_tasks": 2,
+    "collect.random_episodes": 3,
+    "collect.iterations": 2,
+    "collect.episodes_per_iteration": 2,
+    "collect.updates_per_iteration": 4,
+    "collect.batch_size": 16,
+    "collect.hidden": (16, 16),
+    "world_model.latent_dim": 4,
+    "world_model.width": 16,
+    "world_model.num_layers": 1,
+    "world_model.num_heads": 2,
+    "world_model.context_len": 12,
+    "world_model.code_dim": 3,
+    "sampler.meta_batch": 3,
+    "sampler.batch_size": 16,
+    "imagine.num_rollouts": 2,
+    "imagine.context_len": 4,
+    "agent.hidden": (16, 16),
+    "agent.num_actions": 2,
+    "agent.conservative_states": 8,
+    "train.pretrain_updates": 6,
+    "train.updates": 10,
+    "train.chunk": 4,
+    "train.validate_every": 3,
+    "train.eval_every": 8,
+    "train.checkpoint_every": 4,
+    "eval.windows": 3,
+    "eval.zero_shot_streams": 2,
+    "eval.curve_windows": 2,
+}
+
+# The reference as released. base() has its numbers, these are its habits: terminal at the goal,
+# tasks drawn with replacement and held for 200 updates, attention dropout, losses across the
+# joints of episodes, one window per task, random actions of +-0.1.
+_PAPER = {
+    "env.terminal_at_goal": True,
+    "collect.random_action_scale": 0.1,
+    "world_model.attention_dropout": 0.1,
+    "world_model.mask_joints": False,
+    "sampler.with_replacement": True,
+    "sampler.hold_updates": 200,
+}
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "": _DEFAULT,
+    "quick": _QUICK,
+    "debug": _DEBUG,
+    "paper": _PAPER,
+}
+
+
+def make(method: str, family: str, preset: str = "") -> ConfigDict:
+    """Returns the config of a method on a family; raises `UserError` if the preset is unknown."""
+    if preset not in _PRESETS:
+        raise UserError(f"unknown preset {preset!r}{did_you_mean(preset, filter(None, _PRESETS))}")
+    cfg = base()
+    cfg.update_from_flattened_dict(
+        {"method": method, "family": family, "preset": preset, **_PRESETS[preset]}
+    )
+    return cfg

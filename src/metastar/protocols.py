@@ -1,0 +1,117 @@
+"""How a policy comes by its context: a protocol wraps a `Policy` in another `Policy`.
+
+*Given context* (few-shot): the task code comes from data of the task and stays fixed.
+*Own context* (zero-shot): the agent starts with nothing and gathers its context itself.
+Source of both: MetaSTAR (arXiv 2606.00780), evaluation.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.envs.rollout import uniform_policy
+from metastar.types import Array, EnvSpec, Method, Policy, StepIn, View
+
+
+class OwnContext(NamedTuple):
+    """What the own-context protocol carries from step to step, and over episodes."""
+
+    window: View  # the last L own steps, oldest first; `valid` marks how many there are
+    last: StepIn  # what the policy saw one step ago
+    started: Array  # [] bool: `last` has been seen
+    inner: Any  # the carry of the wrapped policy
+
+
+def given_context(method: Method) -> Policy:
+    """The few-shot protocol: the method's own policy, with the adaptation it was given."""
+    return method.policy
+
+
+def empty_window(spec: EnvSpec, length: int) -> View:
+    """A `View` [L] without a single valid step."""
+    obs, action = jnp.zeros((length, spec.obs_dim)), jnp.zeros((length, spec.action_dim))
+    scalar = jnp.zeros(length)
+    false = jnp.zeros(length, bool)
+    return View(
+        obs=obs,
+        action=action,
+        reward=scalar,
+        prev_reward=scalar,
+        next_obs=obs,
+        done=false,
+        valid=false,
+        first=false,
+        policy=jnp.zeros((), int),
+        stage=jnp.zeros((), int),
+    )
+
+
+def own_context(method: Method, context_len: int, spec: EnvSpec) -> Policy:
+    """The zero-shot protocol: random until L own steps are there, then re-infer at every step.
+
+    At time t the step t-1 enters a first-in first-out window of capacity L: s, a and the reward
+    that s came with, r_{t-2}, which is what an encoder of (s, a, previous reward) sees; the newest
+    reward r_{t-1} is the window's last `reward` only. While fewer than L steps are there the action
+    is uniform; afterwards the code is inferred anew from the last L steps and the method's policy
+    acts. The window persists over episodes, with `first` at their starts. The agent is never told
+    of a terminal, so `done` is False throughout.
+
+    A privileged method keeps the adaptation it was given: it needs no context.
+
+    Args:
+        method: the method whose `infer` and `policy` are wrapped.
+        context_len: L.
+        spec: sizes of observation and action.
+
+    Returns:
+        A `Policy`; its `adaptation` is the method's own, e.g. inferred from `empty_window`.
+    """
+    explore = uniform_policy(spec.action_dim)
+
+    def init(params, adaptation):
+        zeros = {"obs": spec.obs_dim, "prev_action": spec.action_dim, "prev_next_obs": spec.obs_dim}
+        nothing = StepIn(
+            **{name: jnp.zeros(size) for name, size in zeros.items()},
+            prev_reward=jnp.zeros(()),
+            first=jnp.zeros((), bool),
+        )
+        window = empty_window(spec, context_len)
+        started = jnp.zeros((), bool)
+        return OwnContext(window, nothing, started, method.policy.init(params, adaptation))
+
+    def act(params, adaptation, carry, step, key, greedy):
+        key_explore, key_infer, key_act = jax.random.split(key, 3)
+        pushed = _push(carry.window, carry.last, step)
+        window = jax.tree.map(partial(jnp.where, carry.started), pushed, carry.window)
+        if not method.privileged:
+            adaptation = method.infer(params, window, None, key_infer)
+        action, inner = method.policy.act(params, adaptation, carry.inner, step, key_act, greedy)
+        uniform, _ = explore.act(params, adaptation, (), step, key_explore, greedy)
+        action = jnp.where(window.valid.all(), action, uniform)
+        return action, OwnContext(window, step, jnp.ones((), bool), inner)
+
+    return Policy(init, act)
+
+
+def _push(window: View, before: StepIn, now: StepIn) -> View:
+    """Appends the step from `before` to `now`; the oldest leaves where the window is full."""
+    count = window.valid.sum()
+    full = window.valid.all()
+    step = {
+        "obs": before.obs,
+        "action": now.prev_action,
+        "reward": now.prev_reward,
+        "prev_reward": jnp.where(before.first, 0, before.prev_reward),
+        "next_obs": now.prev_next_obs,
+        "done": jnp.zeros((), bool),
+        "valid": jnp.ones((), bool),
+        "first": before.first,
+    }
+    slot = jnp.minimum(count, window.valid.shape[0] - 1)
+
+    def append(old, new):
+        return jnp.where(full, jnp.roll(old, -1, axis=0), old).at[slot].set(new)
+
+    return window._replace(**{k: append(getattr(window, k), v) for k, v in step.items()})

@@ -1,0 +1,161 @@
+"""`report.md` and the summary on the terminal, from a workdir's files alone."""
+
+from pathlib import Path
+
+from metastar import figures, results
+from metastar.errors import UserError
+
+FILE = "report.md"
+COLUMNS = ("evaluation", "mean return", "95 % interval", "IQM", "contexts", "of optimum", "scale")
+NOTES = """\
+How to read the table:
+
+- *Few-shot*: the task code comes from a context window of the task's own data, drawn uniformly and
+  fixed for the episode; *zero-shot*: the agent acts at random until its own history fills a
+  context, then infers the code anew at every step, and the return of its second episode counts.
+- Means are over tasks of the task's mean. Intervals are bootstrap intervals stratified over tasks
+  (windows or streams are resampled within each task): they speak of these tasks and this training
+  run, not of other tasks or seeds. IQM is the mean of the middle half of all scores.
+- *Contexts* is the share of the windows a row is made of; *of optimum* compares with the analytic
+  optimum from the same starts, averaged alike; *scale* is 0 for uniform random actions and 1 for
+  the optimum.
+- Bounds: *best behaviour stage* is the mean return of each task's best stage in the data set, from
+  the data's own starts; the *oracle* is trained on the true task parameters.
+"""
+
+
+def write(workdir: str | Path) -> Path:
+    """Draws the figures and writes `report.md`; returns its path.
+
+    Raises `UserError` if the run has not been evaluated or the folder is read-only.
+    """
+    workdir = Path(workdir)
+    report = results.read(workdir)
+    try:
+        (workdir / figures.FOLDER).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {str(workdir)!r} ({error.strerror}); make the folder writable"
+        ) from None
+    images = [
+        f"![{name.replace('_', ' ')}]({figures.FOLDER}/{name}.png)\n\n{figures.CAPTIONS[name]}\n"
+        for name in figures.write(workdir)
+    ]
+    text = "\n".join(
+        [
+            f"# {report['method']} on {report['family']}\n",
+            f"{_origin(report)}\n",
+            "```\n" + report["command"] + "\n```\n",
+            f"## Results on {_tasks(report)}\n",
+            _markdown(table(report)),
+            NOTES,
+            "## Figures\n",
+            *images,
+            "## Provenance\n",
+            _markdown([("item", "value"), *_provenance(report)]),
+        ]
+    )
+    results.save(workdir / FILE, text)
+    return workdir / FILE
+
+
+def summary(workdir: str | Path) -> str:
+    """The table of results as plain text, with where the files are."""
+    workdir = Path(workdir)
+    report = results.read(workdir)
+    rows = table(report)
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = ["  ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths)))
+             for row in rows]  # fmt: skip
+    lines.insert(1, "-" * len(lines[0]))
+    names = (
+        FILE,
+        results.FILE,
+        figures.FOLDER,
+        results.ARRAYS_FILE,
+        "config.json",
+        "metrics.jsonl",
+    )
+    found = [name for name in names if (workdir / name).exists()]
+    return "\n".join(
+        [
+            f"{report['method']} on {report['family']}, {_tasks(report)}; {_origin(report)}",
+            "",
+            *(line.rstrip() for line in lines),
+            "",
+            f"files in {workdir}: {', '.join(found)}",
+        ]
+    )
+
+
+def table(report: dict) -> list[tuple[str, ...]]:
+    """Rows of text cells, one per evaluation and bound, under `COLUMNS`; "–" where not known."""
+    few, bounds = report["few_shot"], report["bounds"]
+    blocks = [
+        ("few-shot", few),
+        ("few-shot, windows with reward", few["informative"]),
+        ("few-shot, windows without reward", few["uninformative"]),
+        *((f"few-shot, {k} windows", block) for k, block in few["by_context_stage"].items()),
+        ("zero-shot", report["zero_shot"]),
+        ("training tasks, few-shot", report["train_few_shot"]),
+        ("training tasks, zero-shot", report["train_zero_shot"]),
+    ]
+    names = {
+        "random": "bound: uniform random actions",
+        "behavior_best": "bound: best behaviour stage",
+        "oracle": "bound: oracle",
+        "optimum": "bound: analytic optimum",
+    }
+    rows = [(name, *_cells(block)) for name, block in blocks if block is not None]
+    for key, name in names.items():
+        if bounds[key] is not None:
+            rows.append((name, f"{bounds[key]:.2f}", *["–"] * (len(COLUMNS) - 2)))
+    return [COLUMNS, *rows]
+
+
+def _cells(block):
+    low, high = block["ci95"]
+    of_optimum, scale = block["of_optimum"], block["normalized"]
+    return (
+        f"{block['mean']:.2f}",
+        f"{low:.2f} to {high:.2f}",
+        f"{block['iqm']:.2f}",
+        f"{100 * block['share']:.0f} %",
+        "–" if of_optimum is None else f"{100 * of_optimum:.1f} %",
+        "–" if scale is None else f"{scale:.3f}",
+    )
+
+
+def _origin(report):
+    preset = report["preset"] or "default"
+    minutes = report["wall_seconds"] / 60
+    return (
+        f"preset {preset}, seed {report['seed']}, {report['updates']} updates, "
+        f"{minutes:.1f} minutes on {report['device']}"
+    )
+
+
+def _tasks(report):
+    kind = "test" if report["split"] == "test" else "withheld training"
+    return f"{len(report['tasks']['ids'])} {kind} tasks"
+
+
+def _provenance(report):
+    versions = ", ".join(f"{k} {v}" for k, v in report["versions"].items())
+    ids = ", ".join(map(str, report["tasks"]["ids"]))
+    return [
+        ("commit", report["commit"]),
+        ("versions", versions),
+        ("parameters (SHA-256)", report["params_sha256"]),
+        ("held-out tasks", ids),
+    ]
+
+
+def _markdown(rows):
+    head, *body = rows
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
+
+
+def _pad(cell, width, column):
+    return cell.ljust(width) if column == 0 else cell.rjust(width)

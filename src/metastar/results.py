@@ -1,0 +1,221 @@
+"""`results.json`: summaries of returns, the bounds beside them, and where the numbers come from."""
+
+import importlib.metadata
+import io
+import json
+import platform
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from metastar import files
+from metastar.errors import UserError
+from metastar.ops import statistics
+from metastar.types import TaskData
+
+FILE = "results.json"
+ARRAYS_FILE = "evaluation.npz"  # what the figures need
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "mujoco", "numpy")
+
+
+def summary(
+    score: np.ndarray,
+    optimum: np.ndarray | None = None,
+    random: np.ndarray | None = None,
+    keep: np.ndarray | None = None,
+) -> dict | None:
+    """Averages the scores of N tasks, with intervals and on the scale from random to optimum.
+
+    Args:
+        score: [N, W] return of task n and unit w (a context window, or a stream of episodes).
+        optimum: [N, W] largest possible return from the same starts; None or NaN if not known.
+        random: [N, W] return of uniform actions from the same starts.
+        keep: [N, W] bool: which scores count; all if None. A task without any is left out.
+
+    Returns:
+        `mean` over tasks of the task's mean; `iqm` and `ci95` (of the mean) from
+        `ops.statistics`; `per_task` means, None for a task left out; `share` of the scores that
+        count; `optimum`, averaged alike; `of_optimum` = mean / optimum where that is positive;
+        `normalized` = (mean - random) / (optimum - random). None if no score counts.
+    """
+    keep = np.ones(score.shape, bool) if keep is None else keep
+    if not keep.any():
+        return None
+
+    def strata(x):
+        return [row[k].astype(float) for row, k in zip(x, keep) if k.any()]
+
+    mean = float(statistics.mean(strata(score)))
+    known = optimum is not None and np.isfinite(optimum).all()
+    best = float(statistics.mean(strata(optimum))) if known else None
+    low = None if random is None else float(statistics.mean(strata(random)))
+    scale = None if best is None or low is None else best - low
+    return {
+        "mean": mean,
+        "iqm": float(statistics.iqm(strata(score))),
+        "ci95": list(statistics.bootstrap_interval(strata(score))),
+        "per_task": [float(row[k].mean()) if k.any() else None for row, k in zip(score, keep)],
+        "share": float(keep.mean()),
+        "optimum": best,
+        "of_optimum": mean / best if best is not None and best > 0 else None,
+        "normalized": (mean - low) / scale if scale else None,
+    }
+
+
+def few_shot(arrays: dict, rows: np.ndarray) -> dict:
+    """The few-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
+
+    Returns:
+        `summary` of all windows; `success`, the share of episodes that met the goal;
+        `by_context_stage`, `summary` by name; `informative` and `uninformative`, `summary` of
+        windows with and without reward (None in dense families, and where there are none).
+    """
+    score, random = arrays["return"][rows], arrays["random_return"][rows]
+    optimum = arrays["optimum"][rows]
+    stages = zip(arrays["stages"], arrays["stage_return"], arrays["stage_present"])
+    block = {
+        **summary(score, optimum, random),
+        "success": float(arrays["reached"][rows].mean()),
+        "by_context_stage": {
+            str(name): summary(stage_score[rows], optimum, random, present[rows])
+            for name, stage_score, present in stages
+        },
+        "informative": None,
+        "uninformative": None,
+    }
+    if arrays["rewarded"].size:
+        rewarded = arrays["rewarded"][rows]
+        block["informative"] = summary(score, optimum, random, rewarded)
+        block["uninformative"] = summary(score, optimum, random, ~rewarded)
+    return block
+
+
+def zero_shot(arrays: dict, rows: np.ndarray) -> dict:
+    """The zero-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
+
+    Returns:
+        `summary` of the returns of episode 2; `first_episode`, the mean return of episode 1, which
+        begins with the random warm-up; `success`, the share of streams that met the goal in any
+        episode, warm-up included, as the reference counts it.
+    """
+    names = ("zero_shot_return", "zero_shot_optimum", "zero_shot_random_return")
+    return {
+        **summary(*(arrays[name][rows] for name in names)),
+        "first_episode": float(arrays["zero_shot_first_return"][rows].mean()),
+        "success": float(arrays["zero_shot_reached"][rows].any(-1).mean()),
+    }
+
+
+def behavior_best(data: TaskData) -> float:
+    """Mean over tasks of the mean return of a task's best stage of behaviour."""
+    steps = np.arange(np.shape(data.reward)[-1])
+    valid = steps < np.asarray(data.length)[..., None]
+    returns = np.where(valid, np.asarray(data.reward, float), 0).sum(-1)
+    present = np.asarray(data.length) > 0
+    best = [
+        max(row[there & (stage == k)].mean() for k in np.unique(stage[there]))
+        for row, stage, there in zip(returns, np.asarray(data.stage), present)
+    ]
+    return float(np.mean(best))
+
+
+def oracle(workdir: str, family: str, tasks: dict) -> dict | None:
+    """The few-shot summary of an oracle run: a bound for a run on the very same held-out tasks.
+
+    Args:
+        workdir: the oracle's workdir; "" if there is none.
+        family: of the run that asks.
+        tasks: its `tasks` entry of results.json.
+
+    Returns:
+        `mean` and `per_task`, or None without a workdir.
+
+    Raises:
+        UserError: there are no results, or they are of another family or other tasks.
+    """
+    if not workdir:
+        return None
+    other = read(workdir)
+    where = f"eval.oracle {workdir!r}"
+    if other["family"] != family:
+        raise UserError(
+            f"{where} is a run on {other['family']}, not on {family}; give an oracle's workdir of "
+            "this family or leave the field empty"
+        )
+    if other["tasks"] != tasks:
+        raise UserError(
+            f"{where} was evaluated on other held-out tasks; run the oracle on the same data set "
+            "with the same data.validation_tasks, or leave the field empty"
+        )
+    return {name: other["few_shot"][name] for name in ("mean", "per_task")}
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that numbers depend on; None if not installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def commit() -> str:
+    """Commit of this very code, `-dirty` where files differ from it, "unknown" outside of git."""
+    source = Path(__file__)
+
+    def git(*args):
+        command = ["git", "-C", str(source.parent), *args]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", source.name)  # not just some repository around it
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def write(workdir: str | Path, results: dict) -> None:
+    """Writes `results.json`, whole or not at all; raises `UserError` if the folder is read-only."""
+    save(Path(workdir) / FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
+
+
+def read(workdir: str | Path) -> dict:
+    """Reads `results.json`; raises `UserError` if it is not there or damaged."""
+    return _read(workdir, FILE, lambda path: json.loads(path.read_text()))
+
+
+def write_arrays(workdir: str | Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes `evaluation.npz`, whole or not at all; raises `UserError` as `write` does."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    save(Path(workdir) / ARRAYS_FILE, buffer.getvalue())
+
+
+def read_arrays(workdir: str | Path) -> dict[str, np.ndarray]:
+    """Reads `evaluation.npz`; raises `UserError` if it is not there or damaged."""
+    return _read(workdir, ARRAYS_FILE, lambda path: dict(np.load(path, allow_pickle=False)))
+
+
+def save(path: Path, content: str | bytes) -> None:
+    """Writes one file, whole or not at all; raises `UserError` if the folder is read-only."""
+    try:
+        files.write_atomic(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {str(path)!r} ({error.strerror}); make its folder writable"
+        ) from None
+
+
+def _read(workdir, name, read_from):
+    path = Path(workdir) / name
+    remedy = f"run `metastar evaluate --workdir={workdir}`"
+    try:
+        return read_from(path)
+    except OSError:
+        raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy} first") from None
+    except (ValueError, zipfile.BadZipFile):
+        raise UserError(f"{str(path)!r} is damaged; {remedy} again") from None

@@ -1,0 +1,86 @@
+"""The folder of one run: which config it belongs to, and who writes in it (floor F6)."""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from metastar import config, files
+from metastar.errors import UserError
+from metastar.types import DataSpec
+
+
+@contextlib.contextmanager
+def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
+    """Makes or reopens the workdir of `cfg` and holds it until the context ends.
+
+    Writes `config.json` on the first visit and compares it on the next ones.
+
+    Raises:
+        UserError: not writable, in use by another process, or made by another config.
+    """
+    path = Path(path).resolve()
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(path / ".lock", "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, also on SIGKILL
+        except BlockingIOError:
+            raise UserError(
+                f"workdir {path} is in use by another run; wait for it or give another --workdir"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"workdir {path} is not writable ({error.strerror}); give another --workdir"
+            ) from None
+        _claim(cfg, path)
+        yield path
+
+
+def read_config(path: str | Path) -> ConfigDict:
+    """Returns the config of a workdir; raises `UserError` if it has none or it is unreadable."""
+    file = Path(path) / "config.json"
+    try:
+        return config.from_json(file.read_text(), str(file))
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path} is not a workdir: it has no readable config.json") from None
+
+
+def write_spec(path: Path, spec: DataSpec) -> None:
+    """Saves what the method knows of its data; raises `UserError` if the data changed since."""
+    if (path / "spec.json").exists() and read_spec(path) != spec:
+        raise UserError(
+            f"workdir {path} was trained on other data than the data directory holds now; "
+            "restore the data or give another --workdir"
+        )
+    files.write_atomic(path / "spec.json", json.dumps(spec._asdict(), indent=2) + "\n")
+
+
+def read_spec(path: str | Path) -> DataSpec:
+    """Returns the `DataSpec` of a workdir; raises `UserError` if there is no readable one."""
+    file = Path(path) / "spec.json"
+    try:
+        fields = json.loads(file.read_text())
+        return DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
+        raise UserError(
+            f"{file} is missing or damaged; run `metastar train` with this workdir again"
+        ) from None
+
+
+def _claim(cfg: ConfigDict, path: Path) -> None:
+    if (path / "config.json").exists():
+        stored = read_config(path)
+        mine = config.from_json(config.to_json(cfg))
+        mine.eval.oracle = stored.eval.oracle  # shown beside this run's results; may change
+        difference = config.diff(stored, mine)
+        if difference is not None:
+            name, there, here = difference
+            raise UserError(
+                f"workdir {path} holds a run with {name} = {there!r}, and this one has {here!r}; "
+                "give another --workdir or the old value"
+            )
+    files.write_atomic(path / "config.json", config.to_json(cfg))

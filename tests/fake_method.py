@@ -1,0 +1,90 @@
+"""A data set and a method with a known, cheap update, so that the trainer is tested alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from metastar import config
+from metastar.data.sampler import sample_transitions
+from metastar.types import Batch, Method, Phase, TaskData, TrainState
+
+
+def make_data(num_tasks=3, episodes=4, steps=5, obs_dim=2, seed=0) -> TaskData:
+    rng = np.random.default_rng(seed)
+    shape = (num_tasks, episodes, steps)
+    zeros = np.zeros((num_tasks, episodes), np.int32)
+    return TaskData(
+        obs=rng.normal(size=(num_tasks, episodes, steps + 1, obs_dim)).astype(np.float32),
+        action=rng.uniform(-1, 1, (*shape, 1)).astype(np.float32),
+        reward=rng.normal(size=shape).astype(np.float32),
+        done=np.zeros(shape, bool),
+        length=zeros + steps,
+        policy=zeros,
+        stage=zeros,
+        task={"goal": rng.normal(size=(num_tasks, 2)).astype(np.float32)},
+        flat=np.tile(np.arange(episodes * steps, dtype=np.int32), (num_tasks, 1)),
+        count=np.full(num_tasks, episodes * steps, np.int32),
+    )
+
+
+def make_cfg(**train):
+    cfg = config.base()
+    settings = {"chunk": 4, "validate_every": 3, "eval_every": 10, "checkpoint_every": 8}
+    cfg.train.update({**settings, **train})
+    return cfg
+
+
+def make_method(pretrain=10, updates=14, nan_at=None, grow=0, batch_size=8) -> Method:
+    """Linear regression of the reward, with noise from the key: twice, as two phases.
+
+    `nan_at` makes the metric "error" NaN in that update, and leaves the rest alone.
+    """
+    optimizer = optax.inject_hyperparams(optax.adam)(learning_rate=1e-2)
+
+    def init(key):
+        params = {"w": jax.random.normal(key, (2,)), "b": jnp.zeros(())}
+        extra = {"average": params, "big": jnp.zeros(grow)} if grow else {"average": params}
+        return TrainState(
+            params, params, {"adam": optimizer.init(params)}, extra, jnp.zeros((), jnp.int32)
+        )
+
+    def sample(data, key, step):
+        task_id = (jnp.arange(2) + step) % data.count.shape[0]
+        key = jax.random.fold_in(key, step)
+        view = sample_transitions(data, task_id, key, batch_size)
+        task = jax.tree.map(lambda x: x[task_id], data.task)
+        return Batch(task_id, task, {"real": view})
+
+    def loss(params, batch, noise):
+        view = batch.views["real"]
+        error = view.obs @ params["w"] + params["b"] + 0.1 * noise - view.reward
+        return (error**2).mean()
+
+    def update(state, batch, key, hp):
+        noise = jax.random.normal(key, batch.views["real"].reward.shape)
+        value, grads = jax.value_and_grad(loss)(state.params, batch, noise)
+        steps, adam = optimizer.update(grads, state.opt_state["adam"], state.params)
+        params = optax.apply_updates(state.params, jax.tree.map(lambda x: hp["scale"] * x, steps))
+        average = jax.tree.map(lambda a, p: 0.9 * a + 0.1 * p, state.extra["average"], params)
+        state = state._replace(
+            params=params, opt_state={"adam": adam}, extra={**state.extra, "average": average}
+        )
+        bad = state.step == (-2 if nan_at is None else nan_at)
+        return state, {"loss": value, "error": jnp.where(bad, jnp.nan, value)}
+
+    def validate(state, batch, key, hp):
+        del key, hp
+        return loss(state.params, batch, jnp.zeros(batch.views["real"].reward.shape))
+
+    return Method(
+        hp={"scale": 1.0},
+        init=init,
+        phases=(
+            Phase("pretrain", pretrain, sample, update, validate),
+            Phase("joint", updates, sample, update),
+        ),
+        export=lambda state: state.params,
+        infer=None,
+        policy=None,
+    )

@@ -1,0 +1,198 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metastar import world_model
+from metastar.losses import world_model as model_loss
+from metastar.losses.task import distance, infonce
+from metastar.ops import gaussian
+from model_helpers import HP, LENGTH, SPEC, random_batch, scramble, tiny_cfg
+
+CFG = tiny_cfg()
+KEY = jax.random.key(0)
+PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
+BATCH = random_batch(jax.random.key(1), [0, 0, 1])
+VIEW = BATCH.views["context"]
+NOISE = model_loss.draw_noise(KEY, BATCH.views, CFG)
+TASK_LOSSES = {"distance": distance.make(CFG)}
+
+
+@partial(jax.jit, static_argnames="masked")
+def terms(view, params=PARAMS, hp=HP, masked=True):
+    cfg = tiny_cfg(mask_joints=masked)
+    encoded = world_model.encode(params, view, NOISE, cfg)
+    return model_loss.terms(params, view, encoded, hp, cfg)
+
+
+@jax.jit
+def loss(params, batch, noise):
+    return model_loss.loss(params, batch, noise, HP, CFG, TASK_LOSSES)
+
+
+def made_up_encoding():
+    """Posterior N(1, 1) against prior N(0, e): KL = D/2 [1 + 2/e - 1] per step."""
+    ones, feats = jnp.ones((3, LENGTH, 4)), jnp.ones((3, LENGTH, 8))
+    return world_model.Encoded(
+        embedding=ones,
+        post_mean=ones,
+        post_logvar=0 * ones,
+        latent=ones,
+        feats=feats,
+        prior_mean=0 * ones,
+        prior_logvar=ones,
+        task_code=jnp.ones((3, 3)),
+    )
+
+
+@jax.jit
+def terms_of(encoded, view=VIEW):
+    return model_loss.terms(PARAMS, view, encoded, HP, CFG)
+
+
+def check_kl():
+    parts = model_loss.terms(PARAMS, VIEW, made_up_encoding(), HP, CFG)
+    np.testing.assert_allclose(parts.kl_raw, 4 / np.e, rtol=1e-5)
+
+
+def test_kl_by_hand():
+    check_kl()
+
+
+def test_kl_the_other_way_round_is_found(monkeypatch):
+    right = gaussian.kl
+    monkeypatch.setattr(gaussian, "kl", lambda mp, vp, mq, vq: right(mq, vq, mp, vp))
+    with pytest.raises(AssertionError):
+        check_kl()
+
+
+def test_prior_at_t_meets_the_posterior_at_t_plus_1():
+    encoded = made_up_encoding()
+    late = jnp.arange(LENGTH)[None, :, None] == LENGTH - 1  # only the last prior differs
+    changed = encoded._replace(prior_mean=encoded.prior_mean + 5 * late)
+    np.testing.assert_array_equal(terms_of(changed), terms_of(encoded))
+
+
+def test_free_bits_apply_to_the_mean():
+    few = terms(VIEW, hp=HP._replace(free_bits=0.0))
+    many = terms(VIEW, hp=HP._replace(free_bits=1e3))
+    assert few.kl_dyn == few.kl_rep == few.kl_raw == many.kl_raw
+    assert many.kl_dyn == many.kl_rep == 1e3
+
+
+def test_each_kl_moves_its_own_side():
+    encoded = made_up_encoding()
+
+    def kl(name, post_mean, prior_mean):
+        moved = encoded._replace(post_mean=post_mean, prior_mean=prior_mean)
+        return getattr(model_loss.terms(PARAMS, VIEW, moved, HP, CFG), name)
+
+    for name, post_moves in (("kl_dyn", False), ("kl_rep", True)):
+        grad = jax.grad(partial(kl, name), argnums=(0, 1))
+        post, prior = grad(encoded.post_mean, encoded.prior_mean)
+        assert post.any() == post_moves
+        assert prior.any() != post_moves
+
+
+def reached(name):
+    """The networks that the gradient of one term reaches."""
+    grads = jax.jit(jax.grad(lambda p: getattr(terms(VIEW, p), name)))(PARAMS)
+    return {net for net, tree in grads.items() if any(x.any() for x in jax.tree.leaves(tree))}
+
+
+def test_gradients_reach_what_they_claim():
+    assert reached("recon_nll") == {"encoder", "posterior", "decoder"}
+    assert reached("recon_bounds") == {"decoder"}
+    assert reached("termination") == {"encoder", "posterior", "transformer", "termination"}
+    assert reached("kl_dyn") == {"encoder", "posterior", "transformer", "prior"}
+    assert reached("kl_rep") == {"encoder", "posterior"}
+
+
+def test_only_task_losses_reach_the_task_head():
+    def head_grad(task_losses):
+        grads, _ = jax.jit(
+            jax.grad(lambda p: model_loss.loss(p, BATCH, NOISE, HP, CFG, task_losses), has_aux=True)
+        )(PARAMS)
+        return np.abs(grads["transformer"]["task_head"]["kernel"]).max()
+
+    assert head_grad({}) == 0
+    assert head_grad(TASK_LOSSES) > 0
+
+
+def test_mask_of_ones_equals_no_mask():
+    np.testing.assert_allclose(terms(VIEW), terms(VIEW, masked=False), rtol=1e-6)
+
+
+def test_padding_counts_nowhere():
+    valid = jnp.broadcast_to(jnp.arange(LENGTH) < 4, (3, LENGTH))
+    padded = VIEW._replace(valid=valid)
+    other = jax.tree.map(
+        lambda x, y: jnp.where(valid.reshape(3, LENGTH, *[1] * (x.ndim - 2)), x, y),
+        *(
+            v._replace(policy=valid, stage=valid)
+            for v in (padded, jax.tree.map(lambda x: x[::-1], VIEW))
+        ),
+    )._replace(valid=valid, policy=VIEW.policy, stage=VIEW.stage)
+    np.testing.assert_allclose(terms(padded), terms(other), rtol=1e-5)
+
+
+def test_joint_has_no_kl_but_counts_elsewhere():
+    joint = jnp.broadcast_to(jnp.arange(LENGTH) == 2, (3, LENGTH))
+    jump = joint[..., None].astype(float)
+
+    def kl(masked):
+        encoded = made_up_encoding()
+        encoded = encoded._replace(post_mean=encoded.post_mean + 100 * jump)
+        view = VIEW._replace(first=joint)
+        return model_loss.terms(PARAMS, view, encoded, HP, tiny_cfg(mask_joints=masked)).kl_raw
+
+    np.testing.assert_allclose(kl(True), 4 / np.e, rtol=1e-5)
+    assert kl(False) > 100
+    np.testing.assert_allclose(
+        terms(VIEW._replace(first=joint)).recon_nll, terms(VIEW).recon_nll, rtol=1e-6
+    )
+
+
+def test_first_step_of_the_window_may_be_a_first_step():
+    first = jnp.broadcast_to(jnp.arange(LENGTH) == 0, (3, LENGTH))
+    np.testing.assert_allclose(terms(VIEW._replace(first=first)), terms(VIEW), rtol=1e-6)
+
+
+def test_two_views_are_averaged():
+    batch = random_batch(jax.random.key(3), [0, 1, 2], ("context", "positive"))
+    noise = model_loss.draw_noise(KEY, batch.views, CFG)
+    _, both = loss(PARAMS, batch, noise)
+    halves = []
+    for i, name in enumerate(("context", "positive")):
+        part = jax.tree.map(lambda x, i=i: x[3 * i : 3 * i + 3], noise)
+        halves.append(loss(PARAMS, batch._replace(views={"context": batch.views[name]}), part)[1])
+    for name in ("recon", "termination", "kl_raw"):
+        np.testing.assert_allclose(both[name], (halves[0][name] + halves[1][name]) / 2, rtol=1e-5)
+
+
+def test_total_is_the_weighted_sum_and_codes_are_those_of_encode():
+    batch = random_batch(jax.random.key(3), [0, 1, 2], ("context", "positive"))
+    noise = model_loss.draw_noise(KEY, batch.views, CFG)
+    hp = HP._replace(dyn_weight=2.0, rep_weight=3.0, task_losses={"distance": 5.0, "infonce": 7.0})
+    task_losses = {"distance": distance.make(CFG), "infonce": infonce.make(CFG)}
+    total, m = jax.jit(lambda p: model_loss.loss(p, batch, noise, hp, CFG, task_losses))(PARAMS)
+    parts = (
+        m["recon"] + m["termination"] + 2 * m["kl_dyn"] + 3 * m["kl_rep"]
+        + 5 * m["distance"] + 7 * m["infonce"]
+    )  # fmt: skip
+    np.testing.assert_allclose(total, parts, rtol=1e-5)
+    _, codes = model_loss.encode_views(PARAMS, batch.views, noise, CFG)
+    posterior = noise.posterior[3:]
+    alone = world_model.encode_task(
+        PARAMS, batch.views["positive"], world_model.EncodeNoise(posterior), CFG
+    )
+    np.testing.assert_allclose(codes["positive"], alone, atol=1e-5)
+
+
+def test_metrics_are_scalars():
+    total, metrics = loss(PARAMS, BATCH, NOISE)
+    assert {"recon", "termination", "kl_dyn", "kl_rep", "kl_raw", "distance"} < set(metrics)
+    assert metrics["model_loss"] == total
+    assert all(x.shape == () for x in metrics.values())

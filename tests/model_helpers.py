@@ -1,0 +1,66 @@
+"""A tiny world model, its hyper-parameters and random batches, for tests."""
+
+import jax
+import jax.numpy as jnp
+
+from metastar import config
+from metastar.types import Batch, DataSpec, HyperParams, View
+
+OBS, ACTION, LENGTH = 3, 2, 6
+SPEC = DataSpec("fake", OBS, ACTION, 1, 4, 10, (0.0,) * OBS, (1.0,) * OBS)
+HP = HyperParams(
+    lr_world_model=1e-3,
+    lr_actor=1e-3,
+    lr_critic=1e-3,
+    alpha=0.2,
+    beta=0.5,
+    gamma=0.9,
+    tau=0.1,
+    actor_average=0.0,
+    dyn_weight=1.0,
+    rep_weight=0.1,
+    free_bits=0.0,
+    task_losses={"distance": 1.0, "infonce": 1.0},
+)
+
+
+def tiny_cfg(**world_model):
+    cfg = config.base()
+    cfg.world_model.update(
+        latent_dim=4, width=8, num_layers=2, num_heads=2, context_len=LENGTH, code_dim=3
+    )
+    cfg.world_model.update(world_model)
+    return cfg
+
+
+def random_view(key, *shape):
+    """Consecutive valid steps without a joint, leaves [*shape, ...]."""
+    keys = jax.random.split(key, 5)
+    batch = shape[:-1]
+    return View(
+        obs=jax.random.normal(keys[0], (*shape, OBS)),
+        action=jax.random.uniform(keys[1], (*shape, ACTION), minval=-1, maxval=1),
+        reward=jax.random.normal(keys[2], shape),
+        prev_reward=jax.random.normal(keys[3], shape),
+        next_obs=jax.random.normal(keys[4], (*shape, OBS)),
+        done=jnp.zeros(shape, bool),
+        valid=jnp.ones(shape, bool),
+        first=jnp.zeros(shape, bool),
+        policy=jnp.zeros(batch, int),
+        stage=jnp.zeros(batch, int),
+    )
+
+
+def random_batch(key, task_id, views=("context",)):
+    keys = jax.random.split(key, len(views))
+    task_id = jnp.array(task_id)
+    shape = len(task_id), LENGTH
+    return Batch(task_id, None, {n: random_view(k, *shape) for n, k in zip(views, keys)})
+
+
+def scramble(params, key):
+    """Random parameters everywhere: the original start has tiny or constant entries."""
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)]
+    return jax.tree.unflatten(structure, noisy)

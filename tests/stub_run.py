@@ -1,0 +1,131 @@
+"""A tiny data set of Point-Robot-Sparse and two analytic methods with known scores."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from metastar import config, evaluate
+from metastar.data import store
+from metastar.envs.families import point_robot_sparse as family
+from metastar.types import Adaptation, Method, Policy
+
+STAGES = ("random", "medium", "expert")
+NUM_TRAIN, NUM_TEST = 3, 2
+
+
+def tiny_config(**fields):
+    """A config of the stub's data; `fields` as {"eval.windows": 3}."""
+    cfg = config.base()
+    cfg.update_from_flattened_dict(
+        {
+            "data.train_tasks": NUM_TRAIN,
+            "data.test_tasks": NUM_TEST,
+            "eval.windows": 6,
+            "eval.episodes": 2,
+            "eval.zero_shot_streams": 3,
+            "eval.curve_windows": 2,
+            "world_model.context_len": 12,
+            "preset": "stub",
+            **fields,
+        }
+    )
+    return FrozenConfigDict(cfg)
+
+
+def save_data(directory: Path, cfg=None) -> Path:
+    """Stage "random" never sees reward; "expert" stays in the goal; task 0 has no "medium"."""
+    rng = np.random.default_rng(0)
+    num = NUM_TRAIN + NUM_TEST
+    tasks = family.draw_tasks(rng, num)
+    steps, episodes = family.SPEC.max_episode_steps, len(STAGES)
+    goal = tasks["goal"][:, None, None]
+    obs = np.empty((num, episodes, steps + 1, 2))
+    obs[:, 0] = -1.5 + 0.001 * rng.uniform(size=(num, steps + 1, 2))
+    half = steps // 2
+    obs[:, 1, : half + 1] = -1.5
+    obs[:, 1, half + 1 :] = goal[:, 0]
+    obs[:, 2] = goal[:, 0]
+    reward = np.linalg.norm(obs[:, :, 1:] - goal, axis=-1) <= family.GOAL_RADIUS
+    length = np.full((num, episodes), steps)
+    length[0, 1] = 0
+    stage = np.broadcast_to(np.arange(episodes), (num, episodes))
+    manifest = store.Manifest(
+        family=family.SPEC.name,
+        tasks=tasks,
+        split={"train": list(range(NUM_TRAIN)), "test": list(range(NUM_TRAIN, num))},
+        policies=("stub",),
+        stages=STAGES,
+        config=(cfg or tiny_config()).to_dict(),
+        versions={},
+        files={},
+    )
+    fields = {
+        "obs": obs,
+        "action": np.zeros((num, episodes, steps, 2)),
+        "reward": reward,
+        "done": np.zeros((num, episodes, steps), bool),
+        "length": length,
+        "policy": np.zeros((num, episodes)),
+        "stage": stage,
+    }
+    store.save(directory, manifest, fields)
+    return directory
+
+
+def _go_to_code(counter=None):
+    """Walks straight to code[:2], each coordinate at full speed; stays where code[2] is 0."""
+
+    def act(params, adaptation, carry, step, key, greedy):
+        if counter is not None:
+            counter["act"] += 1
+        towards = jnp.clip((adaptation.code[:2] - step.obs) / 0.1, -1, 1)
+        return params * adaptation.code[2] * towards, carry
+
+    return Policy(lambda params, adaptation: (), act)
+
+
+def seeker(counter=None) -> Method:
+    """Takes the mean position that paid in the context for the goal; without any it stays."""
+
+    def infer(params, view, task, key):
+        paid = ((view.reward > 0) & view.valid).astype(view.obs.dtype)
+        place = (view.next_obs * paid[:, None]).sum(0) / jnp.maximum(paid.sum(), 1)
+        return Adaptation(jnp.append(place, (paid.sum() > 0).astype(place.dtype)))
+
+    return Method((), None, (), None, infer, _go_to_code(counter))
+
+
+def knower() -> Method:
+    """Privileged: knows the goal, so its return is the analytic optimum."""
+
+    def infer(params, view, task, key):
+        return Adaptation(jnp.append(task["goal"], 1.0))
+
+    return Method((), None, (), None, infer, _go_to_code(), privileged=True)
+
+
+PARAMS = jnp.ones(())
+META = {"updates": 7, "wall_seconds": 90.0, "params_sha256": "ab" * 32}
+
+
+@functools.cache
+def evaluated() -> dict[str, Path]:
+    """Folders "data", "oracle" (the knower) and "seeker" (with that oracle), made once."""
+    root = Path(_ROOT.name)
+    folders = {name: root / name for name in ("data", "oracle", "seeker")}
+    save_data(folders["data"])
+    for name, method, fields in (
+        ("oracle", knower(), {}),
+        ("seeker", seeker(), {"eval.oracle": str(folders["oracle"])}),
+    ):
+        folders[name].mkdir()
+        cfg = tiny_config(**fields)
+        evaluate.final(cfg, method, PARAMS, folders[name], folders["data"], META)
+    return folders
+
+
+_ROOT = tempfile.TemporaryDirectory()  # removed when the interpreter ends

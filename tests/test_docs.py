@@ -1,0 +1,161 @@
+"""What the documentation says is true: commands, links, and the worked examples."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from metastar import config, presets, registry
+from metastar.data.sampler import sample_windows
+from metastar.envs.point_mass import make_env
+from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
+from metastar.types import DataSpec, StepIn, TaskData
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "tests/examples").glob("[a-z]*.py"))
+TASKS, EPISODES, STEPS = 4, 2, 20
+
+
+@pytest.fixture(autouse=True)
+def examples_are_importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+
+
+def code_blocks(page):
+    return re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.M | re.S)
+
+
+def test_ci_runs_exactly_the_readmes_test_command_and_the_linter():
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    commands = [line for line in lines if not line.startswith(("#!", "set ", "cd "))]
+    assert commands == ["make test", "make lint"]
+    assert "make test\n" in code_blocks(ROOT / "README.md")
+    assert "make train\n" in code_blocks(ROOT / "README.md")
+
+
+def test_make_train_runs_the_command_of_the_quick_config():
+    makefile = re.sub(r"\s*\\\n\s*", " ", (ROOT / "Makefile").read_text())
+    (command,) = re.findall(r"^train: env\n\t\$\(BIN\)/(.*)$", makefile, re.M)
+    docstring = (ROOT / "configs/metastar/point_robot_sparse.py").read_text()
+    assert command in re.sub(r"\s*\\+\n\s*", " ", docstring)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_relative_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_name_configs_presets_and_fields_that_exist(page):
+    for block in code_blocks(page):
+        for command in re.findall(r"metastar .*", block.replace("\\\n", " ")):
+            for source in re.findall(r"--config=(\S+\.py\S*)", command):
+                cfg = config.load_preset(f"{ROOT}/{source}")
+                for name in re.findall(r"--config\.([\w.]+)=", command):
+                    assert name in config.flatten(cfg) or name.startswith("task_losses."), command
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_the_page_shows_the_example_as_it_is(path):
+    assert path.read_text() in code_blocks(ROOT / "docs/extending.md")
+
+
+def make_cfg(**changes):
+    cfg = presets.make("metastar", "point_robot_sparse", "debug")
+    cfg.update(changes)
+    config.validate(cfg)
+    return FrozenConfigDict(cfg)
+
+
+def make_data():
+    rng = np.random.default_rng(0)
+    shape = (TASKS, EPISODES, STEPS)
+    zeros = jnp.zeros((TASKS, EPISODES), int)
+    return TaskData(
+        obs=jnp.array(rng.normal(size=(TASKS, EPISODES, STEPS + 1, 2)), jnp.float32),
+        action=jnp.array(rng.uniform(-1, 1, (*shape, 2)), jnp.float32),
+        reward=jnp.array(rng.normal(size=shape), jnp.float32),
+        done=jnp.zeros(shape, bool),
+        length=zeros + STEPS,
+        policy=zeros,
+        stage=zeros,
+        task={"goal": jnp.array(rng.normal(size=(TASKS, 2)), jnp.float32)},
+        flat=jnp.tile(jnp.arange(EPISODES * STEPS), (TASKS, 1)),
+        count=jnp.full(TASKS, EPISODES * STEPS),
+    )
+
+
+def make_spec():
+    return DataSpec("point_robot_sparse", 2, 2, 2, TASKS, STEPS, (0.0, 0.0), (1.0, 1.0))
+
+
+def one_update(method):
+    """Runs the first update of a method; returns both states and the metrics."""
+
+    @jax.jit
+    def run(data, hp):
+        key_init, key_sample, key_update = jax.random.split(jax.random.key(0), 3)
+        before, phase = method.init(key_init), method.phases[0]
+        return before, phase.update(before, phase.sample(data, key_sample, 0), key_update, hp)
+
+    before, (after, metrics) = run(make_data(), method.hp)
+    assert all(np.isfinite(value) for value in metrics.values())
+    return before, after, metrics
+
+
+def moved(before, after):
+    return any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), before, after)))
+
+
+def test_the_example_loss_is_found_and_trained():
+    name = "examples/spread_loss"
+    cfg = make_cfg(task_losses={name: 1.0, "infonce": 0.0})
+    method = registry.find("method", "metastar").make(cfg, make_spec())
+    before, after, metrics = one_update(method)
+    assert name in metrics and "spread_std" in metrics and "infonce" not in metrics
+    assert moved(before.params["world_model"], after.params["world_model"])
+
+
+def test_the_example_loss_by_hand():
+    loss = registry.find("task loss", "examples.spread_loss").make(None).loss
+    code = jnp.array([[3.0, 0.0], [-3.0, 0.0]])
+    value, metrics = loss({"context": code, "positive": code + 1}, None, None)
+    np.testing.assert_allclose(value, 1 + (1 - 0.01) / 2, rtol=1e-5)
+    np.testing.assert_allclose(metrics["spread_std"], (3 + 0.01) / 2, rtol=1e-3)
+
+
+def test_the_example_method_is_found_trained_and_acts():
+    cfg = make_cfg(method="examples.blind_method")
+    method = registry.find("method", cfg.method).make(cfg, make_spec())
+    before, after, _ = one_update(method)
+    assert moved(before.params["actor"], after.params["actor"]) and after.step == 1
+    params = method.export(after)
+    window = sample_windows(make_data(), jnp.array(0), jax.random.key(2), 12)
+    adaptation = method.infer(params, window, None, jax.random.key(3))
+    step = StepIn(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()), jnp.zeros(2), jnp.array(True))
+    carry = method.policy.init(params, adaptation)
+    action, _ = method.policy.act(params, adaptation, carry, step, jax.random.key(4), True)
+    assert action.shape == (2,) and jnp.isfinite(action).all()
+
+
+def test_the_example_family_is_found_and_played():
+    cfg = make_cfg(family="examples.ring_family")
+    family, env = registry.find("family", cfg.family), make_env(cfg.family, cfg.env)
+    tasks = family.draw_tasks(np.random.default_rng(0), 3)
+
+    @jax.jit
+    def play_randomly(tasks, key):
+        return rollout(env, uniform_policy(2), None, no_adaptation(3, 2), tasks, key, episodes=2)
+
+    play = play_randomly(tasks, jax.random.key(0))
+    assert play.reward.shape == (3, 2, 2, 60) and not play.done.any()
+    radius = tasks["radius"][:, None, None, None]
+    distance = np.abs(np.linalg.norm(play.next_obs, axis=-1) - radius)
+    np.testing.assert_allclose(play.reward, -distance, atol=1e-5)
+    assert family.label(tasks)[1].shape == (3,)

@@ -1,0 +1,204 @@
+from collections import Counter
+
+import jax
+import numpy as np
+import pytest
+
+import stub_run
+from metastar import evaluate, play, results
+from metastar.data import store
+from metastar.errors import UserError
+from stub_run import META, PARAMS, tiny_config
+
+KEYS = {
+    "method", "family", "preset", "seed", "updates", "wall_seconds", "commit", "versions",
+    "few_shot", "zero_shot", "train_few_shot", "bounds", "params_sha256",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data_dir():
+    return stub_run.evaluated()["data"]
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Results of the seeker and of the knower, its oracle, both evaluated for real."""
+    folders = stub_run.evaluated()
+    return {"folders": folders} | {k: results.read(folders[k]) for k in ("oracle", "seeker")}
+
+
+def test_results_have_the_documented_keys(runs):
+    report = runs["seeker"]
+    assert set(report) >= KEYS
+    assert set(report["few_shot"]) >= {
+        "mean", "iqm", "ci95", "per_task", "by_context_stage", "informative",
+    }  # fmt: skip
+    assert set(report["few_shot"]["informative"]) >= {"mean", "ci95", "share", "optimum"}
+    assert set(report["bounds"]) == {"random", "behavior_best", "oracle", "optimum"}
+    assert report["updates"] == 7 and report["params_sha256"] == META["params_sha256"]
+    assert report["split"] == "test"
+    assert report["versions"].keys() >= {"python", "jax", "jaxlib", "flax", "optax", "mujoco"}
+
+
+def test_the_knower_reaches_the_analytic_optimum_exactly(runs):
+    few = runs["oracle"]["few_shot"]
+    assert few["mean"] == runs["oracle"]["bounds"]["optimum"] == few["optimum"]
+    assert few["of_optimum"] == 1.0 and few["normalized"] == pytest.approx(1.0)
+    assert few["success"] == 1.0
+    assert runs["oracle"]["zero_shot"]["of_optimum"] == 1.0  # same starts in episode 2
+    assert runs["oracle"]["bounds"]["oracle"] is None
+
+
+def test_the_oracle_bound_is_the_oracles_few_shot_mean(runs):
+    assert runs["seeker"]["bounds"]["oracle"] == runs["oracle"]["few_shot"]["mean"]
+
+
+def test_methods_and_bounds_meet_the_same_starts(runs):
+    a, b = (results.read_arrays(runs["folders"][k]) for k in ("oracle", "seeker"))
+    for name in ("optimum", "random_return", "zero_shot_optimum", "zero_shot_random_return"):
+        np.testing.assert_array_equal(a[name], b[name])
+    np.testing.assert_array_equal(a["rewarded"], b["rewarded"])
+    np.testing.assert_array_equal(a["path"][..., 0, :], b["path"][..., 0, :])
+
+
+def test_windows_with_and_without_reward_are_told_apart(runs):
+    few = runs["seeker"]["few_shot"]
+    rewarded, blank = few["informative"], few["uninformative"]
+    assert rewarded["share"] + blank["share"] == pytest.approx(1)
+    assert 0.2 < rewarded["share"] < 0.8
+    assert rewarded["of_optimum"] == pytest.approx(1, abs=0.02)
+    arrays = results.read_arrays(runs["folders"]["seeker"])
+    keep = arrays["rewarded"] & arrays["heldout"][:, None]
+    rows = [n for n in range(len(keep)) if keep[n].any()]
+    by_hand = np.mean([arrays["return"][n][keep[n]].mean() for n in rows])
+    assert rewarded["mean"] == pytest.approx(by_hand)
+    by_hand = np.mean([arrays["optimum"][n][keep[n]].mean() for n in rows])
+    assert rewarded["optimum"] == pytest.approx(by_hand)
+    assert blank["mean"] < rewarded["mean"]
+
+
+def test_stages_restrict_the_context(runs):
+    stages = runs["seeker"]["few_shot"]["by_context_stage"]
+    assert list(stages) == list(stub_run.STAGES)
+    assert stages["expert"]["of_optimum"] == pytest.approx(1, abs=0.02)
+    assert stages["random"]["mean"] < 20  # only starts inside the goal pay
+    train = runs["seeker"]["train_few_shot"]["by_context_stage"]["medium"]
+    assert train["per_task"][0] is None  # task 0 has no episode of this stage
+    assert train["share"] == pytest.approx(2 / 3)
+
+
+def test_behavior_best_is_the_best_stage_of_each_task(runs, data_dir):
+    assert runs["seeker"]["bounds"]["behavior_best"] == 60.0
+    data = store.load(data_dir, "train", tiny_config())
+    zero_expert = data._replace(reward=data.reward.at[:, 2].set(0))
+    # stage "medium" pays in its second half, 30 steps; task 0 does not have it
+    assert results.behavior_best(zero_expert) == pytest.approx((0 + 30 + 30) / 3)
+
+
+def test_zero_shot_scores_the_second_episode_only(runs):
+    arrays = results.read_arrays(runs["folders"]["seeker"])
+    test = arrays["heldout"]
+    block = runs["seeker"]["zero_shot"]
+    assert block["mean"] == pytest.approx(arrays["zero_shot_return"][test].mean())
+    first = arrays["zero_shot_first_return"]
+    assert block["first_episode"] == pytest.approx(first[test].mean())
+    assert not np.array_equal(first, arrays["zero_shot_return"])
+    success = arrays["zero_shot_reached"][test].any(-1).mean()
+    assert block["success"] == pytest.approx(success)
+
+
+def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, monkeypatch):
+    arrays = results.read_arrays(runs["folders"]["oracle"])
+    shared = {"stages", "label_name", "goal_radius"}
+
+    def measured_before(cfg, method, params, data, stages):
+        all_tasks = store.read_manifest(data_dir).tasks["goal"]
+        np.testing.assert_array_equal(data.task["goal"], all_tasks[:3].astype(np.float32))
+        by_stage = {k: v[:, :3] for k, v in arrays.items() if k.startswith("stage_")}
+        return {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_stage
+
+    monkeypatch.setattr(evaluate, "measure", measured_before)
+    cfg = tiny_config(**{"data.validation_tasks": 1})
+    report = evaluate.final(cfg, stub_run.knower(), PARAMS, tmp_path, data_dir, META)
+    assert report == results.read(tmp_path)
+    assert report["split"] == "validation" and report["tasks"]["ids"] == [2]
+    assert len(report["few_shot"]["per_task"]) == 1
+    assert len(report["train_few_shot"]["per_task"]) == 2
+
+
+def test_an_oracle_of_other_tasks_or_of_nothing_is_refused(runs, tmp_path):
+    tasks = runs["oracle"]["tasks"]
+    folder = str(runs["folders"]["oracle"])
+    assert results.oracle("", "point_robot_sparse", tasks) is None
+    with pytest.raises(UserError, match="not on point_robot;"):
+        results.oracle(folder, "point_robot", tasks)
+    with pytest.raises(UserError, match="other held-out tasks"):
+        results.oracle(folder, "point_robot_sparse", {**tasks, "ids": [0]})
+    with pytest.raises(UserError, match="metastar evaluate"):
+        results.oracle(str(tmp_path), "point_robot_sparse", tasks)
+
+
+def test_curve_is_traced_once_and_reports_every_protocol(data_dir):
+    counter = Counter()
+    curve = evaluate.make_curve(tiny_config(), stub_run.seeker(counter), data_dir)
+    first = curve(PARAMS, jax.random.key(0))
+    traces = counter["act"]
+    second = curve(PARAMS * 0.5, jax.random.key(1))
+    assert counter["act"] == traces > 0
+    assert set(first) >= {"few_shot", "zero_shot", "train_few_shot"}
+    assert all(isinstance(v, float) and np.isfinite(v) for v in (*first.values(), *second.values()))
+    assert curve(PARAMS, jax.random.key(0)) == first
+
+
+def test_few_shot_windows_belong_to_the_task(runs):
+    """The seeker's code is the goal of the task whose window it got."""
+    arrays = results.read_arrays(runs["folders"]["seeker"])
+    rewarded, code = arrays["rewarded"], arrays["code"]
+    goal = np.broadcast_to(arrays["goal"][:, None], code[..., :2].shape)
+    np.testing.assert_array_equal(rewarded, code[..., 2] == 1)
+    np.testing.assert_allclose(code[..., :2][rewarded], goal[rewarded], atol=1e-6)
+    assert arrays["path"].shape == (5, play.NUM_PATHS, 2, 61, 2)
+
+
+def test_reached_agrees_with_the_return(runs):
+    arrays = results.read_arrays(runs["folders"]["seeker"])
+    np.testing.assert_array_equal(arrays["reached"] > 0, arrays["return"] > 0)
+    second = arrays["zero_shot_reached"][..., -1]
+    np.testing.assert_array_equal(second, arrays["zero_shot_return"] > 0)
+
+
+def test_summary_by_hand():
+    score = np.array([[1.0, 3.0], [5.0, 100.0]])
+    keep = np.array([[True, True], [True, False]])
+    optimum, random = np.full((2, 2), 7.0), np.full((2, 2), 2.0)
+    block = results.summary(score, optimum, random, keep)
+    assert block["mean"] == 3.5 and block["per_task"] == [2.0, 5.0]
+    assert block["iqm"] == 3.0 and block["share"] == 0.75
+    assert block["optimum"] == 7.0 and block["of_optimum"] == 0.5
+    assert block["normalized"] == pytest.approx(0.3)
+    assert 3.0 <= block["ci95"][0] <= block["ci95"][1] <= 4.0
+
+
+def test_summary_without_bounds_or_scores():
+    block = results.summary(np.array([[-1.0, -3.0]]), np.full((1, 2), np.nan))
+    assert block["mean"] == -2 and block["optimum"] is None
+    assert block["of_optimum"] is None and block["normalized"] is None
+    assert results.summary(np.ones((2, 2)), keep=np.zeros((2, 2), bool)) is None
+
+
+def test_commit_is_a_hash_or_unknown():
+    assert results.commit() == "unknown" or len(results.commit().split("-")[0]) == 40
+
+
+def test_results_that_are_missing_damaged_or_not_writable(tmp_path):
+    with pytest.raises(UserError, match="metastar evaluate"):
+        results.read(tmp_path)
+    (tmp_path / results.FILE).write_text("{")
+    with pytest.raises(UserError, match="damaged"):
+        results.read(tmp_path)
+    (tmp_path / results.ARRAYS_FILE).write_bytes(b"PK nonsense")
+    with pytest.raises(UserError, match="damaged"):
+        results.read_arrays(tmp_path)
+    with pytest.raises(UserError, match="cannot write"):
+        results.write(tmp_path / "nowhere", {})

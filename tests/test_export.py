@@ -1,0 +1,65 @@
+"""The public losses lower for every kind of accelerator, on any machine."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from metastar import registry, world_model
+from metastar.losses import critic as critic_loss
+from metastar.losses import world_model as model_loss
+from metastar.nets.actor_critic import Critic, init_twin_critic
+from metastar.types import Batch
+from metastar.update import gradient_step, make_optimizer
+from model_helpers import HP, SPEC, random_batch, tiny_cfg
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+CFG = tiny_cfg()
+KEY = jax.random.key(0)
+
+
+def lower(fn, *args):
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)), args)
+    exported = jax.export.export(jax.jit(fn), platforms=PLATFORMS)(*shapes)
+    assert exported.platforms == PLATFORMS
+    return exported
+
+
+def test_world_model_step():
+    params = world_model.init(KEY, CFG, SPEC)
+    batch = random_batch(KEY, [0, 1, 1], ("context", "positive"))
+    noise = model_loss.draw_noise(KEY, batch.views, CFG)
+    optimizer = make_optimizer(CFG.world_model.clip_norm)
+    task_losses = {n: registry.find("task loss", n).make(CFG) for n in ("distance", "infonce")}
+
+    def loss(params, batch, noise, hp):
+        return model_loss.loss(params, batch, noise, hp, CFG, task_losses)
+
+    step = gradient_step(loss, optimizer)
+    lower(step, params, optimizer.init(params), HP.lr_world_model, batch, noise, HP)
+
+
+@pytest.mark.parametrize("name", registry.names("task loss"))
+def test_task_loss(name):
+    task_loss = registry.find("task loss", name).make(CFG)
+
+    def loss(codes, task_id):
+        return task_loss.loss(codes, Batch(task_id, None, {}), CFG)[0]
+
+    codes = {view: jnp.ones((4, 3)) for view in task_loss.views}
+    lower(jax.grad(loss), codes, jnp.arange(4))
+
+
+def test_conservative_critic_loss():
+    critic = Critic((8, 8))
+    params = init_twin_critic(KEY, critic, 3, 2)
+    batch = critic_loss.CriticBatch(
+        obs_code=jnp.ones((5, 3)),
+        action=jnp.ones((5, 2)),
+        target=jnp.ones(5),
+        real=jnp.ones(5, bool),
+        sample_obs_code=jnp.ones((5, 3)),
+        sample_action=jnp.ones((5, 6, 2)),
+        sample_log_density=jnp.ones((5, 6)),
+    )
+    loss = lambda params, batch, hp: critic_loss.loss(params, batch, hp, critic)[0]  # noqa: E731
+    lower(jax.grad(loss), params, batch, HP)

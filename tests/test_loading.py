@@ -1,0 +1,130 @@
+"""Loading for Python users, on random parameters of the smallest configs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from metastar import checkpoint, load, loading, presets, registry, workdir
+from metastar.chunk import abstract_state
+from metastar.errors import UserError
+from metastar.types import DataSpec, View
+
+SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))
+
+
+@functools.cache
+def parts(name):
+    cfg = FrozenConfigDict(presets.make(name, "point_robot_sparse", "debug"))
+    method = registry.find("method", name).make(cfg, SPEC)
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(
+        lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), abstract_state(method)
+    )
+    return cfg, method, state, loading.make_agent(cfg, method, SPEC, method.export(state))
+
+
+def context(num):
+    rng = np.random.default_rng(num)
+    return {
+        "obs": rng.normal(size=(num, 2)),
+        "action": rng.uniform(-1, 1, (num, 2)),
+        "reward": rng.uniform(size=num),
+    }
+
+
+def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
+    cfg, method, state, _ = parts("metastar")
+    with workdir.opened(cfg, tmp_path) as path:
+        workdir.write_spec(path, SPEC)
+        checkpoint.save(path / "checkpoints", 16, state, {"wall_seconds": 1.0})
+    given, obs = context(12), np.array([0.3, -0.4])
+
+    agent = load(tmp_path)
+    adapted = agent.adapt(given)
+    action = adapted.act(obs)
+
+    reward = jnp.asarray(given["reward"], float)
+    view = View(
+        obs=jnp.asarray(given["obs"], float),
+        action=jnp.asarray(given["action"], float),
+        reward=reward,
+        prev_reward=jnp.append(0.0, reward[:-1]),
+        next_obs=jnp.zeros((12, 2)),  # the encoder does not see it
+        done=jnp.zeros(12, bool),
+        valid=jnp.ones(12, bool),
+        first=jnp.arange(12) == 0,
+        policy=jnp.zeros((), int),
+        stage=jnp.zeros((), int),
+    )
+    expected = method.infer(method.export(state), view, None, jax.random.key(0))
+    np.testing.assert_allclose(adapted.adaptation.code, expected.code, rtol=1e-5)
+    assert action.shape == (2,) and (np.abs(action) <= 1).all()
+    np.testing.assert_array_equal(action, adapted.act(obs))
+    np.testing.assert_allclose(agent.adapt(view).adaptation.code, expected.code, rtol=1e-5)
+
+
+def test_short_contexts_are_padded_and_padding_does_not_matter():
+    *_, agent = parts("metastar")
+    given = context(5)
+    code = agent.adapt(given).adaptation.code
+    padded = loading._view(given, SPEC, 12)
+    assert padded.valid.tolist() == [True] * 5 + [False] * 7
+    other = padded._replace(obs=padded.obs.at[5:].set(9.0))
+    repeated = agent.infer(agent.params, other, None, jax.random.key(0)).code
+    np.testing.assert_allclose(repeated, code, rtol=1e-5, atol=1e-6)
+    assert agent.infer._cache_size() == 1
+
+
+def test_previous_rewards_restart_with_an_episode():
+    given = {**context(4), "first": np.array([True, False, True, False])}
+    view = loading._view(given, SPEC, 6)
+    reward = np.float32(given["reward"])
+    np.testing.assert_array_equal(view.prev_reward, [0, reward[0], 0, reward[2], 0, 0])
+
+
+def test_a_privileged_method_needs_the_task():
+    *_, agent = parts("oracle")
+    with pytest.raises(UserError, match="privileged"):
+        agent.adapt(context(3))
+    adapted = agent.adapt(context(3), task={"goal": np.array([0.6, 0.8])})
+    np.testing.assert_allclose(adapted.adaptation.code, [0.6, 0.8], rtol=1e-6)
+    assert adapted.act([0.0, 0.0]).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"obs": np.zeros((3, 5))}, "shape"),
+        ({"action": np.zeros((2, 2))}, "shape"),
+        ({"reward": np.array([0.0, np.nan, 1.0])}, "not finite"),
+        ({"obs": "nonsense"}, "no array of numbers"),
+        ({"first": np.zeros(4)}, "shape"),
+        (context(13), "13 steps"),
+        ({"obs": np.zeros((0, 2)), "action": np.zeros((0, 2)), "reward": np.zeros(0)}, "0 steps"),
+    ],
+)
+def test_a_wrong_context_is_refused_in_one_sentence(change, message):
+    *_, agent = parts("oracle")
+    with pytest.raises(UserError, match=message) as error:
+        agent.adapt({**context(3), **change}, task={"goal": np.zeros(2)})
+    assert "\n" not in str(error.value)
+
+
+def test_a_context_without_reward_and_a_wrong_observation_are_refused():
+    *_, agent = parts("oracle")
+    given = context(3)
+    del given["reward"]
+    task = {"goal": np.zeros(2)}
+    with pytest.raises(UserError, match="no 'reward'"):
+        agent.adapt(given, task=task)
+    with pytest.raises(UserError, match="obs has shape"):
+        agent.adapt(context(3), task=task).act(np.zeros(3))
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="not a workdir"):
+        load(tmp_path)

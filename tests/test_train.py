@@ -1,0 +1,277 @@
+"""The trainer alone, on a method and data with a known, cheap update (`fake_method.py`)."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fake_method import make_cfg, make_data, make_method
+from metastar import checkpoint, config, plan
+from metastar.checkpoint import params_sha256
+from metastar.chunk import end_phase, init_state, replay, update_keys
+from metastar.errors import UserError
+from metastar.fit import chunk_end, fit
+from metastar.metrics import read_rows
+from metastar.types import DataSpec
+from metastar.workdir import opened, read_config, read_spec, write_spec
+
+
+def run(path, method=None, evaluate_fn=None, **settings):
+    path.mkdir(exist_ok=True)
+    return fit(make_cfg(**settings), path, method or make_method(), make_data(), evaluate_fn)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: its folder, and what `fit` returned."""
+    path = tmp_path_factory.mktemp("whole")
+    return path, run(path)
+
+
+def by_hand(method, num_updates, validate_every):
+    """The trainer's arithmetic as a plain loop over single updates."""
+    data = jax.device_put(make_data())
+    key_init, run_key = jax.random.split(jax.random.key(0))
+    state, hp, step = method.init(key_init), method.hp, 0
+    for phase in method.phases:
+        best_loss, best = np.inf, None
+        update, sample = jax.jit(phase.update), jax.jit(phase.sample)
+        for done in range(1, phase.num_updates + 1):
+            keys = update_keys(run_key, step)
+            state, _ = update(state, sample(data, keys.sample, step), keys.update, hp)
+            if phase.validate and (done % validate_every == 0 or done == phase.num_updates):
+                key_sample, key_loss = jax.random.split(keys.validate)
+                batch = sample(data, key_sample, step)
+                loss = float(jax.jit(phase.validate)(state, batch, key_loss, hp))
+                if loss < best_loss:
+                    best_loss, best = loss, state.params
+            step += 1
+            state = state._replace(step=jnp.asarray(step, jnp.int32))
+        if best is not None:
+            state = state._replace(params=best)
+    return state
+
+
+def test_equals_a_plain_loop_and_traces_each_phase_once(whole):
+    _, fitted = whole
+    assert fitted.traces == {"pretrain": 1, "joint": 1}  # with full and shorter chunks
+    expected = by_hand(make_method(), 24, 3)
+    assert int(fitted.state.step) == 24
+    for name in ("params", "opt_state"):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+            getattr(fitted.state, name),
+            getattr(expected, name),
+        )
+
+
+@pytest.mark.parametrize("chunk", [1, 100])
+def test_the_result_does_not_depend_on_the_size_of_a_chunk(tmp_path, whole, chunk):
+    fitted = run(tmp_path, chunk=chunk)
+    assert params_sha256(fitted.state) == params_sha256(whole[1].state)
+    if chunk == 1:  # and a row is the mean of its chunk
+        losses = [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")]
+        first = read_rows(whole[0] / "metrics.jsonl")[0]
+        assert first["loss"] == pytest.approx(np.mean(losses[:4]), rel=1e-9)
+
+
+def test_chunks_end_at_multiples_whatever_the_start():
+    train = make_cfg(chunk=4, eval_every=10, checkpoint_every=8).train
+    ends, step = [], 0
+    while step < 22:
+        step = chunk_end(step, 22, train)
+        ends.append(step)
+    assert ends == [4, 8, 10, 12, 16, 20, 22]
+    assert chunk_end(9, 22, train) == 10
+
+
+def test_rows_evaluations_and_checkpoints_come_when_asked(tmp_path):
+    asked = []
+
+    def evaluate_fn(state, step):
+        asked.append((step, int(state.step)))
+        return {"few_shot": step}
+
+    run(tmp_path, evaluate_fn=evaluate_fn, keep_checkpoints=2)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [4, 8, 10, 12, 16, 20, 24]
+    assert [row["phase"] for row in rows] == 3 * ["pretrain"] + 4 * ["joint"]
+    assert asked == [(10, 10), (20, 20)]
+    assert [row["step"] for row in rows if "eval/few_shot" in row] == [10, 20]
+    assert all(row["loss"] == row["error"] > 0 for row in rows)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [16, 24]  # 8 and 10 made room
+
+
+def test_the_best_validated_parameters_go_on(tmp_path):
+    method = make_method(pretrain=9, updates=0)
+    losses, kept = [], []
+
+    def evaluate_fn(state, step):
+        kept.append(jax.tree.map(np.copy, state.params))
+        losses.append(float(state.extra["best"]["loss"]))
+        return {}
+
+    # Without validation in the last phase nothing is chosen; `eval_every=1` sees every update.
+    state = run(tmp_path, method, evaluate_fn, chunk=1, eval_every=1).state
+    running = losses[:-1]  # the last one is after the phase's end
+    assert running[0] == np.inf and running[2] >= running[5]
+    best = min(row["best_validation_loss"] for row in read_rows(tmp_path / "metrics.jsonl")[2:])
+    assert best <= running[5]
+    jax.tree.map(np.testing.assert_array_equal, state.params, kept[-1])
+    assert np.isinf(state.extra["best"]["loss"])
+
+
+def test_end_phase_without_any_validation_keeps_the_parameters():
+    state = init_state(make_method(), jax.random.key(1))
+    after = end_phase(state)
+    jax.tree.map(np.testing.assert_array_equal, state.params, after.params)
+
+
+def test_a_number_that_is_not_finite_stops_the_run_and_keeps_what_is_good(tmp_path):
+    with pytest.raises(UserError, match=r"^error is not finite in update 13 \(joint\)") as caught:
+        run(tmp_path, make_method(nan_at=13))
+    assert "checkpoint is of update 10" in str(caught.value)
+    saved = np.load(tmp_path / "bad_batch_13.npz")
+    method, data = make_method(nan_at=13), jax.device_put(make_data())
+    key_init, run_key = jax.random.split(jax.random.key(0))
+    state = init_state(method, key_init)._replace(step=jnp.asarray(13, jnp.int32))
+    batch, _ = replay(method.phases[1], state, data, run_key, method.hp, 13)
+    np.testing.assert_array_equal(saved["task_id"], batch.task_id)
+    np.testing.assert_array_equal(saved["views['real'].reward"], batch.views["real"].reward)
+    good = checkpoint.restore_latest(tmp_path / "checkpoints", state)[0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.params))
+
+
+def test_a_parameter_that_is_not_finite_is_named_when_no_metric_is(tmp_path):
+    method = make_method()
+
+    def update(state, batch, key, hp):
+        new, metrics = method.phases[1].update(state, batch, key, hp)
+        bias = jnp.where(state.step == 12, jnp.inf, new.params["b"])
+        return new._replace(params={**new.params, "b": bias}), metrics
+
+    broken = method._replace(phases=(method.phases[0], method.phases[1]._replace(update=update)))
+    with pytest.raises(UserError, match=r"^params\['b'\] is not finite in update 12"):
+        run(tmp_path, broken)
+
+
+def test_a_damaged_newest_checkpoint_is_named_and_the_end_is_the_same(tmp_path, whole, capsys):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / "checkpoints" / "24" / "record.json"
+    newest.write_text(newest.read_text()[:100])
+    assert params_sha256(run(tmp_path).state) == params_sha256(whole[1].state)
+    said = capsys.readouterr().out
+    assert "24 is damaged" in said and "resuming after update 16" in said
+    assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [4, 8, 10, 12, 16, 20, 24]
+
+
+def test_sigterm_saves_at_the_end_of_the_chunk_and_says_how_to_go_on(tmp_path, whole, capsys):
+    def evaluate_fn(state, step):
+        if step == 12:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        run(tmp_path, evaluate_fn=evaluate_fn, eval_every=4)
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert "SIGTERM after update 12" in capsys.readouterr().out
+    assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 12
+    resumed = run(tmp_path, eval_every=4)
+    assert params_sha256(resumed.state) == params_sha256(whole[1].state)
+    assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [
+        *(4, 8, 10, 12, 16, 20, 24)
+    ]
+
+
+def test_trains_in_a_thread_that_may_not_handle_signals(tmp_path):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(run(tmp_path)))
+    thread.start()
+    thread.join()
+    assert int(results[0].state.step) == 24
+
+
+def test_a_finished_run_trains_no_more_and_its_time_adds_up(tmp_path, whole):
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    again = run(tmp_path)
+    meta = checkpoint.restore_latest(tmp_path / "checkpoints", whole[1].state)[2]
+    assert again.wall_seconds > meta["wall_seconds"] > 0
+    assert params_sha256(again.state) == params_sha256(whole[1].state)
+    assert again.traces == {"pretrain": 0, "joint": 0}
+
+
+def test_a_workdir_belongs_to_one_config(tmp_path):
+    cfg = make_cfg()
+    with opened(cfg, tmp_path) as path:
+        assert config.diff(read_config(path), cfg) is None
+    cfg.eval.oracle = "elsewhere"  # may change: it is only shown
+    with opened(cfg, tmp_path) as path:
+        assert read_config(path).eval.oracle == "elsewhere"
+    cfg.agent.beta = 0.25
+    with pytest.raises(UserError, match=r"agent\.beta = 0\.5, and this one has 0\.25"):
+        opened(cfg, tmp_path).__enter__()
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        opened(cfg, tmp_path).__enter__()
+
+
+def test_a_workdir_is_written_by_one_run_at_a_time(tmp_path):
+    with opened(make_cfg(), tmp_path), pytest.raises(UserError, match="in use by another run"):
+        opened(make_cfg(), tmp_path).__enter__()
+    with opened(make_cfg(), tmp_path):
+        pass
+
+
+def test_a_workdir_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is not writable"):
+        opened(make_cfg(), tmp_path / "file").__enter__()
+
+    def read_only(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", read_only)
+    with pytest.raises(UserError, match=r"not writable \(Permission denied\); give another"):
+        opened(make_cfg(), tmp_path / "new").__enter__()
+
+
+def test_a_spec_is_kept_and_compared(tmp_path):
+    spec = DataSpec("point_robot", 2, 2, 2, 3, 60, (0.1, 1 / 3), (1.0, 2.0))
+    write_spec(tmp_path, spec)
+    write_spec(tmp_path, spec)
+    assert read_spec(tmp_path) == spec
+    with pytest.raises(UserError, match="other data"):
+        write_spec(tmp_path, spec._replace(num_tasks=4))
+    (tmp_path / "spec.json").write_text(json.dumps({"family": "x"}))
+    with pytest.raises(UserError, match="missing or damaged"):
+        read_spec(tmp_path)
+
+
+def test_matrix_products_are_counted_with_their_loops():
+    def f(x):
+        def body(carry, _):
+            return jnp.tanh(carry @ x), None
+
+        y = jax.lax.scan(body, x, None, length=10)[0]
+        return jax.lax.cond(y.sum() > 0, lambda a: a @ a @ a, lambda a: a, y)
+
+    jaxpr = jax.make_jaxpr(f)(jnp.ones((8, 8)))
+    assert plan.matmul_flops(jaxpr.jaxpr) == 12 * 2 * 8**3
+    batched = jax.make_jaxpr(lambda a, b: jnp.einsum("bij,bjk->bik", a, b))(
+        jnp.ones((3, 4, 5)), jnp.ones((3, 5, 6))
+    )
+    assert plan.matmul_flops(batched.jaxpr) == 2 * 3 * 4 * 5 * 6
+
+
+def test_a_plan_names_what_a_run_costs_and_changes_nothing():
+    text = plan.describe(make_cfg(), make_method(), make_data(), "fake")
+    assert "parameters   3 (b 1, w 2)" in text
+    assert "pretrain" in text and "joint" in text and "expected" in text
