@@ -9,6 +9,7 @@ from metastar.types import Batch, DataSpec, HyperParams, View
 OBS, ACTION, LENGTH = 3, 2, 6
 SPEC = DataSpec("fake", OBS, ACTION, 1, 4, 10, (0.0,) * OBS, (1.0,) * OBS)
 HP = HyperParams(
+    lr_pretrain=1e-3,
     lr_world_model=1e-3,
     lr_actor=1e-3,
     lr_critic=1e-3,

@@ -109,7 +109,12 @@ def knower() -> Method:
 
 
 PARAMS = jnp.ones(())
-META = {"updates": 7, "wall_seconds": 90.0, "params_sha256": "ab" * 32}
+META = {
+    "updates": 7,
+    "wall_seconds": 90.0,
+    "params_sha256": "ab" * 32,
+    "command": "metastar train --config=configs/metastar/point_robot_sparse.py:stub",
+}
 
 
 @functools.cache

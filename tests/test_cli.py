@@ -135,8 +135,9 @@ def test_train_passes_config_workdir_and_dry_run(stub):
     assert cli.main([*argv, "--workdir=w"]) == 0
     assert cli.main([*argv, "--dry-run"]) == 0
     (_, (cfg, workdir), kwargs), (_, (_, no_workdir), dry) = calls
-    assert (cfg.seed, cfg.preset, workdir, kwargs) == (3, "debug", "w", {"dry_run": False})
-    assert no_workdir is None and dry == {"dry_run": True}
+    assert (cfg.seed, cfg.preset, workdir, kwargs["dry_run"]) == (3, "debug", "w", False)
+    assert kwargs["command"].startswith("metastar train --config=")
+    assert no_workdir is None and dry["dry_run"]
 
 
 def test_collect_evaluate_report_and_data(stub, capsys):

@@ -59,6 +59,7 @@ class Reference:
         )
         self.cfg = cfg
         self.hp = HyperParams(
+            lr_pretrain=float(size["wm_lr"]),
             lr_world_model=float(size["wm_lr"]),
             lr_actor=float(size["rl_lr"]),
             lr_critic=float(size["rl_lr"]),

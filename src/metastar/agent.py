@@ -59,6 +59,7 @@ def hyper_params(cfg) -> HyperParams:
     """The traced floats of a config."""
     agent, model = cfg.agent, cfg.world_model
     floats = HyperParams(
+        lr_pretrain=model.pretrain_lr,
         lr_world_model=model.lr,
         lr_actor=agent.actor_lr,
         lr_critic=agent.critic_lr,
@@ -76,15 +77,18 @@ def hyper_params(cfg) -> HyperParams:
 
 
 def decayed(hp: HyperParams, cfg, updates_done: Array, num_updates: int) -> HyperParams:
-    """Learning rates at a point of a phase: constant, or a cosine that ends at zero."""
+    """Learning rates at a point of a phase: constant, or a cosine that ends at zero.
+
+    The cosine starts with a linear warm-up over the first twentieth: without one a post-norm
+    Transformer is unstable at rates that train it quickly (Xiong et al. 2020, arXiv 2002.04745).
+    """
     if cfg.train.lr_decay == "none":
         return hp
-    factor = 0.5 * (1 + jnp.cos(jnp.pi * updates_done / num_updates))
-    return hp._replace(
-        lr_world_model=hp.lr_world_model * factor,
-        lr_actor=hp.lr_actor * factor,
-        lr_critic=hp.lr_critic * factor,
-    )
+    share = updates_done / num_updates
+    warm_up = jnp.minimum(1, 20 * (updates_done + 1) / num_updates)
+    factor = warm_up * 0.5 * (1 + jnp.cos(jnp.pi * share))
+    rates = {name: getattr(hp, name) * factor for name in hp._fields if name.startswith("lr_")}
+    return hp._replace(**rates)
 
 
 def whitener(cfg, spec: DataSpec):

@@ -60,6 +60,7 @@ def base() -> ConfigDict:
                 "code_bound": "none",  # "none" | "sphere" (unit mean square, as a LayerNorm)
                 "attention_dropout": 0.0,
                 "mask_joints": True,  # no reconstruction or KL across the joint of two episodes
+                "pretrain_lr": 1e-4,
                 "lr": 1e-4,
                 "clip_norm": 1000.0,
                 "free_bits": 1.0,
@@ -97,7 +98,7 @@ def base() -> ConfigDict:
                 "eval_every": 10_000,
                 "checkpoint_every": 10_000,
                 "keep_checkpoints": 3,
-                "lr_decay": "none",  # "none" | "cosine": over each phase, to zero
+                "lr_decay": "none",  # "none" | "cosine": per phase, warmed up over 5 %, then to zero
             },
             "eval": {
                 "windows": 20,  # contexts per task and kind of context

@@ -40,6 +40,7 @@ INTERVALS = {
     "world_model.context_len": "[2, inf)",
     "world_model.code_dim": _COUNT,
     "world_model.attention_dropout": "[0, 1)",
+    "world_model.pretrain_lr": _RATE,
     "world_model.lr": _RATE,
     "world_model.clip_norm": "(0, inf)",
     "world_model.free_bits": _NOT_NEGATIVE,

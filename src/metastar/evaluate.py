@@ -5,7 +5,6 @@ evaluation uses one fixed key, so that every method, seed and bound meets the sa
 method and seed the same context windows.
 """
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import config, play, presets, registry, results
+from metastar import play, registry, results
 from metastar.data import store
 from metastar.envs.point_mass import make_env
 from metastar.types import Method, TaskData
@@ -71,7 +70,7 @@ def final(
         params: what `method.export` returned.
         workdir: the run's folder.
         data_dir: the data set.
-        meta: `updates`, `wall_seconds`, `params_sha256`.
+        meta: `updates`, `wall_seconds`, `params_sha256`, `command`.
 
     Returns:
         The contents of `results.json`.
@@ -103,7 +102,7 @@ def final(
         "updates": meta["updates"],
         "wall_seconds": meta["wall_seconds"],
         "evaluation_seconds": time.monotonic() - began,
-        "command": command(cfg, workdir),
+        "command": meta["command"],
         "commit": results.commit(),
         "versions": results.versions(),
         "device": jax.devices()[0].device_kind,
@@ -177,24 +176,6 @@ def measure(cfg, method: Method, params, data: TaskData, stages: Sequence[str]) 
         "goal": np.asarray(task.get("goal", [])),
         "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
     }
-
-
-def command(cfg, workdir: str | Path) -> str:
-    """The command that makes this run: preset, every field that differs from it, workdir."""
-    words = [f"--config=configs/{cfg.method}/{cfg.family}.py{':' * bool(cfg.preset)}{cfg.preset}"]
-    preset = config.flatten(presets.make(cfg.method, cfg.family, cfg.preset))
-    for name, value in config.flatten(cfg).items():
-        if repr(value) != repr(preset.get(name)):
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-            words.append(f"--config.{name}={text}")
-    return shlex.join(["metastar", "train", *words, f"--workdir={_shown(workdir)}"])
-
-
-def _shown(path: str | Path) -> str:
-    """A path below the working directory, relative to it; any other by its last name alone."""
-    path = Path(path).resolve()
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
 
 
 def _optimum(family, start, task):

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -56,6 +57,7 @@ def _run(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)
+    args.typed = shlex.join(["metastar", *argv])
     if "config" in args:
         args.config = load_config(args.config, overrides)
     elif overrides:
@@ -186,7 +188,7 @@ def _train(args) -> None:
         )
     from metastar import train
 
-    train.train(args.config, args.workdir, dry_run=args.dry_run)
+    train.train(args.config, args.workdir, dry_run=args.dry_run, command=args.typed)
 
 
 def _evaluate(args) -> None:

@@ -17,9 +17,10 @@ from metastar.errors import UserError, did_you_mean
 # where most of the time goes.
 _OURS = {
     "task_losses.distance": 0.0,
-    "task_losses.infonce": 1.0,
+    "task_losses.infonce": 10.0,
     "world_model.code_bound": "sphere",
-    "world_model.lr": 5e-4,
+    "world_model.pretrain_lr": 1e-3,
+    "world_model.lr": 2e-4,
     "sampler.windows": 2,
     "sampler.meta_batch": 10,
     "sampler.batch_size": 64,

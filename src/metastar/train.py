@@ -7,13 +7,25 @@ from typing import NamedTuple
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import checkpoint, collect, config, evaluate, plan, registry, report, results
+from metastar import (
+    checkpoint,
+    collect,
+    config,
+    evaluate,
+    files,
+    plan,
+    registry,
+    report,
+    results,
+)
 from metastar.chunk import abstract_state
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.fit import fit
 from metastar.types import DataSpec, Method, TaskData, TrainState
 from metastar.workdir import opened, read_config, read_spec, write_spec
+
+COMMAND = "command.txt"
 
 
 class Restored(NamedTuple):
@@ -27,7 +39,12 @@ class Restored(NamedTuple):
     meta: dict  # wall_seconds
 
 
-def train(cfg: ConfigDict, workdir: str | Path | None, dry_run: bool = False) -> None:
+def train(
+    cfg: ConfigDict,
+    workdir: str | Path | None,
+    dry_run: bool = False,
+    command: str = "metastar.train.train(cfg, workdir)",
+) -> None:
     """Runs a config to its end, from wherever an earlier call with this workdir stopped.
 
     Makes the data set unless it is there, trains, evaluates on held-out tasks, writes
@@ -38,6 +55,7 @@ def train(cfg: ConfigDict, workdir: str | Path | None, dry_run: bool = False) ->
         cfg: the config.
         workdir: the folder of the run; a dry run needs none.
         dry_run: only prints parameters, memory, FLOPs per update and expected minutes.
+        command: what the report shows as the origin of the run; kept from the first call.
 
     Raises:
         UserError: as `config.validate`, `workdir.opened`, `collect.ensure` and `fit.fit`.
@@ -51,6 +69,8 @@ def train(cfg: ConfigDict, workdir: str | Path | None, dry_run: bool = False) ->
         print(plan.describe(cfg, *_plan_data(cfg)))
         return
     with opened(cfg, workdir) as path:
+        if not (path / COMMAND).exists():
+            files.write_atomic(path / COMMAND, command + "\n")
         if _is_complete(cfg, path):
             print(f"the run in {path} is complete")
         else:
@@ -101,6 +121,7 @@ def _evaluate(run: Restored, path: Path, directory: Path) -> None:
     meta = {
         **run.meta,
         "updates": run.step,
+        "command": (path / COMMAND).read_text().strip(),
         "params_sha256": checkpoint.params_sha256(run.state.params),
     }
     evaluate.final(run.cfg, run.method, run.method.export(run.state), path, directory, meta)

@@ -165,7 +165,8 @@ class TaskLoss(NamedTuple):
 class HyperParams(NamedTuple):
     """Floats that enter an update as traced arrays, so that seeds and sweeps need no recompile."""
 
-    lr_world_model: Array
+    lr_pretrain: Array  # of the world model in the pretraining phase
+    lr_world_model: Array  # of the world model in the joint phase
     lr_actor: Array
     lr_critic: Array
     alpha: Array  # entropy weight

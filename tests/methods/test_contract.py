@@ -24,69 +24,93 @@ def data():
 
 @pytest.fixture(scope="module", params=registry.names("method"))
 def method(request):
-    cfg = FrozenConfigDict(presets.make(request.param, "point_robot_sparse", "debug"))
-    return registry.find("method", request.param).make(cfg, point_robot_spec())
+    return make(request.param)
 
 
-def update_fn(method, phase, counter=None):
+@pytest.fixture(scope="module")
+def updates(method):
+    """The jitted update of each phase and how often it was traced: compiled once for all tests."""
+    traces = Counter()
+    return {
+        phase.name: jax.jit(update_fn(method, phase, traces)) for phase in method.phases
+    }, traces
+
+
+def make(name, **fields):
+    cfg = presets.make(name, "point_robot_sparse", "debug")
+    cfg.update_from_flattened_dict(fields)
+    return registry.find("method", name).make(FrozenConfigDict(cfg), point_robot_spec())
+
+
+def update_fn(method, phase, traces):
     def update(state, data, key):
-        if counter is not None:
-            counter[phase.name] += 1
-        batch = phase.sample(data, key, state.step)
-        state, metrics = phase.update(state, batch, key, method.hp)
+        traces[phase.name] += 1
+        key_sample, key_update = jax.random.split(key)
+        batch = phase.sample(data, key_sample, state.step)
+        state, metrics = phase.update(state, batch, key_update, method.hp)
         return state._replace(step=state.step + 1), metrics
 
-    return jax.jit(update)
+    return update
 
 
 def assert_equal(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
-def test_updates_are_finite_deterministic_and_traced_once(method, data):
-    traces = Counter()
-    state = method.init(KEY)
-    for phase in method.phases:
-        update = update_fn(method, phase, traces)
-        again, state_before = None, state
-        for i in range(3):
-            state, metrics = update(state, data, jax.random.key(i))
-        again = state_before
-        for i in range(3):
-            again, _ = update(again, data, jax.random.key(i))
-        assert_equal(state, again)
-        assert traces[phase.name] == 1
+def differ(a, b):
+    return any(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x != y).any()), a, b)))
+
+
+def test_updates_are_finite_deterministic_and_traced_once(method, updates, data):
+    updates, traces = updates
+    for update in updates.values():
+        ends = []
+        for _ in range(2):
+            state = method.init(KEY)
+            for _ in range(3):
+                state, metrics = update(state, data, KEY)
+            ends.append(state)
+        assert_equal(*ends)
         assert metrics and all(m.shape == () for m in metrics.values())
         assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))
+    assert set(traces.values()) == {1}
 
 
-def test_jit_changes_nothing_but_rounding(method, data):
+def test_a_phase_moves_what_it_trains_and_nothing_else(method, updates, data):
+    state = method.init(KEY)
+    for name, update in updates[0].items():
+        new, _ = update(state, data, KEY)
+        moved = {part: differ(state.params[part], new.params[part]) for part in new.params}
+        assert moved == {part: name != "pretrain" or part == "world_model" for part in moved}
+
+
+def test_batches_differ_from_step_to_step(method, data):
+    for phase in method.phases:
+        sample = jax.jit(phase.sample)
+        batches = [sample(data, KEY, step) for step in (0, 0, 1)]
+        assert_equal(*batches[:2])
+        for name, view in batches[0].views.items():
+            assert differ(view.obs, batches[2].views[name].obs), (phase.name, name)
+
+
+def test_tasks_are_held_for_as_many_updates_as_asked():
+    data = point_robot_data(num_tasks=20)
+    phase = make("metastar", **{"sampler.hold_updates": 5}).phases[-1]
+    task_id = jax.jit(jax.vmap(lambda step: phase.sample(data, KEY, step).task_id))(jnp.arange(15))
+    held = np.asarray(task_id).reshape(3, 5, -1)
+    assert (held == held[:, :1]).all()
+    assert (held[0] != held[1]).any() and (held[1] != held[2]).any()
+
+
+@pytest.mark.slow
+def test_jit_changes_nothing_but_rounding(method, updates, data):
     state, phase = method.init(KEY), method.phases[-1]
-    update = update_fn(method, phase)
-    jitted, _ = update(state, data, KEY)
+    jitted, _ = updates[0][phase.name](state, data, KEY)
     with jax.disable_jit():
-        plain, _ = update(state, data, KEY)
+        plain, _ = update_fn(method, phase, Counter())(state, data, KEY)
     # Adam's first step is lr * sign(gradient): rounding noise may flip it where that is tiny.
     close = jax.tree.map(lambda a, b: np.isclose(a, b, atol=1e-5).mean(), jitted, plain)
     assert min(jax.tree.leaves(close)) > 0.9
-
-
-def test_a_phase_moves_what_it_trains_and_nothing_else(method, data):
-    state = method.init(KEY)
-    for phase in method.phases:
-        new, _ = update_fn(method, phase)(state, data, KEY)
-        moved = {
-            name: any(
-                jax.tree.leaves(
-                    jax.tree.map(lambda a, b: bool((a != b).any()), state.params[name], part)
-                )
-            )
-            for name, part in new.params.items()
-        }
-        if phase.name == "pretrain":
-            assert moved == {name: name == "world_model" for name in moved}
-        else:
-            assert all(moved.values())
 
 
 def test_infer_and_act(method, data):
@@ -130,7 +154,6 @@ def test_the_whole_update_lowers_for_every_accelerator(method, data):
     state = jax.eval_shape(method.init, KEY)
     key = jax.eval_shape(lambda: KEY)
     for phase in method.phases:
-        exported = jax.export.export(update_fn(method, phase), platforms=("cpu", "cuda", "tpu"))(
-            state, shapes, key
-        )
+        update = jax.jit(update_fn(method, phase, Counter()))
+        exported = jax.export.export(update, platforms=("cpu", "cuda", "tpu"))(state, shapes, key)
         assert exported.platforms == ("cpu", "cuda", "tpu")

@@ -74,14 +74,14 @@ def make(cfg, spec: DataSpec) -> Method:
         views["start"] = whiten_view(window)
         return batch_of(data, task_id, views)
 
-    def train_model(state, batch, key, hp):
+    def train_model(state, batch, key, hp, lr):
         """One step of the world model; returns the codes of the context, from before the step."""
         noise = model_loss.draw_noise(key, batch.views, cfg)
         before = state.params["world_model"]
         params, opt_state, metrics = model_step(
             before,
             state.opt_state["world_model"],
-            hp.lr_world_model,
+            lr,
             batch,
             noise,
             hp,
@@ -97,7 +97,7 @@ def make(cfg, spec: DataSpec) -> Method:
 
     def pretrain(state, batch, key, hp):
         hp = agents.decayed(hp, cfg, state.step, cfg.train.pretrain_updates)
-        state, metrics, _ = train_model(state, batch, key, hp)
+        state, metrics, _ = train_model(state, batch, key, hp, hp.lr_pretrain)
         return state, metrics
 
     def validate(state, batch, key, hp):
@@ -145,7 +145,7 @@ def make(cfg, spec: DataSpec) -> Method:
         key_model, key_agent = jax.random.split(key)
         done = state.step - cfg.train.pretrain_updates
         hp = agents.decayed(hp, cfg, done, cfg.train.updates)
-        state, model_metrics, code = train_model(state, batch, key_model, hp)
+        state, model_metrics, code = train_model(state, batch, key_model, hp, hp.lr_world_model)
         state, agent_metrics = train_agent(state, batch, code, key_agent, hp)
         return state, {**model_metrics, **agent_metrics}
 
