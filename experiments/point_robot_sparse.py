@@ -126,8 +126,13 @@ def main() -> None:
         "informative_share": float(np.mean([i["share"] for i in informative])),
         "informative_of_optimum": float(np.mean([i["of_optimum"] for i in informative])),
         "bounds": {
-            name: float(np.mean([r["bounds"][name] for r in ours]))
-            for name in ("random", "behavior_best", "oracle", "optimum")
+            "uniform random actions": ours[0]["bounds"]["random"],
+            "best behaviour stage": ours[0]["bounds"]["behavior_best"],
+            "oracle, few-shot": float(np.mean([r["few_shot"]["mean"] for r in results["oracle"]])),
+            "oracle, zero-shot": float(
+                np.mean([r["zero_shot"]["mean"] for r in results["oracle"]])
+            ),
+            "analytic optimum": ours[0]["bounds"]["optimum"],
         },
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")

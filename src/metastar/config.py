@@ -98,7 +98,7 @@ def base() -> ConfigDict:
                 "eval_every": 10_000,
                 "checkpoint_every": 10_000,
                 "keep_checkpoints": 3,
-                "lr_decay": "none",  # "none" | "cosine": per phase, warmed up over 5 %, then to zero
+                "lr_decay": "none",  # "none" | "cosine": per phase, warmed up, then to zero
             },
             "eval": {
                 "windows": 20,  # contexts per task and kind of context

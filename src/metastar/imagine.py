@@ -37,6 +37,15 @@ def imagine(
     Returns:
         Trajectory with leaves [H, ...]. Termination does not stop the rollout: the steps after it
         have `valid` False, and the caller decides what to do with them.
+
+    >>> from metastar.types import StepOut
+    >>> def step_fn(carry, action, noise):  # a world in which the state is the sum of all actions
+    ...     obs = carry + action + noise
+    ...     return StepOut(obs, obs.sum(), jnp.array(False)), obs
+    >>> noise = ImagineNoise(step=jnp.zeros((3, 1)), action=jnp.zeros((3, 1)))
+    >>> start = jnp.zeros(1)
+    >>> imagine(step_fn, lambda obs, noise: obs + 1, start, start, noise, 3).reward.tolist()
+    [1.0, 3.0, 7.0]
     """
 
     def step(state, step_noise):

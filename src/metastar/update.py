@@ -44,9 +44,10 @@ def make_optimizer(max_norm: float | None = None) -> optax.GradientTransformatio
 def gradient_step(loss: Callable, optimizer: optax.GradientTransformation) -> Callable:
     """Makes `step(params, opt_state, lr, *args) -> (params, opt_state, metrics)`.
 
-    `loss(params, *args) -> (scalar, metrics)` is differentiated with respect to `params` alone.
-    `optimizer` comes from `make_optimizer`; `lr` [] may be traced, so schedules and sweeps need no
-    recompilation. `opt_state` starts as `optimizer.init(params)`.
+    `loss(params, *args) -> (scalar, metrics)` is differentiated with respect to `params` alone; its
+    metrics are passed through and may be any pytree. `optimizer` comes from `make_optimizer`; `lr`
+    [] may be traced, so schedules and sweeps need no recompilation. `opt_state` starts as
+    `optimizer.init(params)`.
     """
 
     def step(params: Any, opt_state: Any, lr: Array, *args: Any) -> tuple[Any, Any, dict]:

@@ -94,6 +94,19 @@ def loss(
     cfg: Any,
     task_losses: dict[str, TaskLoss],
 ) -> tuple[Array, dict[str, Array]]:
+    """The scalar and the metrics of `loss_and_codes`, which see."""
+    total, (metrics, _) = loss_and_codes(params, batch, noise, hp, cfg, task_losses)
+    return total, metrics
+
+
+def loss_and_codes(
+    params: Any,
+    batch: Batch,
+    noise: EncodeNoise,
+    hp: HyperParams,
+    cfg: Any,
+    task_losses: dict[str, TaskLoss],
+) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
     """`recon + termination + dyn_weight KL_dyn + rep_weight KL_rep + sum_n weight_n task_n`.
 
     Reconstruction is the mean over steps and dimensions of `(x - m)^2 exp(-v) + v` for
@@ -112,7 +125,8 @@ def loss(
         task_losses: by name; the weights are `hp.task_losses[name]`.
 
     Returns:
-        Scalar and metrics.
+        Scalar, and (metrics, task codes {view: [M, Z]}): an update that goes on with the codes need
+        not run the model again.
     """
     encoded, codes = encode_views(params, batch.views, noise, cfg)
     parts = terms(params, _stack(batch.views), encoded, hp, cfg)
@@ -129,7 +143,7 @@ def loss(
         value, task_metrics = task_loss.loss(codes, batch, cfg)
         total = total + hp.task_losses[name] * value
         metrics |= {name: value, **task_metrics}
-    return total, metrics | {"model_loss": total}
+    return total, (metrics | {"model_loss": total}, codes)
 
 
 def _stack(views: dict[str, View]) -> View:

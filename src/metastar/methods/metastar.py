@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from metastar import agent as agents
 from metastar import registry, world_model
 from metastar.data.sampler import sample_transitions, sample_windows
+from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
 from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
@@ -23,10 +24,17 @@ def make(cfg, spec: DataSpec) -> Method:
         for name, weight in cfg.task_losses.items()
         if weight > 0
     }
+    view_names = ("context", "positive")[: cfg.sampler.windows]
+    for name, task_loss in task_losses.items():
+        if missing := set(task_loss.views) - set(view_names):
+            raise UserError(
+                f"task loss {name!r} needs the view {min(missing)!r}, a second window of each "
+                "task; set sampler.windows=2"
+            )
     agent = agents.make(cfg, spec, cfg.world_model.code_dim)
     whiten = agents.whitener(cfg, spec)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
-    model_step = gradient_step(model_loss.loss, optimizer)
+    model_step = gradient_step(model_loss.loss_and_codes, optimizer)
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
 
     def init(key):
@@ -45,12 +53,11 @@ def make(cfg, spec: DataSpec) -> Method:
         return view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
 
     def context_views(data, task_id, key):
-        names = ("context", "positive")[: cfg.sampler.windows]
-        keys = jax.random.split(key, len(names))
+        keys = jax.random.split(key, len(view_names))
         length = cfg.world_model.context_len
         return {
             name: whiten_view(sample_windows(data, task_id, k, length))
-            for name, k in zip(names, keys)
+            for name, k in zip(view_names, keys)
         }
 
     def batch_of(data, task_id, views):
@@ -77,9 +84,8 @@ def make(cfg, spec: DataSpec) -> Method:
     def train_model(state, batch, key, hp, lr):
         """One step of the world model; returns the codes of the context, from before the step."""
         noise = model_loss.draw_noise(key, batch.views, cfg)
-        before = state.params["world_model"]
-        params, opt_state, metrics = model_step(
-            before,
+        params, opt_state, (metrics, codes) = model_step(
+            state.params["world_model"],
             state.opt_state["world_model"],
             lr,
             batch,
@@ -92,8 +98,7 @@ def make(cfg, spec: DataSpec) -> Method:
             params={**state.params, "world_model": params},
             opt_state={**state.opt_state, "world_model": opt_state},
         )
-        _, code = model_loss.encode_views(before, batch.views, noise, cfg)  # shared by the compiler
-        return state, metrics, code["context"]
+        return state, metrics, codes["context"]
 
     def pretrain(state, batch, key, hp):
         hp = agents.decayed(hp, cfg, state.step, cfg.train.pretrain_updates)

@@ -18,5 +18,10 @@ def importance_logsumexp(q: Array, log_density: Array) -> Array:
 
     Returns:
         [...].
+
+    >>> import jax.numpy as jnp
+    >>> uniform = jnp.log(jnp.array([0.5, 0.5]))  # two actions drawn from Uniform[-1, 1]
+    >>> round(float(jnp.exp(importance_logsumexp(jnp.log(jnp.array([1.0, 3.0])), uniform))), 4)
+    8.0
     """
     return jax.nn.logsumexp(q - log_density, axis=-1)

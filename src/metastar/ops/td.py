@@ -25,11 +25,20 @@ def soft_target(
 
     Returns:
         [...].
+
+    >>> done = jnp.array([False, True])
+    >>> target = soft_target(jnp.ones(2), done, 0.9, jnp.ones(2), 0.5, jnp.ones(2))
+    >>> [round(float(y), 4) for y in target]
+    [1.45, 1.0]
     """
     follow = reward + gamma * (next_q - alpha * next_log_prob)
     return jnp.where(done, reward, follow)
 
 
 def polyak(online: Any, target: Any, tau: Array) -> Any:
-    """Moves a target towards the online parameters: `(1 - tau) target + tau online`, leafwise."""
+    """Moves a target towards the online parameters: `(1 - tau) target + tau online`, leafwise.
+
+    >>> round(float(polyak({"w": jnp.ones(())}, {"w": jnp.zeros(())}, 0.25)["w"]), 4)
+    0.25
+    """
     return jax.tree.map(lambda o, t: (1 - tau) * t + tau * o, online, target)
