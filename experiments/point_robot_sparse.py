@@ -83,8 +83,8 @@ def table(summary: dict) -> str:
         f"{100 * share:.0f} % of uniform windows hold a reward. From these the agent reaches "
         f"{100 * fraction:.1f} % of the analytic optimum on the same starts and goals. "
         f"{summary['num_seeds']} seeds, {summary['num_tasks']} held-out tasks; "
-        f"{np.mean(summary['minutes']):.1f} minutes of training per seed on "
-        f"{summary['device']}. Command: `{summary['command']}`",
+        f"{min(summary['minutes']):.1f} to {max(summary['minutes']):.1f} minutes of training per "
+        f"seed on {summary['device']}. Command: `{summary['command']}`",
     ]
     return "\n".join(lines) + "\n"
 
