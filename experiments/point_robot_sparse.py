@@ -3,10 +3,10 @@
     .venv/bin/python experiments/point_robot_sparse.py --seeds 0 1 2
 
 Trains every run that is not complete yet (each resumes where it stopped), copies their
-`results.json` to `experiments/results/point_robot_sparse/`, and writes `summary.json` and
-`table.md` there. Averages are over seeds; intervals are 95 % by bootstrap over seeds, stratified
-over tasks. With `--validation=K` the last K training tasks take the place of the test tasks: this
-is how settings were chosen, and its files go to a folder of their own.
+`results.json` to `experiments/results/point_robot_sparse_quick/`, writes `summary.json` there and
+its table into the README and `docs/results.md`. Averages are over seeds; intervals are 95 % by
+bootstrap over seeds, stratified over tasks. With `--validation=K` the last K training tasks take
+the place of the test tasks: this is how settings were chosen; its files go to their own folder.
 """
 
 import argparse
@@ -89,6 +89,13 @@ def table(summary: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def insert(page: Path, text: str) -> None:
+    """Puts the table between the two marks of a page."""
+    before, rest = page.read_text().split("<!-- results -->\n", 1)
+    _, after = rest.split("<!-- /results -->", 1)
+    page.write_text(f"{before}<!-- results -->\n{text}<!-- /results -->{after}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -136,7 +143,9 @@ def main() -> None:
         },
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (out / "table.md").write_text(table(summary))
+    if args.preset == "quick" and not args.validation:
+        for page in ("README.md", "docs/results.md"):
+            insert(HERE.parent / page, table(summary))
     print(table(summary))
 
 

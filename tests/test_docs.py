@@ -1,5 +1,7 @@
 """What the documentation says is true: commands, links, and the worked examples."""
 
+import importlib.util
+import json
 import re
 from pathlib import Path
 
@@ -43,6 +45,20 @@ def test_make_train_runs_the_command_of_the_quick_config():
     (command,) = re.findall(r"^train: env\n\t\$\(BIN\)/(.*)$", makefile, re.M)
     docstring = (ROOT / "configs/metastar/point_robot_sparse.py").read_text()
     assert command in re.sub(r"\s*\\+\n\s*", " ", docstring)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_the_results_are_those_of_the_committed_files(page):
+    spec = importlib.util.spec_from_file_location("_", ROOT / "experiments/point_robot_sparse.py")
+    experiment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(experiment)
+    folder = ROOT / "experiments/results/point_robot_sparse_quick"
+    summary = json.loads((folder / "summary.json").read_text())
+    files = sorted(folder.glob("metastar_seed*.json"))
+    assert len(files) == summary["num_seeds"] >= 3
+    again = experiment.blocks([json.loads(file.read_text()) for file in files])
+    assert again == summary["metastar"]
+    assert experiment.table(summary) in (ROOT / page).read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
