@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import presets, registry
+from metastar import config, presets, registry
 from metastar.data.sampler import sample_windows
 from metastar.types import StepIn
 from synthetic import point_robot_data, point_robot_spec
@@ -157,3 +157,21 @@ def test_the_whole_update_lowers_for_every_accelerator(method, data):
         update = jax.jit(update_fn(method, phase, Counter()))
         exported = jax.export.export(update, platforms=("cpu", "cuda", "tpu"))(state, shapes, key)
         assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+def test_the_habits_of_the_paper_preset_train(data):
+    """All that `paper` does otherwise than `debug`, at the sizes of `debug`."""
+    paper = config.flatten(presets.make("metastar", "point_robot_sparse", "paper"))
+    habits = [
+        *("task_losses.distance", "task_losses.infonce", "world_model.code_bound"),
+        *("world_model.attention_dropout", "world_model.mask_joints", "sampler.windows"),
+        *("sampler.with_replacement", "sampler.hold_updates", "agent.conservative_states"),
+        *("agent.actor_average", "agent.normalize_obs", "train.lr_decay"),
+    ]
+    method = make("metastar", **{name: paper[name] for name in habits})
+    state = method.init(KEY)
+    for phase in method.phases:
+        new, metrics = jax.jit(update_fn(method, phase, Counter()))(state, data, KEY)
+        assert "distance" in metrics and "infonce" not in metrics
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves((new, metrics)))
+    assert_equal(new.extra["actor"], new.params["actor"])  # no average
