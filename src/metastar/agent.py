@@ -31,6 +31,7 @@ from metastar.types import (
     TaskData,
     TrainState,
     Trajectory,
+    View,
 )
 from metastar.update import gradient_step, make_optimizer
 
@@ -120,28 +121,13 @@ def join_code(obs: Array, code: Array) -> Array:
 
 def real_transitions(batch: Batch, code: Array) -> Transitions:
     """The "real" view [M, B] of a batch under the codes [M, Z], leaves [M, B, ...]."""
-    view = batch.views["real"]
-    return Transitions(
-        obs_code=join_code(view.obs, code),
-        action=view.action,
-        reward=view.reward,
-        next_obs_code=join_code(view.next_obs, code),
-        done=view.done,
-        real=jnp.ones_like(view.done),
-    )
+    return _transitions(batch.views["real"], code, jnp.ones_like)
 
 
 def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
     """Imagined rollouts [M, R, H] under the codes [M, Z] as rows, leaves [M, R * H, ...]."""
     rows = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), trajectory)
-    return Transitions(
-        obs_code=join_code(rows.obs, code),
-        action=rows.action,
-        reward=rows.reward,
-        next_obs_code=join_code(rows.next_obs, code),
-        done=rows.done,
-        real=jnp.zeros_like(rows.done),
-    )
+    return _transitions(rows, code, jnp.zeros_like)
 
 
 def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
@@ -224,3 +210,15 @@ def _stride(cfg) -> int:
     """Every which row takes part in the conservative term; rows of a kind are exchangeable."""
     states = cfg.agent.conservative_states
     return cfg.sampler.batch_size // states if states else 1
+
+
+def _transitions(rows: View | Trajectory, code: Array, flag: Callable) -> Transitions:
+    """Rows [M, B, ...] under the codes [M, Z]; `flag` makes `real` from an array of its shape."""
+    return Transitions(
+        obs_code=join_code(rows.obs, code),
+        action=rows.action,
+        reward=rows.reward,
+        next_obs_code=join_code(rows.next_obs, code),
+        done=rows.done,
+        real=flag(rows.done),
+    )
