@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import config, evaluate
+from metastar import collect, config, evaluate
 from metastar.data import store
 from metastar.envs.families import point_robot_sparse as family
 from metastar.types import Adaptation, Method, Policy
@@ -39,8 +39,9 @@ def tiny_config(**fields):
 def save_data(directory: Path, cfg=None) -> Path:
     """Stage "random" never sees reward; "expert" stays in the goal; task 0 has no "medium"."""
     rng = np.random.default_rng(0)
-    num = NUM_TRAIN + NUM_TEST
-    tasks = family.draw_tasks(rng, num)
+    cfg = cfg or tiny_config()
+    tasks, split = collect.draw_tasks(cfg)
+    num = len(tasks["goal"])
     steps, episodes = family.SPEC.max_episode_steps, len(STAGES)
     goal = tasks["goal"][:, None, None]
     obs = np.empty((num, episodes, steps + 1, 2))
@@ -56,10 +57,10 @@ def save_data(directory: Path, cfg=None) -> Path:
     manifest = store.Manifest(
         family=family.SPEC.name,
         tasks=tasks,
-        split={"train": list(range(NUM_TRAIN)), "test": list(range(NUM_TRAIN, num))},
+        split=split,
         policies=("stub",),
         stages=STAGES,
-        config=(cfg or tiny_config()).to_dict(),
+        config=cfg.to_dict(),
         versions={},
         files={},
     )
@@ -71,6 +72,7 @@ def save_data(directory: Path, cfg=None) -> Path:
         "length": length,
         "policy": np.zeros((num, episodes)),
         "stage": stage,
+        "collector": np.arange(num)[:, None] + 0 * stage,
     }
     store.save(directory, manifest, fields)
     return directory

@@ -32,7 +32,7 @@ def test_results_have_the_documented_keys(runs):
     report = runs["seeker"]
     assert set(report) >= KEYS
     assert set(report["few_shot"]) >= {
-        "mean", "iqm", "ci95", "per_task", "by_context_stage", "informative",
+        "mean", "iqm", "ci95", "per_task", "by_context_source", "informative",
     }  # fmt: skip
     assert set(report["few_shot"]["informative"]) >= {"mean", "ci95", "share", "optimum"}
     assert set(report["bounds"]) == {"random", "behavior_best", "oracle", "optimum"}
@@ -69,7 +69,8 @@ def test_windows_with_and_without_reward_are_told_apart(runs):
     assert 0.2 < rewarded["share"] < 0.8
     assert rewarded["of_optimum"] == pytest.approx(1, abs=0.02)
     arrays = results.read_arrays(runs["folders"]["seeker"])
-    keep = arrays["rewarded"] & arrays["heldout"][:, None]
+    test = arrays["split"] == "test"
+    keep = arrays["rewarded"] & test[:, None]
     rows = [n for n in range(len(keep)) if keep[n].any()]
     by_hand = np.mean([arrays["return"][n][keep[n]].mean() for n in rows])
     assert rewarded["mean"] == pytest.approx(by_hand)
@@ -78,12 +79,12 @@ def test_windows_with_and_without_reward_are_told_apart(runs):
     assert blank["mean"] < rewarded["mean"]
 
 
-def test_stages_restrict_the_context(runs):
-    stages = runs["seeker"]["few_shot"]["by_context_stage"]
-    assert list(stages) == list(stub_run.STAGES)
-    assert stages["expert"]["of_optimum"] == pytest.approx(1, abs=0.02)
-    assert stages["random"]["mean"] < 20  # only starts inside the goal pay
-    train = runs["seeker"]["train_few_shot"]["by_context_stage"]["medium"]
+def test_sources_restrict_the_context(runs):
+    sources = runs["seeker"]["few_shot"]["by_context_source"]
+    assert list(sources) == [f"stub {stage}" for stage in stub_run.STAGES]
+    assert sources["stub expert"]["of_optimum"] == pytest.approx(1, abs=0.02)
+    assert sources["stub random"]["mean"] < 20  # only starts inside the goal pay
+    train = runs["seeker"]["train_few_shot"]["by_context_source"]["stub medium"]
     assert train["per_task"][0] is None  # task 0 has no episode of this stage
     assert train["share"] == pytest.approx(2 / 3)
 
@@ -93,12 +94,49 @@ def test_behavior_best_is_the_best_stage_of_each_task(runs, data_dir):
     data = store.load(data_dir, "train", tiny_config())
     zero_expert = data._replace(reward=data.reward.at[:, 2].set(0))
     # stage "medium" pays in its second half, 30 steps; task 0 does not have it
-    assert results.behavior_best(zero_expert) == pytest.approx((0 + 30 + 30) / 3)
+    np.testing.assert_allclose(results.behavior_best(zero_expert), [0, 30, 30])
+    # Of two policies at one stage the better counts: here the last episodes are another's.
+    two = data._replace(policy=data.policy.at[:, 2].set(1), stage=data.stage.at[:, 2].set(1))
+    np.testing.assert_allclose(results.behavior_best(two), [60, 60, 60])
+
+
+def test_the_gap_to_the_oracle_is_0_for_random_and_1_for_the_oracle(runs):
+    bounds = runs["seeker"]["bounds"]
+    assert results.gap_closed(None, bounds) is None
+    for mean, gap in ((bounds["random"], 0), (bounds["oracle"], 1)):
+        assert results.gap_closed({"mean": mean}, bounds)["gap_closed"] == pytest.approx(gap)
+    few = runs["seeker"]["few_shot"]
+    by_hand = (few["mean"] - bounds["random"]) / (bounds["oracle"] - bounds["random"])
+    assert few["gap_closed"] == pytest.approx(by_hand)
+    assert runs["oracle"]["few_shot"]["gap_closed"] is None
+
+
+def test_tasks_out_of_distribution_get_columns_of_their_own(tmp_path):
+    cfg = tiny_config(**{"data.ood_tasks": 2})
+    data = stub_run.save_data(tmp_path / "data", cfg)
+    for name, fields in (("oracle", {}), ("seeker", {"eval.oracle": str(tmp_path / "oracle")})):
+        (tmp_path / name).mkdir()
+        method = getattr(stub_run, {"oracle": "knower"}.get(name, name))()
+        run = tiny_config(**{"data.ood_tasks": 2, **fields})
+        report = evaluate.final(run, method, PARAMS, tmp_path / name, data, META)
+    arrays = results.read_arrays(tmp_path / "seeker")
+    names = ["train"] * 3 + ["test"] * 2 + ["ood_moderate"] * 2 + ["ood_extreme"] * 2
+    np.testing.assert_array_equal(arrays["split"], names)
+    for name in store.OOD:
+        column, rows = report[name], arrays["split"] == name
+        assert column["tasks"]["ids"] == list(arrays["task_id"][rows])
+        assert column["few_shot"]["mean"] == pytest.approx(arrays["return"][rows].mean())
+        oracle = results.read(tmp_path / "oracle")[name]["few_shot"]["mean"]
+        assert column["bounds"]["oracle"] == oracle
+        assert column["few_shot"]["per_task"] != report["few_shot"]["per_task"]
+    without = tiny_config(**{"data.validation_tasks": 1, "data.ood_tasks": 2})
+    split = store.split_ids(store.read_manifest(data), without)
+    assert split == {"train": [0, 1], "test": [2]}
 
 
 def test_zero_shot_scores_the_second_episode_only(runs):
     arrays = results.read_arrays(runs["folders"]["seeker"])
-    test = arrays["heldout"]
+    test = arrays["split"] == "test"
     block = runs["seeker"]["zero_shot"]
     assert block["mean"] == pytest.approx(arrays["zero_shot_return"][test].mean())
     first = arrays["zero_shot_first_return"]
@@ -110,13 +148,13 @@ def test_zero_shot_scores_the_second_episode_only(runs):
 
 def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, monkeypatch):
     arrays = results.read_arrays(runs["folders"]["oracle"])
-    shared = {"stages", "label_name", "goal_radius"}
+    shared = {"sources", "label_name", "goal_radius"}
 
-    def measured_before(cfg, method, params, data, stages):
+    def measured_before(cfg, method, params, data, manifest):
         all_tasks = store.read_manifest(data_dir).tasks["goal"]
         np.testing.assert_array_equal(data.task["goal"], all_tasks[:3].astype(np.float32))
-        by_stage = {k: v[:, :3] for k, v in arrays.items() if k.startswith("stage_")}
-        return {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_stage
+        by_source = {k: v[:, :3] for k, v in arrays.items() if k.startswith("source_")}
+        return {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_source
 
     monkeypatch.setattr(evaluate, "measure", measured_before)
     cfg = tiny_config(**{"data.validation_tasks": 1})

@@ -15,12 +15,20 @@ from ml_collections import ConfigDict
 from metastar import registry
 from metastar.config import flatten
 from metastar.data import store
-from metastar.envs.point_mass import make_env
+from metastar.envs.make import make_env
 from metastar.errors import UserError
 
 # A data set serves every config that agrees with its own in these fields and sections.
-IDENTITY = ("family", "collect", "env", "data.train_tasks", "data.test_tasks", "data.task_seed")
-_PACKAGES = ("metastar-jax", "jax", "jaxlib", "numpy")
+IDENTITY = (
+    "family",
+    "collect",
+    "env",
+    "data.train_tasks",
+    "data.test_tasks",
+    "data.ood_tasks",
+    "data.task_seed",
+)
+_PACKAGES = ("metastar-jax", "jax", "jaxlib", "numpy", "mujoco")
 
 
 def directory_of(cfg: ConfigDict) -> Path:
@@ -55,8 +63,7 @@ def ensure(cfg: ConfigDict, report: Callable = print) -> Path:
 def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) -> None:
     """Makes a data set in a new folder.
 
-    Task parameters are drawn from `numpy.random.default_rng(cfg.data.task_seed)`, the first
-    `cfg.data.train_tasks` of them for training; everything else follows from `cfg.collect.seed`.
+    Task parameters are those of `draw_tasks`; everything else follows from `cfg.collect.seed`.
     The same config and versions give the same bytes, so a collection that was killed, which
     leaves nothing in `directory`, is simply made again.
 
@@ -70,33 +77,31 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
     """
     if not _is_free(Path(directory)):
         raise UserError(f"folder {directory} is not empty; delete it, or choose --config.data.dir")
-    family = registry.find("family", cfg.family)
-    env = make_env(cfg.family, cfg.env)
+    tasks, split = draw_tasks(cfg)
+    env = make_env(cfg)
     behavior = registry.find("behavior", cfg.collect.behavior).make(cfg, env)
-    num_train, num_test = cfg.data.train_tasks, cfg.data.test_tasks
-    tasks = family.draw_tasks(np.random.default_rng(cfg.data.task_seed), num_train + num_test)
-    report(f"collecting {num_train + num_test} tasks of {cfg.family} into {directory}")
-    trajectory, policy, stage = behavior.run(
+    num_tasks = sum(map(len, split.values()))
+    report(f"collecting {num_tasks} tasks of {cfg.family} into {directory}")
+    episodes = behavior.run(
         jax.tree.map(jnp.asarray, tasks),
         jax.random.key(cfg.collect.seed),
         report,
     )
+    trajectory = episodes.trajectory
     fields = {
         "obs": np.concatenate([trajectory.obs[:, :, :1], trajectory.next_obs], axis=2),
         "action": trajectory.action,
         "reward": trajectory.reward,
         "done": trajectory.done & trajectory.valid,
         "length": trajectory.valid.sum(-1),
-        "policy": policy,
-        "stage": stage,
+        "policy": episodes.policy,
+        "stage": episodes.stage,
+        "collector": episodes.collector,
     }
     manifest = store.Manifest(
         family=cfg.family,
         tasks=tasks,
-        split={
-            "train": list(range(num_train)),
-            "test": list(range(num_train, num_train + num_test)),
-        },
+        split=split,
         policies=behavior.policies,
         stages=behavior.stages,
         config=cfg.to_dict(),
@@ -105,6 +110,42 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
         files={},
     )
     store.save(directory, manifest, fields)
+
+
+def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
+    """Draws the task parameters of a config from `numpy.random.default_rng(cfg.data.task_seed)`.
+
+    Without tasks out of distribution all follow the family's law, the first
+    `cfg.data.train_tasks` of them for training. With `cfg.data.ood_tasks = k > 0` training and
+    test tasks follow the family's law "id" instead, which leaves gaps, and k more tasks follow
+    each of the laws in `store.OOD`.
+
+    Returns:
+        Parameters, leaves [N, ...], and the split: indices of tasks by name.
+
+    Raises:
+        UserError: the family has no tasks out of distribution.
+    """
+    family, rng = registry.find("family", cfg.family), np.random.default_rng(cfg.data.task_seed)
+    sizes = {"train": cfg.data.train_tasks, "test": cfg.data.test_tasks}
+    num_id, num_ood = sum(sizes.values()), cfg.data.ood_tasks
+    if num_ood == 0:
+        tasks = family.draw_tasks(rng, num_id)
+    elif hasattr(family, "draw_split"):
+        laws = {"id": num_id} | dict.fromkeys(store.OOD, num_ood)
+        drawn = [family.draw_split(rng, num, law) for law, num in laws.items()]
+        tasks = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
+        sizes |= dict.fromkeys(store.OOD, num_ood)
+    else:
+        raise UserError(
+            f"family {cfg.family!r} defines no tasks out of distribution; set data.ood_tasks=0"
+        )
+    ends = np.cumsum(list(sizes.values()))
+    split = {
+        name: list(range(int(end) - size, int(end)))
+        for (name, size), end in zip(sizes.items(), ends)
+    }
+    return tasks, split
 
 
 def _is_free(directory: Path) -> bool:

@@ -29,26 +29,50 @@ def base() -> ConfigDict:
                 "dir": "",  # "" is data/<family>_<preset>
                 "train_tasks": 30,
                 "test_tasks": 10,
+                # Held-out tasks of each kind out of distribution; above 0 the training tasks
+                # leave gaps for them where the family's law has none.
+                "ood_tasks": 0,
                 "task_seed": 0,
+                # Behaviour policies and stages to draw from, separated by commas; "" is all of
+                # them but cross-task episodes.
+                "policies": "",
+                "stages": "",
                 # The last k training tasks are withheld and take the place of the test tasks:
                 # settings are chosen with k > 0, results are reported with k = 0.
                 "validation_tasks": 0,
             },
-            "env": {"terminal_at_goal": False},
+            "env": {
+                "profile": "default",  # what a simulated robot observes: docs/families.md
+                "terminal_at_goal": False,  # point robots only
+            },
+            "simulator": {
+                "backend": "c",  # of simulated robots: "c" (CPU) | "mjx" (accelerator)
+                "threads": 0,  # of the C engine; 0 is one per core; the numbers do not depend on it
+            },
             "collect": {
                 "behavior": "sac",
+                "mixture": "sac,td3",  # what behavior "mixture" runs, one after the other
                 "seed": 0,
                 "random_episodes": 50,
                 "random_action_scale": 1.0,
                 "iterations": 300,
                 "episodes_per_iteration": 2,
                 "updates_per_iteration": 500,
+                "shared_learner": False,  # one learner that is told the task, instead of one each
+                # Episodes per task that learners of other tasks act in once they have learned.
+                "cross_task_episodes": 0,
+                # Share of a learner's episodes, from the lowest return, that is stage "medium".
+                "expert_quantile": 0.5,
                 "batch_size": 256,
                 "hidden": (32, 32),
                 "lr": 3e-4,
                 "gamma": 0.9,
-                "alpha": 0.01,
+                "alpha": 0.01,  # sac
                 "tau": 0.005,
+                "exploration_noise": 0.1,  # td3: standard deviation
+                "smoothing_noise": 0.2,  # td3: standard deviation, of the target's action
+                "smoothing_clip": 0.5,  # td3
+                "policy_delay": 2,  # td3: critic updates per actor update
             },
             "world_model": {
                 "latent_dim": 16,

@@ -1,4 +1,4 @@
-"""The one error a user may cause (floor F0)."""
+"""Errors that cross module boundaries (floor F0)."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,6 +9,18 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class Diverged(Exception):
+    """A simulator cannot go on: which stream of its batch, and why.
+
+    Raised inside `envs/`; a rollout, which knows tasks and steps, turns it into a `UserError`.
+    """
+
+    def __init__(self, stream: int, reason: str):
+        super().__init__(reason)
+        self.stream = stream
+        self.reason = reason
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

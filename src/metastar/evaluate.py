@@ -6,7 +6,7 @@ method and seed the same context windows.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -15,7 +15,8 @@ from ml_collections import FrozenConfigDict
 
 from metastar import play, registry, results
 from metastar.data import store
-from metastar.envs.point_mass import make_env
+from metastar.data.sources import sources
+from metastar.envs.make import make_env
 from metastar.types import Method, TaskData
 
 SEED = 0
@@ -29,10 +30,11 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
         tasks, `train_few_shot` on training tasks, and in sparse families
         `few_shot_informative`, over windows with reward (absent if no window has any).
     """
-    env, family = make_env(cfg.family, cfg.env), registry.find("family", cfg.family)
+    env, family = make_env(cfg), registry.find("family", cfg.family)
     data = store.load(data_dir, "all", cfg)
-    num_train = len(store.split_ids(store.read_manifest(data_dir), cfg)[0])
-    heldout = jax.tree.map(lambda x: x[num_train:], data.task)
+    rows = _split_names(store.split_ids(store.read_manifest(data_dir), cfg))
+    train, test = rows == "train", rows == "test"
+    heldout = jax.tree.map(lambda x: x[test], data.task)
     given = play.few_shot(cfg, method, env, family, cfg.eval.curve_windows)
     own = play.zero_shot(cfg, method, env, family, cfg.eval.curve_windows)
 
@@ -42,13 +44,13 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
         last = np.asarray(own(params, heldout, key_own, key_play_own).episode_return[..., -1])
         score = played.episode_return.mean(-1)
         means = {
-            "few_shot": score[num_train:].mean(),
+            "few_shot": score[test].mean(),
             "zero_shot": last.mean(),
-            "train_few_shot": score[:num_train].mean(),
+            "train_few_shot": score[train].mean(),
         }
-        rewarded = contexts.rewarded[num_train:]
+        rewarded = contexts.rewarded[test]
         if family.SPARSE and rewarded.any():
-            means["few_shot_informative"] = score[num_train:][rewarded].mean()
+            means["few_shot_informative"] = score[test][rewarded].mean()
         return {name: float(value) for name, value in means.items()}
 
     return curve
@@ -80,20 +82,39 @@ def final(
     """
     began = time.monotonic()
     manifest = store.read_manifest(data_dir)
-    train_ids, heldout_ids = store.split_ids(manifest, cfg)
+    split = store.split_ids(manifest, cfg)
     data = store.load(data_dir, "all", cfg)
     tasks = {
-        "ids": heldout_ids,
-        "parameters": {name: x[heldout_ids].tolist() for name, x in manifest.tasks.items()},
+        name: {
+            "ids": ids,
+            "parameters": {key: x[ids].tolist() for key, x in manifest.tasks.items()},
+        }
+        for name, ids in split.items()
+        if name != "train"
     }
-    bound = results.oracle(cfg.eval.oracle, cfg.family, tasks)
+    oracle = results.oracle(cfg.eval.oracle, cfg.family, tasks["test"])
+    arrays = measure(cfg, method, params, data, manifest)
+    arrays["split"] = rows = _split_names(split)
+    arrays["task_id"] = np.concatenate(list(split.values()))
+    arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
+    behavior = results.behavior_best(data)
 
-    arrays = measure(cfg, method, params, data, manifest.stages)
-    arrays["task_id"] = np.array(train_ids + heldout_ids)
-    arrays["heldout"] = np.isin(arrays["task_id"], heldout_ids)
-    arrays["oracle_per_task"] = np.array(bound["per_task"] if bound else [])
-    train, test = ~arrays["heldout"], arrays["heldout"]
-    random = results.summary(arrays["random_return"][test], arrays["optimum"][test])
+    def column(rows, oracle):
+        """Both protocols and the bounds on the tasks `rows` [N] bool."""
+        random = results.summary(arrays["random_return"][rows], arrays["optimum"][rows])
+        bounds = {
+            "random": random["mean"],
+            "behavior_best": float(behavior[rows].mean()),
+            "oracle": oracle and oracle["few_shot"]["mean"],
+            "optimum": random["optimum"],
+        }
+        return {
+            "few_shot": results.few_shot(arrays, rows, bounds),
+            "zero_shot": results.zero_shot(arrays, rows, bounds),
+            "bounds": bounds,
+        }
+
+    train = column(rows == "train", None)
     report = {
         "method": cfg.method,
         "family": cfg.family,
@@ -107,47 +128,53 @@ def final(
         "versions": results.versions(),
         "device": jax.devices()[0].device_kind,
         "split": "validation" if cfg.data.validation_tasks else "test",
-        "tasks": tasks,
-        "few_shot": results.few_shot(arrays, test),
-        "zero_shot": results.zero_shot(arrays, test),
-        "train_few_shot": results.few_shot(arrays, train),
-        "train_zero_shot": results.zero_shot(arrays, train),
-        "bounds": {
-            "random": random["mean"],
-            "behavior_best": results.behavior_best(jax.tree.map(lambda x: x[test], data)),
-            "oracle": bound and bound["mean"],
-            "optimum": random["optimum"],
-        },
+        "tasks": tasks["test"],
+        **column(rows == "test", oracle),
+        "train_few_shot": train["few_shot"],
+        "train_zero_shot": train["zero_shot"],
         "params_sha256": meta["params_sha256"],
     }
+    for name in store.OOD:
+        if name in tasks:
+            bound = results.oracle_column(oracle, name, tasks[name], cfg.eval.oracle)
+            report[name] = {"tasks": tasks[name], **column(rows == name, bound)}
     results.write_arrays(workdir, arrays)
     results.write(workdir, report)
     return report
 
 
-def measure(cfg, method: Method, params, data: TaskData, stages: Sequence[str]) -> dict:
+def _split_names(split: dict[str, list[int]]) -> np.ndarray:
+    """The name of the part of the split that each loaded task [N] belongs to."""
+    return np.array([name for name, ids in split.items() for _ in ids])
+
+
+def measure(cfg, method: Method, params, data: TaskData, manifest: store.Manifest) -> dict:
     """Plays all protocols on all tasks of `data`; returns NumPy arrays by name.
 
-    N tasks, W windows, V zero-shot streams, K stages. Returns are undiscounted and, over the
-    episodes of one window, averaged: `return` [N, W], `reached` [N, W] share of episodes that met
-    the goal, `rewarded` [N, W], `code` [N, W, Z], `path`; `stage_return`, `stage_present`
-    [K, N, W] and `stage_code`, for windows of one stage; `random_return` [N, W]; `optimum` [N, W],
-    NaN where the family has none; the same of episode 2 as `zero_shot_*` [N, V], with
-    `zero_shot_first_return`; `label`, `label_name`, `goal`, `goal_radius` for the figures.
+    N tasks, W windows, V zero-shot streams, K sources of context. Returns are undiscounted and,
+    over the episodes of one window, averaged: `return` [N, W], `reached` [N, W] share of episodes
+    that met the goal, `rewarded` [N, W], `code` [N, W, Z], `path`; `source_return`,
+    `source_present` [K, N, W] and `source_code`, for windows of one behaviour policy at one stage,
+    cross-task ones among them; `random_return` [N, W]; `optimum` [N, W], NaN where the family has
+    none; the same of episode 2 as `zero_shot_*` [N, V], with `zero_shot_first_return`; `label`,
+    `label_name`, `goal`, `goal_radius` for the figures.
     """
-    env, family = make_env(cfg.family, cfg.env), registry.find("family", cfg.family)
+    env, family = make_env(cfg), registry.find("family", cfg.family)
     num_windows, num_streams = cfg.eval.windows, cfg.eval.zero_shot_streams
     given = play.few_shot(cfg, method, env, family, num_windows)
     own = play.zero_shot(cfg, method, env, family, num_streams)
     uniform = play.uniform(env, family, num_windows, cfg.eval.episodes)
     uniform_own = play.uniform(env, family, num_streams, play.ZERO_SHOT_EPISODES)
 
-    key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(stages))
+    found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
+    key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(found))
     task = jax.device_get(data.task)
     played, contexts = jax.device_get(given(params, data, keys[0], key_play))
-    by_stage = [
-        jax.device_get(given(params, store.restrict(data, k), keys[1 + k], key_play))
-        for k in range(len(stages))
+    by_source = [
+        jax.device_get(
+            given(params, store.restrict(data, source.policy, source.stage), key, key_play)
+        )
+        for source, key in zip(found, keys[1:])
     ]
     zero_shot = jax.device_get(own(params, data.task, key_own, key_play_own))
     random = jax.device_get(uniform(data.task, key_play))
@@ -159,10 +186,10 @@ def measure(cfg, method: Method, params, data: TaskData, stages: Sequence[str]) 
         "rewarded": contexts.rewarded if family.SPARSE else np.zeros(0, bool),
         "code": contexts.code,
         "path": played.path,
-        "stages": np.array(list(stages)),
-        "stage_return": np.stack([p.episode_return.mean(-1) for p, _ in by_stage]),
-        "stage_present": np.stack([c.present for _, c in by_stage]),
-        "stage_code": np.stack([c.code for _, c in by_stage]),
+        "sources": np.array([source.name for source in found]),
+        "source_return": np.stack([p.episode_return.mean(-1) for p, _ in by_source]),
+        "source_present": np.stack([c.present for _, c in by_source]),
+        "source_code": np.stack([c.code for _, c in by_source]),
         "random_return": random.episode_return.mean(-1),
         "optimum": _optimum(family, played.start, task).mean(-1),
         "zero_shot_return": zero_shot.episode_return[..., -1],

@@ -5,7 +5,7 @@ Every function takes plain arrays (names as in `evaluate.measure`) and returns a
 """
 
 import io
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 
 import matplotlib
@@ -22,8 +22,8 @@ CAPTIONS = {
     "of a task from the lower to the upper quartile; the lines are averaged over the starts of "
     "the blue points.",
     "task_codes": "Task codes, one dot per context window, in the plane of their two largest "
-    "principal components; colour is the task's parameter, shape the stage of the behaviour "
-    "policy that made the window. Both panels share the components.",
+    "principal components; colour is the task's parameter, shape the behaviour policy "
+    "and stage that made the window. Both panels share the components.",
     "trajectories": "Paths on held-out tasks. Few-shot: blue from a context with reward, orange "
     "from one without. Zero-shot: grey is episode 1 (with the random warm-up), blue episode 2. "
     "Dots are starts, circles goals.",
@@ -110,7 +110,8 @@ def learning_curves(rows: list[dict], bounds: dict) -> Figure | None:
 
 def return_by_task(arrays: dict) -> Figure:
     """Few-shot and zero-shot return of each task over its parameter, with the bounds."""
-    label, test, train = arrays["label"], arrays["heldout"], ~arrays["heldout"]
+    label, train = arrays["label"], arrays["split"] == "train"
+    test = ~train
     few, own = arrays["return"], arrays["zero_shot_return"]
     counted, kinds = np.ones(few.shape, bool), [("few-shot", few, BLUE, "o")]
     if arrays["rewarded"].size:
@@ -134,15 +135,16 @@ def return_by_task(arrays: dict) -> Figure:
         shift = (i - (len(kinds) - 1) / 2) * 0.006 * np.ptp(label)
         _draw_scores(axis, label + shift, score, test, color=color, fmt=marker, ms=5, label=name)
     if arrays["oracle_per_task"].size:
-        axis.plot(label[test], arrays["oracle_per_task"], "k_", ms=12, label="oracle, few-shot")
+        at = label[arrays["split"] == "test"]
+        axis.plot(at, arrays["oracle_per_task"], "k_", ms=12, label="oracle, few-shot")
     axis.set(xlabel=str(arrays["label_name"]), ylabel="return per episode")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def task_codes(arrays: dict) -> Figure | None:
-    """Codes of windows of every stage in the plane of their principal components."""
-    present, code = arrays["stage_present"], arrays["stage_code"].astype(float)
+    """Codes of windows of every source in the plane of their principal components."""
+    present, code = arrays["source_present"], arrays["source_code"].astype(float)
     if not present.any() or code.shape[-1] == 0:
         return None
     plane, share = principal_plane(code[present])
@@ -152,14 +154,15 @@ def task_codes(arrays: dict) -> Figure | None:
     figure = Figure(figsize=(10.5, 4.6), layout="constrained")
     axes = figure.subplots(1, 2, sharex=True, sharey=True)
     limits = {"vmin": label.min(), "vmax": label.max(), "cmap": "viridis"}
-    splits = (("training tasks", ~arrays["heldout"]), ("held-out tasks", arrays["heldout"]))
+    train = arrays["split"] == "train"
+    splits = (("training tasks", train), ("held-out tasks", ~train))
     for axis, (title, rows) in zip(axes, splits):
-        for stage, marker in zip(range(len(present)), MARKERS):
-            xy = points[stage, rows].reshape(-1, 2)
+        for source, marker in zip(range(len(present)), cycle(MARKERS)):
+            xy = points[source, rows].reshape(-1, 2)
             drawn = axis.scatter(
                 *xy.T, c=label[rows].ravel(), marker=marker, s=14, alpha=0.75, lw=0, **limits
             )
-            name = str(arrays["stages"][stage])
+            name = str(arrays["sources"][source])
             axis.scatter([], [], c=GREY, marker=marker, s=20, label=f"{name} context")
         axis.set(title=title, xlabel=f"component 1 ({share[0]:.0%} of the variance)")
     axes[0].set_ylabel(f"component 2 ({share[1]:.0%} of the variance)")
@@ -173,7 +176,7 @@ def trajectories(arrays: dict) -> Figure | None:
     """Few-shot and zero-shot paths on up to five held-out tasks, with their goals."""
     if arrays["goal"].shape[-1:] != (2,) or arrays["path"].shape[-1] < 2:
         return None
-    heldout = np.flatnonzero(arrays["heldout"])
+    heldout = np.flatnonzero(arrays["split"] != "train")
     order = heldout[np.argsort(arrays["label"][heldout])]
     shown = order[np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int)]
     figure = Figure(figsize=(2.6 * len(shown) + 0.6, 4.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Plays a policy under the two protocols: all tasks, contexts and episodes in one jitted batch."""
+"""Plays a policy under the two protocols: all tasks, contexts and episodes in one batch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from metastar import protocols
 from metastar.data.sampler import sample_windows
-from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
-from metastar.types import Array, Env, Method, Policy, TaskData
+from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
 
 ZERO_SHOT_EPISODES = 2  # the score is the return of the last one
 NUM_PATHS = 4  # streams per task whose paths are kept for the figure
@@ -33,33 +33,34 @@ class Contexts(NamedTuple):
     rewarded: Array  # [N, W] bool: a positive reward is in the window
 
 
-def play(
-    env: Env, family, policy: Policy, params, adaptation, tasks, key: Array, episodes: int
-) -> Played:
-    """Plays greedily; arguments as in `envs.rollout.rollout`, `family` the module of the tasks."""
-    steps = rollout(env, policy, params, adaptation, tasks, key, episodes, greedy=True)
-    return Played(
-        episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
-        start=steps.obs[..., 0, :],
-        reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
-        path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
-    )
+def player(env: Env, family, policy: Policy, episodes: int) -> Callable:
+    """Builds `(params, adaptation, tasks, key) -> Played`, which plays greedily.
+
+    Args:
+        env: any simulator.
+        family: the module of the tasks.
+        policy: what acts.
+        episodes: consecutive episodes of a stream.
+    """
+    run = make_rollout(env, policy, episodes)
+    digest = jax.jit(partial(_digest, family))
+    return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key), tasks)
 
 
 def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callable:
-    """Builds the jitted given-context evaluation.
+    """Builds the given-context evaluation.
 
     Returns:
         `(params, data, key_context, key_play) -> (Played, Contexts)`: for each task of `data`
         `num_windows` windows drawn uniformly, one code from each, and `cfg.eval.episodes`
         episodes with it.
     """
-    policy = protocols.given_context(method)
+    play = player(env, family, protocols.given_context(method), cfg.eval.episodes)
 
     @jax.jit
-    def evaluate(params, data: TaskData, key_context, key_play):
+    def adapt(params, data: TaskData, key):
         num_tasks = data.count.shape[0]
-        key_window, key_infer = jax.random.split(key_context)
+        key_window, key_infer = jax.random.split(key)
         task_id = jnp.broadcast_to(jnp.arange(num_tasks)[:, None], (num_tasks, num_windows))
         view = sample_windows(data, task_id, key_window, cfg.world_model.context_len)
         adaptation = _infer(method, params, view, data.task, key_infer)
@@ -68,15 +69,17 @@ def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callabl
             present=view.valid.any(-1),
             rewarded=((view.reward > 0) & view.valid).any(-1),
         )
-        episodes = cfg.eval.episodes
-        played = play(env, family, policy, params, adaptation, data.task, key_play, episodes)
-        return played, contexts
+        return adaptation, contexts
+
+    def evaluate(params, data: TaskData, key_context, key_play):
+        adaptation, contexts = adapt(params, data, key_context)
+        return play(params, adaptation, data.task, key_play), contexts
 
     return evaluate
 
 
 def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
-    """Builds the jitted own-context evaluation.
+    """Builds the own-context evaluation.
 
     Returns:
         `(params, tasks, key_context, key_play) -> Played` with two episodes per stream of each
@@ -84,33 +87,45 @@ def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callab
     """
     length = cfg.world_model.context_len
     policy = protocols.own_context(method, length, env.spec)
+    play = player(env, family, policy, ZERO_SHOT_EPISODES)
 
     @jax.jit
-    def evaluate(params, tasks, key_context, key_play):
+    def adapt(params, tasks, key):
         streams = (len(jax.tree.leaves(tasks)[0]), num_streams)
         empty = protocols.empty_window(env.spec, length)
         view = jax.tree.map(lambda x: jnp.broadcast_to(x, (*streams, *x.shape)), empty)
-        adaptation = _infer(method, params, view, tasks, key_context)
-        return play(env, family, policy, params, adaptation, tasks, key_play, ZERO_SHOT_EPISODES)
+        return _infer(method, params, view, tasks, key)
+
+    def evaluate(params, tasks, key_context, key_play):
+        return play(params, adapt(params, tasks, key_context), tasks, key_play)
 
     return evaluate
 
 
 def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
-    """Builds the jitted lower bound: uniform actions.
+    """Builds the lower bound: uniform actions.
 
     Returns:
         `(tasks, key_play) -> Played`; the same `key_play`, streams and episodes give the same
         starts as the other protocols'.
     """
-    policy = uniform_policy(env.spec.action_dim)
+    play = player(env, family, uniform_policy(env.spec.action_dim), episodes)
 
-    @jax.jit
     def evaluate(tasks, key_play):
         adaptation = no_adaptation(len(jax.tree.leaves(tasks)[0]), num_streams)
-        return play(env, family, policy, (), adaptation, tasks, key_play, episodes)
+        return play((), adaptation, tasks, key_play)
 
     return evaluate
+
+
+def _digest(family, steps: Trajectory, tasks) -> Played:
+    """What is kept of the steps of episodes, leaves [N, W, E, T, ...]."""
+    return Played(
+        episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
+        start=steps.obs[..., 0, :],
+        reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
+        path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
+    )
 
 
 def _infer(method, params, view, tasks, key):

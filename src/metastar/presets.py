@@ -110,13 +110,91 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "paper": _PAPER,
 }
 
+# The cheetahs. Source of the numbers of "paper": the MetaSTAR reference code, as for base(), whose
+# numbers are those of Point-Robot; what all presets share comes first.
+_CHEETAH = {
+    "collect.gamma": 0.99,
+    "collect.alpha": 0.2,
+    "agent.gamma": 0.99,
+    "agent.alpha": 0.2,
+}
+# Two learners that are told the task take the place of two times fifty that are not: at the
+# updates that minutes allow, the latter hardly learn to run.
+_CHEETAH_OURS = {
+    **_CHEETAH,
+    "data.ood_tasks": 5,
+    "collect.behavior": "mixture",
+    "collect.shared_learner": True,
+    "collect.cross_task_episodes": 4,
+    "collect.hidden": (256, 256),
+    "collect.lr": 1e-3,
+    "collect.alpha": 0.05,
+    "collect.tau": 0.01,
+    "collect.policy_delay": 1,
+    "collect.updates_per_iteration": 400,
+}
+_CHEETAH_PRESETS: dict[str, dict[str, Any]] = {
+    "": {
+        **_CHEETAH_OURS,
+        "collect.iterations": 100,
+        "world_model.latent_dim": 32,
+        "world_model.context_len": 50,
+        "agent.hidden": (256, 256),
+        "train.pretrain_updates": 10_000,
+        "train.updates": 100_000,
+        "train.eval_every": 10_000,
+        "train.checkpoint_every": 10_000,
+    },
+    "quick": {
+        **_CHEETAH_OURS,
+        "collect.random_episodes": 10,
+        "collect.iterations": 30,
+        "collect.episodes_per_iteration": 3,
+    },
+    "debug": {
+        **_CHEETAH_OURS,
+        "data.ood_tasks": 1,
+        "collect.cross_task_episodes": 1,
+        "collect.hidden": (16, 16),
+        "collect.updates_per_iteration": 4,
+    },
+    "paper": {
+        **_CHEETAH,
+        "env.profile": "reference",
+        "collect.random_action_scale": 1.0,
+        "collect.iterations": 500,
+        "collect.updates_per_iteration": 200,
+        "collect.hidden": (128, 128),
+        "world_model.latent_dim": 32,
+        "world_model.width": 256,
+        "world_model.context_len": 100,
+        "agent.hidden": (256, 256),
+    },
+}
+# Cheetah-Dir has two tasks, so none is left to choose settings on.
+_TWO_TASKS = {
+    "data.train_tasks": 2,
+    "data.test_tasks": 2,
+    "sampler.meta_batch": 2,
+}
+
+
+def _of_family(family: str, preset: str) -> dict[str, Any]:
+    """What a family changes in a preset."""
+    if not family.startswith("cheetah"):
+        return {}
+    changes = _CHEETAH_PRESETS[preset]
+    if family != "cheetah_dir":
+        return changes
+    ood = {"data.ood_tasks": 2} if changes.get("data.ood_tasks") else {}
+    return {**changes, **_TWO_TASKS, **ood}
+
 
 def make(method: str, family: str, preset: str = "") -> ConfigDict:
     """Returns the config of a method on a family; raises `UserError` if the preset is unknown."""
     if preset not in _PRESETS:
         raise UserError(f"unknown preset {preset!r}{did_you_mean(preset, filter(None, _PRESETS))}")
     cfg = base()
-    cfg.update_from_flattened_dict(
-        {"method": method, "family": family, "preset": preset, **_PRESETS[preset]}
-    )
+    names = {"method": method, "family": family, "preset": preset}
+    cfg.update_from_flattened_dict({**names, **_PRESETS[preset], **_of_family(family, preset)})
     return cfg

@@ -6,7 +6,17 @@ from metastar import figures, results
 from metastar.errors import UserError
 
 FILE = "report.md"
-COLUMNS = ("evaluation", "mean return", "95 % interval", "IQM", "contexts", "of optimum", "scale")
+COLUMNS = (
+    "evaluation",
+    "mean return",
+    "95 % interval",
+    "IQM",
+    "contexts",
+    "of optimum",
+    "scale",
+    "of oracle's gap",
+)
+OOD = {"ood_moderate": "moderately out of distribution", "ood_extreme": "far out of distribution"}
 NOTES = """\
 How to read the table:
 
@@ -18,9 +28,12 @@ How to read the table:
   run, not of other tasks or seeds. IQM is the mean of the middle half of all scores.
 - *Contexts* is the share of the windows a row is made of; *of optimum* compares with the analytic
   optimum from the same starts, averaged alike; *scale* is 0 for uniform random actions and 1 for
-  the optimum.
-- Bounds: *best behaviour stage* is the mean return of each task's best stage in the data set, from
-  the data's own starts; the *oracle* is trained on the true task parameters.
+  the optimum; *of oracle's gap* is 0 for uniform random actions and 100 % for the oracle.
+- Rows that name a behaviour policy draw all contexts from its episodes: *cross_task* ones were
+  made in the very task by policies that had learned other tasks.
+- Tasks *out of distribution* lie between (moderately) or beyond (far) the training tasks.
+- Bounds: *best behaviour* is the mean return of each task's best behaviour policy and stage in the
+  data set, from the data's own starts; the *oracle* is trained on the true task parameters.
 """
 
 
@@ -90,32 +103,46 @@ def summary(workdir: str | Path) -> str:
 
 def table(report: dict) -> list[tuple[str, ...]]:
     """Rows of text cells, one per evaluation and bound, under `COLUMNS`; "–" where not known."""
-    few, bounds = report["few_shot"], report["bounds"]
+    few = report["few_shot"]
     blocks = [
-        ("few-shot", few),
+        *_protocols(report),
         ("few-shot, windows with reward", few["informative"]),
         ("few-shot, windows without reward", few["uninformative"]),
-        *((f"few-shot, {k} windows", block) for k, block in few["by_context_stage"].items()),
-        ("zero-shot", report["zero_shot"]),
+        *((f"few-shot, {k} contexts", block) for k, block in few["by_context_source"].items()),
         ("training tasks, few-shot", report["train_few_shot"]),
         ("training tasks, zero-shot", report["train_zero_shot"]),
     ]
+    rows = [(name, *_cells(block)) for name, block in blocks if block is not None]
+    rows += _bounds(report["bounds"])
+    for key, name in OOD.items():
+        if key in report:
+            column = report[key]
+            rows += [(f"{name}: {kind}", *_cells(block)) for kind, block in _protocols(column)]
+            rows += _bounds(column["bounds"], f"{name}: ")
+    return [COLUMNS, *rows]
+
+
+def _protocols(column):
+    return [("few-shot", column["few_shot"]), ("zero-shot", column["zero_shot"])]
+
+
+def _bounds(bounds, prefix=""):
     names = {
         "random": "bound: uniform random actions",
-        "behavior_best": "bound: best behaviour stage",
+        "behavior_best": "bound: best behaviour",
         "oracle": "bound: oracle",
         "optimum": "bound: analytic optimum",
     }
-    rows = [(name, *_cells(block)) for name, block in blocks if block is not None]
-    for key, name in names.items():
-        if bounds[key] is not None:
-            rows.append((name, f"{bounds[key]:.2f}", *["–"] * (len(COLUMNS) - 2)))
-    return [COLUMNS, *rows]
+    return [
+        (prefix + name, f"{bounds[key]:.2f}", *["–"] * (len(COLUMNS) - 2))
+        for key, name in names.items()
+        if bounds[key] is not None
+    ]
 
 
 def _cells(block):
     low, high = block["ci95"]
-    of_optimum, scale = block["of_optimum"], block["normalized"]
+    of_optimum, scale, gap = block["of_optimum"], block["normalized"], block["gap_closed"]
     return (
         f"{block['mean']:.2f}",
         f"{low:.2f} to {high:.2f}",
@@ -123,6 +150,7 @@ def _cells(block):
         f"{100 * block['share']:.0f} %",
         "–" if of_optimum is None else f"{100 * of_optimum:.1f} %",
         "–" if scale is None else f"{scale:.3f}",
+        "–" if gap is None else f"{100 * gap:.1f} %",
     )
 
 

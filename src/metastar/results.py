@@ -64,65 +64,76 @@ def summary(
     }
 
 
-def few_shot(arrays: dict, rows: np.ndarray) -> dict:
+def gap_closed(block: dict | None, bounds: dict) -> dict | None:
+    """Adds `gap_closed` = (mean - random) / (oracle - random) to a `summary`; None if no oracle."""
+    if block is None:
+        return None
+    gap = bounds["oracle"] and bounds["oracle"] - bounds["random"]
+    return {**block, "gap_closed": (block["mean"] - bounds["random"]) / gap if gap else None}
+
+
+def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     """The few-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
 
     Returns:
-        `summary` of all windows; `success`, the share of episodes that met the goal;
-        `by_context_stage`, `summary` by name; `informative` and `uninformative`, `summary` of
-        windows with and without reward (None in dense families, and where there are none).
+        `summary` of all windows, with `gap_closed`; `success`, the share of episodes that met the
+        goal; `by_context_source`, the same by name of the source; `informative` and
+        `uninformative`, of windows with and without reward (None in dense families, and where
+        there are none).
     """
     score, random = arrays["return"][rows], arrays["random_return"][rows]
     optimum = arrays["optimum"][rows]
-    stages = zip(arrays["stages"], arrays["stage_return"], arrays["stage_present"])
+    found = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
     block = {
-        **summary(score, optimum, random),
+        **gap_closed(summary(score, optimum, random), bounds),
         "success": float(arrays["reached"][rows].mean()),
-        "by_context_stage": {
-            str(name): summary(stage_score[rows], optimum, random, present[rows])
-            for name, stage_score, present in stages
+        "by_context_source": {
+            str(name): gap_closed(summary(part[rows], optimum, random, present[rows]), bounds)
+            for name, part, present in found
         },
         "informative": None,
         "uninformative": None,
     }
     if arrays["rewarded"].size:
         rewarded = arrays["rewarded"][rows]
-        block["informative"] = summary(score, optimum, random, rewarded)
-        block["uninformative"] = summary(score, optimum, random, ~rewarded)
+        block["informative"] = gap_closed(summary(score, optimum, random, rewarded), bounds)
+        block["uninformative"] = gap_closed(summary(score, optimum, random, ~rewarded), bounds)
     return block
 
 
-def zero_shot(arrays: dict, rows: np.ndarray) -> dict:
+def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     """The zero-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
 
     Returns:
-        `summary` of the returns of episode 2; `first_episode`, the mean return of episode 1, which
-        begins with the random warm-up; `success`, the share of streams that met the goal in any
-        episode, warm-up included, as the reference counts it.
+        `summary` of the returns of episode 2, with `gap_closed`; `first_episode`, the mean return
+        of episode 1, which begins with the random warm-up; `success`, the share of streams that
+        met the goal in any episode, warm-up included, as the reference counts it.
     """
     names = ("zero_shot_return", "zero_shot_optimum", "zero_shot_random_return")
     return {
-        **summary(*(arrays[name][rows] for name in names)),
+        **gap_closed(summary(*(arrays[name][rows] for name in names)), bounds),
         "first_episode": float(arrays["zero_shot_first_return"][rows].mean()),
         "success": float(arrays["zero_shot_reached"][rows].any(-1).mean()),
     }
 
 
-def behavior_best(data: TaskData) -> float:
-    """Mean over tasks of the mean return of a task's best stage of behaviour."""
+def behavior_best(data: TaskData) -> np.ndarray:
+    """The mean return of each task's best source of behaviour, a policy at a stage: [N]."""
     steps = np.arange(np.shape(data.reward)[-1])
     valid = steps < np.asarray(data.length)[..., None]
     returns = np.where(valid, np.asarray(data.reward, float), 0).sum(-1)
     present = np.asarray(data.length) > 0
-    best = [
-        max(row[there & (stage == k)].mean() for k in np.unique(stage[there]))
-        for row, stage, there in zip(returns, np.asarray(data.stage), present)
-    ]
-    return float(np.mean(best))
+    source = np.asarray(data.policy) * (1 + np.max(data.stage)) + np.asarray(data.stage)
+    return np.array(
+        [
+            max(row[there & (of == k)].mean() for k in np.unique(of[there]))
+            for row, of, there in zip(returns, source, present)
+        ]
+    )
 
 
 def oracle(workdir: str, family: str, tasks: dict) -> dict | None:
-    """The few-shot summary of an oracle run: a bound for a run on the very same held-out tasks.
+    """The results of an oracle run: a bound for a run on the very same held-out tasks.
 
     Args:
         workdir: the oracle's workdir; "" if there is none.
@@ -130,7 +141,7 @@ def oracle(workdir: str, family: str, tasks: dict) -> dict | None:
         tasks: its `tasks` entry of results.json.
 
     Returns:
-        `mean` and `per_task`, or None without a workdir.
+        Its results, or None without a workdir.
 
     Raises:
         UserError: there are no results, or they are of another family or other tasks.
@@ -144,12 +155,25 @@ def oracle(workdir: str, family: str, tasks: dict) -> dict | None:
             f"{where} is a run on {other['family']}, not on {family}; give an oracle's workdir of "
             "this family or leave the field empty"
         )
-    if other["tasks"] != tasks:
+    _check_tasks(other, tasks, where)
+    return other
+
+
+def oracle_column(oracle: dict | None, name: str, tasks: dict, workdir: str) -> dict | None:
+    """The part of an oracle's results for one kind of held-out tasks; raises as `oracle` does."""
+    if oracle is None:
+        return None
+    column = oracle.get(name, {"tasks": None})
+    _check_tasks(column, tasks, f"eval.oracle {workdir!r}")
+    return column
+
+
+def _check_tasks(results: dict, tasks: dict, where: str) -> None:
+    if results["tasks"] != tasks:
         raise UserError(
             f"{where} was evaluated on other held-out tasks; run the oracle on the same data set "
             "with the same data.validation_tasks, or leave the field empty"
         )
-    return {name: other["few_shot"][name] for name in ("mean", "per_task")}
 
 
 def versions() -> dict[str, str | None]:

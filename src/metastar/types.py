@@ -181,9 +181,29 @@ class HyperParams(NamedTuple):
 
 
 class Env(NamedTuple):
-    """A simulator in JAX; written for one task and one episode, vmapped by the rollout."""
+    """A simulator: in JAX for one task and one episode, or on the host for a batch of them."""
 
     spec: EnvSpec
-    draw_reset: Callable  # (key) -> noise
+    draw_reset: Callable  # (key) -> noise, for one episode; always in JAX
     reset: Callable  # (noise, task) -> (env_state, obs [O])
     step: Callable  # (env_state, action [A], task) -> (env_state, StepOut)
+    on_host: bool = False  # reset and step take NumPy arrays with a leading axis over streams
+
+
+class Episodes(NamedTuple):
+    """What behaviour policies did on N tasks: E episodes each, in time order; NumPy arrays."""
+
+    trajectory: Trajectory  # leaves [N, E, T, ...]
+    policy: Array  # [N, E] int: index into `Behavior.policies`
+    stage: Array  # [N, E] int: index into `Behavior.stages`
+    collector: Array  # [N, E] int: the task whose learner acted; its own but for cross-task ones
+
+
+class Behavior(NamedTuple):
+    """A way to make episodes of every task of a family."""
+
+    policies: tuple[str, ...]
+    stages: tuple[str, ...]
+    # (tasks leaves [N, ...], key, report) -> Episodes; `report` takes a line of progress, and the
+    # same key gives the same episodes
+    run: Callable

@@ -28,6 +28,7 @@ def make_fields():
         "length": rng.integers(1, STEPS + 1, shape[:2]),
         "policy": np.broadcast_to([0, 1, 1], shape[:2]),
         "stage": np.broadcast_to([0, 1, 2], shape[:2]),
+        "collector": np.broadcast_to(np.arange(TASKS)[:, None], shape[:2]),
     }
 
 
@@ -91,7 +92,8 @@ def test_load_gives_one_side_of_the_split_and_a_ragged_table(path):
 
 def test_validation_tasks_take_the_place_of_the_test_tasks(path):
     cfg = make_cfg(validation_tasks=1)
-    assert store.split_ids(store.read_manifest(path), cfg) == ([0, 1], [2])
+    split = store.split_ids(store.read_manifest(path), cfg)
+    assert split == {"train": [0, 1], "test": [2]}
     np.testing.assert_array_equal(store.load(path, "train", cfg).obs[:, 0, 0, 0], [0, 10])
     np.testing.assert_array_equal(store.load(path, "test", cfg).obs[:, 0, 0, 0], [20])
     np.testing.assert_array_equal(store.load(path, "all", cfg).obs[:, 0, 0, 0], [0, 10, 20])
@@ -99,14 +101,58 @@ def test_validation_tasks_take_the_place_of_the_test_tasks(path):
         store.load(path, "train", make_cfg(validation_tasks=3))
 
 
-def test_restrict_draws_from_one_stage_only(path):
+def test_restrict_draws_from_one_source_only(path):
     data = store.load(path, "train", make_cfg())
-    medium = store.restrict(data, 1)
+    medium = store.restrict(data, 1, 1)
     assert jax.tree.map(jnp.shape, medium) == jax.tree.map(jnp.shape, data)
     np.testing.assert_array_equal(medium.count, make_fields()["length"][:3, 1])
     view = sample_transitions(medium, jnp.arange(3), jax.random.key(0), 50)
     np.testing.assert_array_equal(view.obs[..., 0] % 10, 1)
-    assert (store.restrict(data, 9).count == 0).all()
+    assert (store.restrict(data, 1, 0).count == 0).all()  # no episode of sac is random
+
+
+@pytest.mark.parametrize(
+    ("fields", "episodes"),
+    [
+        ({}, [0, 1, 2]),
+        ({"policies": "sac"}, [1, 2]),
+        ({"policies": "random, sac", "stages": "random,expert"}, [0, 2]),
+        ({"stages": "medium"}, [1]),
+    ],
+)
+def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
+    data = store.load(path, "train", make_cfg(**fields))
+    np.testing.assert_array_equal(data.count, make_fields()["length"][:3, episodes].sum(1))
+    view = sample_transitions(data, jnp.arange(3), jax.random.key(0), 300)
+    assert set(np.unique(view.obs[..., 0] % 10)) == set(episodes)
+    spec = store.data_spec(store.read_manifest(path), data)
+    assert spec.obs_mean[0] % 10 == pytest.approx(
+        np.average(
+            np.tile(episodes, 3) + np.repeat([0, 10, 20], len(episodes)),
+            weights=make_fields()["length"][:3, episodes].ravel(),
+        )
+        % 10,
+        abs=1e-4,
+    )
+
+
+def test_cross_task_episodes_are_never_drawn_unless_asked_for(tmp_path):
+    manifest = make_manifest()._replace(policies=("random", store.CROSS_TASK))
+    store.save(tmp_path / "set", manifest, make_fields())
+    length = make_fields()["length"][:3]
+    train = store.load(tmp_path / "set", "train", make_cfg())
+    np.testing.assert_array_equal(train.count, length[:, 0])
+    asked = store.load(tmp_path / "set", "train", make_cfg(policies=store.CROSS_TASK))
+    np.testing.assert_array_equal(asked.count, length[:, 1:].sum(1))
+
+
+def test_policies_and_stages_that_are_not_there_are_named(path):
+    with pytest.raises(UserError, match="has no policy 'sacc'; did you mean 'sac'"):
+        store.load(path, "train", make_cfg(policies="random,sacc"))
+    with pytest.raises(UserError, match="has no stage 'export'; did you mean 'expert'"):
+        store.load(path, "train", make_cfg(stages="export"))
+    with pytest.raises(UserError, match=r"task 0 in .* has no episode of the policies and stages"):
+        store.load(path, "train", make_cfg(policies="random", stages="expert"))
 
 
 def test_data_spec_takes_valid_steps_only(path):
@@ -178,6 +224,7 @@ BROKEN = {
     "length": (broken("length", (0, 0), 61), r"length .* leaves \[0, 60\] in task 0"),
     "policy": (broken("policy", (0, 0), 2), r"policy .* leaves \[0, 1\]"),
     "stage": (broken("stage", (0, 0), -1), r"stage .* leaves \[0, 2\]"),
+    "collector": (broken("collector", (0, 0), 5), r"collector .* leaves \[0, 4\]"),
     "empty task": (broken("length", 3, 0), "task 3 .* has no episode"),
     "empty set": (no_episodes, "task 0 .* has no episode"),
 }

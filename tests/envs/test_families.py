@@ -4,15 +4,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
-from metastar import registry
-from metastar.envs.families import point_robot, point_robot_sparse
-from metastar.envs.point_mass import make_env
+from metastar import config, registry
+from metastar.envs import half_cheetah, make
+from metastar.envs.families import (
+    cheetah_dir,
+    cheetah_vel,
+    cheetah_vel_sparse,
+    point_robot,
+    point_robot_sparse,
+)
+from metastar.envs.intervals import draw
+from metastar.envs.physics import State
 
-ENV = ConfigDict({"terminal_at_goal": False})
-PAPER_ENV = ConfigDict({"terminal_at_goal": True})
 GOAL = {"goal": np.array([0.6, 0.8])}
+
+
+def make_env(name, **env_fields):
+    cfg = config.base()
+    cfg.family = name
+    cfg.env.update(env_fields)
+    return make.make_env(cfg)
 
 
 def play(env, start, actions, task):
@@ -25,7 +37,7 @@ def play(env, start, actions, task):
 
 
 def test_a_step_moves_a_tenth_of_the_clipped_action():
-    env = make_env("point_robot", ENV)
+    env = make_env("point_robot")
     actions = [[1.0, -0.5], [3.0, -7.0], [0.0, 0.0]]
     obs, _, done = play(env, [0.25, -0.5], actions, {"goal": jnp.zeros(2)})
     np.testing.assert_allclose(obs, [[0.35, -0.55], [0.45, -0.65], [0.45, -0.65]], rtol=1e-6)
@@ -33,7 +45,7 @@ def test_a_step_moves_a_tenth_of_the_clipped_action():
 
 
 def test_dense_reward_is_the_negative_distance_of_the_next_position():
-    env = make_env("point_robot", ENV)
+    env = make_env("point_robot")
     # From (0.3, 0.4) to the goal (0.6, 0.8): 0.5. One step of (1, 1) leads to (0.4, 0.5):
     # sqrt(0.04 + 0.09); a step of (0.5, 0) on from there to (0.45, 0.5): sqrt(0.0225 + 0.09).
     _, reward, _ = play(env, [0.3, 0.4], [[0.0, 0.0], [1.0, 1.0], [0.5, 0.0]], GOAL)
@@ -45,10 +57,12 @@ def test_sparse_reward_pays_within_a_fifth_of_the_goal():
     # there, then 0.05, 0.15, 0.25 beyond it.
     actions = [[1.0, 0.0]] * 6
     start = [0.6 - 0.35, 0.8]
-    _, reward, done = play(make_env("point_robot_sparse", ENV), start, actions, GOAL)
+    _, reward, done = play(make_env("point_robot_sparse"), start, actions, GOAL)
     np.testing.assert_array_equal(reward, [0, 1, 1, 1, 1, 0])
     assert not done.any()
-    _, reward, done = play(make_env("point_robot_sparse", PAPER_ENV), start, actions, GOAL)
+    _, reward, done = play(
+        make_env("point_robot_sparse", terminal_at_goal=True), start, actions, GOAL
+    )
     np.testing.assert_array_equal(reward, [0, 1, 1, 1, 1, 0])
     np.testing.assert_array_equal(done, [False, True, True, True, True, False])
 
@@ -97,7 +111,7 @@ def test_dense_optimum_by_hand():
 
 @pytest.mark.parametrize("name", ["point_robot", "point_robot_sparse"])
 def test_the_optimum_is_attained_and_never_exceeded(name, x64):
-    family, env = registry.find("family", name), make_env(name, ENV)
+    family, env = registry.find("family", name), make_env(name)
     tasks = jax.tree.map(jnp.array, family.draw_tasks(np.random.default_rng(1), 50))
     noise = jax.random.uniform(jax.random.key(0), (50, 2))
     noises = jax.random.uniform(jax.random.key(1), (50, 60, 2), minval=-1.0)
@@ -117,29 +131,139 @@ def test_the_optimum_is_attained_and_never_exceeded(name, x64):
     assert (play(noise, tasks, noises, 0.3) <= best + 1e-9).all()
 
 
+def cheetah(x, qvel=0.0, joints=0.0):
+    """A state of the cheetah at a place on the track."""
+    qpos = np.full(9, joints)
+    qpos[0] = x
+    return State(qpos, np.full(9, qvel))
+
+
+ACTION = np.array([1.0, -1.0, 0.5, 0.0, 0.5, -0.5])  # |a|^2 = 2.75, control cost 0.1375
+
+
+@pytest.mark.parametrize(
+    ("family", "task", "before", "after", "expected"),
+    [
+        # From 1.0 m to 1.1 m in 0.05 s: 2 m/s.
+        (cheetah_vel, {"velocity": 1.5}, 1.0, 1.1, -0.5 - 0.1375),
+        (cheetah_vel, {"velocity": 3.0}, 1.0, 1.1, -1.0 - 0.1375),
+        (cheetah_vel, {"velocity": 1.0}, 1.0, 0.95, -2.0 - 0.1375),
+        (cheetah_vel_sparse, {"velocity": 1.75}, 1.0, 1.1, 1.75 - 0.1375),
+        (cheetah_vel_sparse, {"velocity": 2.0}, 1.0, 1.1, 2.0 - 0.1375),
+        (cheetah_vel_sparse, {"velocity": 2.51}, 1.0, 1.1, -0.1375),
+        (cheetah_dir, {"direction": 1.0}, 1.0, 1.1, 2.0 - 0.1375),
+        (cheetah_dir, {"direction": -1.0}, 1.0, 1.1, -2.0 - 0.1375),
+        (cheetah_dir, {"direction": -0.5}, 1.0, 0.9, 1.0 - 0.1375),
+    ],
+)
+def test_cheetah_rewards_by_hand(family, task, before, after, expected):
+    for xp in (np, jnp):
+        reward = family.reward(xp, cheetah(before), cheetah(after), ACTION, task)
+        assert float(reward) == pytest.approx(expected, abs=1e-5)
+    assert not family.done(np, cheetah(before), cheetah(after), ACTION, task)
+
+
+def test_cheetah_observations_by_hand():
+    state = State(np.arange(9.0), 10 + np.arange(9.0))
+    short = [1, 2, 3, 4, 5, 6, 7, 8, *range(10, 19)]
+    np.testing.assert_array_equal(half_cheetah.observe(np, state, "default"), short)
+    # The torso's frame hangs 0.7 m above the origin and moves with qpos[0] and qpos[1].
+    long = half_cheetah.observe(np, state, "reference")
+    np.testing.assert_allclose(long, [*short, 0.0, 0.0, 1.7])
+    far = state._replace(qpos=state.qpos + np.eye(9)[0])
+    np.testing.assert_array_equal(half_cheetah.observe(np, far, "default"), short)
+
+
+def test_cheetah_starts_by_hand():
+    rest = State(np.full(9, 2.0), np.zeros(9))
+    noise = State(np.linspace(-1, 1, 9), np.full(9, 3.0))
+    start = half_cheetah.start(np, noise, rest, None)
+    np.testing.assert_allclose(start.qpos, 2 + np.linspace(-0.1, 0.1, 9))
+    np.testing.assert_allclose(start.qvel, 0.3)
+    drawn = jax.vmap(half_cheetah.draw_reset)(jax.random.split(jax.random.key(0), 2000))
+    assert np.abs(drawn.qpos).max() <= 1 and np.abs(drawn.qvel).max() > 2
+    np.testing.assert_allclose(drawn.qpos.var(), 1 / 3, atol=0.01)
+    np.testing.assert_allclose(drawn.qvel.var(), 1, atol=0.03)
+
+
+@pytest.mark.parametrize("family", [cheetah_vel, cheetah_vel_sparse])
+def test_seeds_give_the_tasks_of_the_reference(family):
+    # Seed 1 gives 1.251, 5 gives .666, 9 gives .031 m/s: the goals in the names of the folders
+    # that the reference's collection makes, to three decimals.
+    found = [family.reference_task(seed)["velocity"][0] for seed in (1, 5, 9)]
+    np.testing.assert_array_equal(np.round(found, 3), [1.251, 0.666, 0.031])
+
+
+def test_draws_over_intervals_are_uniform_and_stay_inside():
+    x = draw(np.random.default_rng(0), 20_000, [(0, 1), (2, 5)])
+    first = x < 1.5
+    assert x.min() >= 0 and x[first].max() < 1 and x[~first].min() >= 2 and x.max() < 5
+    assert first.mean() == pytest.approx(0.25, abs=0.01)
+    assert x[~first].mean() == pytest.approx(3.5, abs=0.03)
+
+
+def gaps(train, other):
+    """Distance of each number to the nearest number of the training tasks."""
+    return np.abs(other[:, None] - train[None]).min(1)
+
+
+@pytest.mark.parametrize("name", [n for n in registry.names("family") if n != "cheetah_dir"])
+def test_tasks_out_of_distribution_lie_apart_from_the_training_tasks(name):
+    family = registry.find("family", name)
+    drawn = {
+        split: family.draw_split(np.random.default_rng(0), 400, split)
+        for split in ("id", "ood_moderate", "ood_extreme")
+    }
+    train, moderate, extreme = (family.label(tasks)[1] for tasks in drawn.values())
+    if name == "point_robot":  # plotted by angle, held apart by distance from the origin
+        train, moderate, extreme = (np.abs(t["goal"]).max(-1) for t in drawn.values())
+    assert gaps(train, moderate).max() > 0 and gaps(train, extreme).min() > 0
+    inside = (moderate > train.min()) & (moderate < train.max())
+    outside = (extreme < train.min()) | (extreme > train.max())
+    assert (name == "point_robot" or inside.all()) and outside.all()
+    near = np.isclose(gaps(train, moderate), 0, atol=1e-3)
+    assert not near.all()
+
+
+def test_directions_alternate_and_keep_their_weight():
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(cheetah_dir.draw_tasks(rng, 3)["direction"], [1, -1, 1])
+    extreme = cheetah_dir.draw_split(rng, 2, "ood_extreme")["direction"]
+    np.testing.assert_array_equal(extreme, [2, -2])
+
+
 @pytest.mark.parametrize("name", registry.names("family"))
 def test_contract_of_a_family(name):
-    family = registry.find("family", name)
-    spec, env = family.SPEC, make_env(name, ENV)
-    assert spec.name == name and isinstance(family.SPARSE, bool)
-    tasks = family.draw_tasks(np.random.default_rng(3), 5)
-    again = family.draw_tasks(np.random.default_rng(3), 5)
+    family, env = registry.find("family", name), make_env(name)
+    spec = make.spec_of(name, "default")
+    assert env.spec == spec and spec.name == name and isinstance(family.SPARSE, bool)
+    rngs = [np.random.default_rng(3) for _ in range(2)]
+    tasks, again = (family.draw_tasks(rng, 5) for rng in rngs)
     for field, value in tasks.items():
         assert value.dtype == np.float64 and len(value) == 5
         np.testing.assert_array_equal(value, again[field])
+    for split in ("id", "ood_moderate", "ood_extreme"):
+        drawn = family.draw_split(np.random.default_rng(3), 5, split)
+        assert {k: v.shape for k, v in drawn.items()} == {k: v.shape for k, v in tasks.items()}
     text, values = family.label(tasks)
     assert isinstance(text, str) and np.shape(values) == (5,)
 
     noise = jax.vmap(env.draw_reset)(jax.random.split(jax.random.key(0), 5))
-    state, obs = jax.vmap(env.reset)(noise, tasks)
-    action = jnp.linspace(-1, 1, 5 * spec.action_dim).reshape(5, spec.action_dim)
-    new_state, out = jax.jit(jax.vmap(env.step))(state, action, tasks)
+    action = np.linspace(-1, 1, 5 * spec.action_dim).reshape(5, spec.action_dim)
+    if env.on_host:
+        noise = jax.device_get(noise)
+        state, obs = env.reset(noise, tasks)
+        new_state, out = env.step(state, action, tasks)
+    else:
+        state, obs = jax.vmap(env.reset)(noise, tasks)
+        new_state, out = jax.jit(jax.vmap(env.step))(state, jnp.asarray(action), tasks)
     assert obs.shape == out.obs.shape == (5, spec.obs_dim)
     assert out.reward.shape == out.done.shape == (5,) and out.done.dtype == bool
-    assert family.optimum(np.array(obs), tasks).shape == (5,)
-    # The same definition on NumPy, over a batch, gives the same numbers.
-    np.testing.assert_allclose(family.start(np, np.array(noise), tasks), state, atol=1e-6)
-    transition = (np, np.array(state), np.array(new_state), np.array(action), tasks)
-    np.testing.assert_allclose(family.observe(np, np.array(new_state)), out.obs, atol=1e-6)
-    np.testing.assert_allclose(family.reward(*transition), out.reward, atol=1e-6)
-    assert family.goal_reached(*transition).shape == (5,)
+    if hasattr(family, "optimum"):
+        assert family.optimum(np.array(obs), tasks).shape == (5,)
+    if not env.on_host:  # the same definition on NumPy, over a batch, gives the same numbers
+        np.testing.assert_allclose(family.start(np, np.array(noise), tasks), state, atol=1e-6)
+        transition = (np, np.array(state), np.array(new_state), action, tasks)
+        np.testing.assert_allclose(family.observe(np, np.array(new_state)), out.obs, atol=1e-6)
+        np.testing.assert_allclose(family.reward(*transition), out.reward, atol=1e-6)
+        assert family.goal_reached(*transition).shape == (5,)

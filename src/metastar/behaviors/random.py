@@ -4,9 +4,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.behaviors import Behavior
-from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
-from metastar.types import Env
+from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.types import Behavior, Env, Episodes
 
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
@@ -15,18 +14,17 @@ def make(cfg: ConfigDict, env: Env) -> Behavior:
     Actions are uniform on [-s, s]^A with `s = cfg.collect.random_action_scale`.
     """
     num_episodes = cfg.collect.random_episodes
-    policy = uniform_policy(env.spec.action_dim, cfg.collect.random_action_scale)
-
-    @jax.jit
-    def play(tasks, key):
-        streams = no_adaptation(len(jax.tree.leaves(tasks)[0]), num_episodes)
-        return rollout(env, policy, None, streams, tasks, key, 1)
+    play = make_rollout(
+        env, uniform_policy(env.spec.action_dim, cfg.collect.random_action_scale), 1
+    )
 
     def run(tasks, key, report):
-        trajectory = jax.tree.map(lambda x: np.asarray(x[:, :, 0]), play(tasks, key))
+        num_tasks = len(jax.tree.leaves(tasks)[0])
+        steps = play(None, no_adaptation(num_tasks, num_episodes), tasks, key)
+        trajectory = jax.tree.map(lambda x: np.asarray(x)[:, :, 0], steps)
         mean = np.where(trajectory.valid, trajectory.reward, 0).sum(-1).mean()
         report(f"random: {num_episodes} episodes per task, mean return {mean:.2f}")
-        index = np.zeros(trajectory.reward.shape[:2], np.int32)
-        return trajectory, index, index
+        index = np.zeros((num_tasks, num_episodes), np.int32)
+        return Episodes(trajectory, index, index, index + np.arange(num_tasks)[:, None])
 
     return Behavior(policies=("random",), stages=("random",), run=run)

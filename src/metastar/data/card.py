@@ -1,28 +1,28 @@
-"""The data card: what is in a data set, as a text and a figure, for the eye before a training."""
+"""The data card: what is in a data set, as a text and figures, for the eye before a training."""
 
+import io
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from metastar import registry
 from metastar.data import store
+from metastar.data.summary import (
+    GRID,
+    MIN_SAMPLE,
+    Distances,
+    Summary,
+    distances,
+    over_tasks,
+    split_names,
+    state_map,
+    summarize,
+)
 from metastar.errors import UserError
 from metastar.files import write_atomic
 
-TEXT, FIGURE = "data_card.txt", "data_card.png"
-GRID = 20  # cells per side for the coverage
+TEXT, FIGURE, COVERAGE = "data_card.txt", "data_card.png", "data_coverage.png"
 _QUANTILES = (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)
-
-
-class Summary(NamedTuple):
-    """What the card shows, for N tasks, E episodes and S stages."""
-
-    returns: np.ndarray  # [N, E] undiscounted
-    stage: np.ndarray  # [N, E]
-    coverage: np.ndarray  # [N, S] share of the grid's cells that the task's stage visits
-    rewarded: np.ndarray  # [N] share of the windows of `window` steps with a positive reward
-    window: int
 
 
 def verify(path: str | Path) -> str:
@@ -39,7 +39,7 @@ def verify(path: str | Path) -> str:
 
 
 def inspect(path: str | Path, out: str | Path) -> str:
-    """Verifies a data set and writes its card, `data_card.txt` and `data_card.png`.
+    """Verifies a data set and writes its card: `data_card.txt` and two figures.
 
     Args:
         path: folder of the data set.
@@ -51,178 +51,143 @@ def inspect(path: str | Path, out: str | Path) -> str:
     Raises:
         UserError: the data set is damaged, or `out` cannot be written.
     """
+    from metastar.data import card_figures
+
     manifest, fields = store.verify(path)
     window = manifest.config["world_model"]["context_len"]
-    summary = summarize(fields, len(manifest.stages), window)
-    text = _text(path, manifest, fields, summary)
+    summary = summarize(fields, manifest.policies, manifest.stages, window)
+    num = len(summary.sources)
+    apart = distances(fields, summary.source, num)
+    text = _text(path, manifest, fields, summary, apart)
+    drawn = {
+        FIGURE: card_figures.overview(manifest, fields, summary),
+        COVERAGE: card_figures.coverage(
+            manifest, summary, state_map(fields, summary.source, num), apart
+        ),
+    }
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
-        _draw(Path(out) / FIGURE, manifest, fields, summary)
+        for name, figure in drawn.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, dpi=110, format="png")
+            write_atomic(Path(out) / name, buffer.getvalue())
         write_atomic(Path(out) / TEXT, text)
     except OSError as error:
         raise UserError(
             f"cannot write the data card to {out} ({error.strerror}); choose another folder"
         ) from error
-    return f"{text}figure: {Path(out) / FIGURE}"
+    return f"{text}figures: {Path(out) / FIGURE}, {Path(out) / COVERAGE}"
 
 
-def summarize(fields: dict[str, np.ndarray], num_stages: int, window: int) -> Summary:
-    """Computes what the card shows.
-
-    The cells of the coverage are `GRID` x `GRID` rectangles over the first two dimensions of the
-    observations (one dimension: `GRID` intervals). They span the data set's 1 % to 99 % quantiles;
-    what lies outside counts to the nearest cell, so that one stray episode does not decide on the
-    size of the cells. The windows are those of `data.sampler.sample_windows`, each start counted
-    once, so that the share is exact.
-    """
-    length, reward = np.asarray(fields["length"]), np.asarray(fields["reward"])
-    num_tasks, _, num_steps = reward.shape
-    valid = np.arange(num_steps) < length[..., None]
-    obs = np.asarray(fields["obs"])[:, :, :num_steps, :2]
-    low, high = _span(obs[valid])
-    scaled = (obs - low) / np.maximum(high - low, 1e-12)
-    cell = np.clip((scaled * GRID).astype(int), 0, GRID - 1) @ GRID ** np.arange(obs.shape[-1])
-    coverage = np.zeros((num_tasks, num_stages))
-    rewarded = np.zeros(num_tasks)
-    for n in range(num_tasks):
-        for s in range(num_stages):
-            seen = valid[n] & (fields["stage"][n] == s)[:, None]
-            coverage[n, s] = len(np.unique(cell[n][seen])) / GRID ** obs.shape[-1]
-        positive = np.cumsum(np.pad(reward[n][valid[n]] > 0, (1, 0)))
-        width = min(window, len(positive) - 1)
-        rewarded[n] = (positive[width:] > positive[: len(positive) - width]).mean()
-    returns = np.where(valid, reward, 0).sum(-1, dtype=float)
-    return Summary(returns, np.asarray(fields["stage"]), coverage, rewarded, window)
-
-
-def _text(path, manifest, fields, summary: Summary) -> str:
+def _text(path, manifest, fields, summary: Summary, apart: Distances | None) -> str:
     """The card in words and tables."""
     family = registry.find("family", manifest.family)
     num_tasks, num_episodes = summary.returns.shape
-    split = manifest.split
+    parts = ", ".join(f"{len(manifest.split[name])} {name}" for name in split_names(manifest.split))
     lines = [
         f"data set {path}",
-        f"family {manifest.family}: {num_tasks} tasks ({len(split['train'])} train, "
-        f"{len(split['test'])} test) x {num_episodes} episodes, "
+        f"family {manifest.family}: {num_tasks} tasks ({parts}) x {num_episodes} episodes, "
         f"{int(fields['length'].sum()):,} transitions",
-        "episodes per task by policy: " + _counts(manifest.policies, fields["policy"]),
-        "episodes per task by stage: " + _counts(manifest.stages, summary.stage),
         "",
-        "return by stage, all tasks",
-        f"{'stage':>10} {'mean':>8} "
-        + " ".join(_percent_name(q) for q in _QUANTILES)
-        + "  coverage",
+        *_source_table(summary),
     ]
-    for s, name in enumerate(manifest.stages):
-        chosen = summary.returns[summary.stage == s]
-        if chosen.size:
-            quantiles = " ".join(f"{q:8.2f}" for q in np.quantile(chosen, _QUANTILES))
-            share = summary.coverage[:, s].mean()
-            lines.append(f"{name:>10} {chosen.mean():8.2f} {quantiles}  {share:8.0%}")
-    lines.append(
-        f"coverage: cells of a {GRID} x {GRID} grid over the first two observation dimensions "
-        "that one task visits, mean over tasks"
-    )
     if family.SPARSE:
         lines.append(
             f"windows of {summary.window} steps with reward: {summary.rewarded.mean():.1%} "
             f"(tasks from {summary.rewarded.min():.1%} to {summary.rewarded.max():.1%})"
         )
+    names = [source.name for source in summary.sources]
+    lines += ["", *_distance_tables(names, apart)]
     return "\n".join([*lines, "", *_task_table(manifest, family, summary), ""])
 
 
-def _task_table(manifest, family, summary: Summary) -> list[str]:
-    """A line per task: its number, and quartiles of its return by stage."""
-    label, values = family.label(manifest.tasks)
-    test = set(manifest.split["test"])
-    header = f"task split {label:>18}" + "".join(f"{name:>24}" for name in manifest.stages)
+def _source_table(summary: Summary) -> list[str]:
+    """A line per source: episodes per task, quantiles of the return, coverage."""
+    width = max(len("source"), *(len(source.name) for source in summary.sources))
     lines = [
-        "return by task and stage: lower quartile, median, upper quartile",
-        header + ("  windows with reward" if family.SPARSE else ""),
+        "return by source (which policy acted, at which stage of its learning), all tasks",
+        f"{'source':>{width}}   episodes {'mean':>8} "
+        + " ".join(_percent_name(q) for q in _QUANTILES)
+        + "  coverage",
     ]
-    for n, value in enumerate(values):
-        line = f"{n:4d} {'test' if n in test else 'train':5} {value:18.3f}"
-        for s in range(len(manifest.stages)):
-            chosen = summary.returns[n, summary.stage[n] == s]
-            quartiles = np.quantile(chosen, (0.25, 0.5, 0.75)) if chosen.size else [np.nan] * 3
-            line += "".join(f"{q:8.2f}" for q in quartiles)
-        lines.append(line + (f"{summary.rewarded[n]:21.0%}" if family.SPARSE else ""))
+    for k, source in enumerate(summary.sources):
+        here = summary.source == k
+        episodes, chosen = here.sum(1), summary.returns[here]
+        count = "-".join(str(n) for n in sorted({episodes.min(), episodes.max()}))
+        quantiles = " ".join(f"{q:8.2f}" for q in np.quantile(chosen, _QUANTILES))
+        lines.append(
+            f"{source.name:>{width}} {count:>10} {chosen.mean():8.2f} {quantiles}  "
+            f"{summary.coverage[episodes > 0, k].mean():8.0%}"
+        )
+    return [
+        *lines,
+        "episodes: per task, from the fewest to the most",
+        f"coverage: cells of a {GRID} x {GRID} grid over the first two observation dimensions "
+        "that one task visits, mean over the tasks with this source",
+    ]
+
+
+def _distance_tables(names: list[str], apart: Distances | None) -> list[str]:
+    """Mean and range over tasks of the distance of every two sources."""
+    if len(names) == 1:
+        return ["distances between behaviours cannot be computed: there is only one behaviour"]
+    if apart is None:
+        return [
+            "distances between behaviours cannot be computed: no task has two sources with "
+            f"{2 * MIN_SAMPLE} transitions or more"
+        ]
+    mean, low, high, count = over_tasks(apart.value)
+    means = [[f"{m:.2f}" if n else "-" for m, n in zip(*rows)] for rows in zip(mean, count)]
+    ranges = [
+        [f"{a:.2f}-{b:.2f}" if n else "-" for a, b, n in zip(*rows)]
+        for rows in zip(low, high, count)
+    ]
+    lines = [
+        f"distance between sources: 2-Wasserstein of {apart.num} state-action pairs each, in "
+        "standard deviations",
+        "diagonal: two samples of one source, the least that so many pairs can show",
+        *_matrix("mean over tasks", names, means),
+        *_matrix("least and largest of a task", names, ranges),
+    ]
+    if (count < len(apart.value)).any():
+        counts = [[str(n) for n in row] for row in count]
+        lines += _matrix(f"tasks that have both, of {len(apart.value)}", names, counts)
     return lines
 
 
-def _draw(file: Path, manifest, fields, summary: Summary) -> None:
-    """The figure: learning, return by task, states seen, and windows with reward or returns."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
+def _matrix(title: str, names: list[str], cells: list[list[str]]) -> list[str]:
+    """A table of pairs of sources; columns are named by number to stay narrow."""
+    left = max(len(title), *(len(f"{i} {name}") for i, name in enumerate(names, 1)))
+    width = max(len(cell) for row in cells for cell in row) + 2
+    lines = [f"{title:<{left}}" + "".join(f"{i:>{width}}" for i in range(1, len(names) + 1))]
+    for i, (name, row) in enumerate(zip(names, cells), 1):
+        lines.append(f"{f'{i} {name}':<{left}}" + "".join(f"{cell:>{width}}" for cell in row))
+    return lines
 
-    family = registry.find("family", manifest.family)
+
+def _task_table(manifest, family, summary: Summary) -> list[str]:
+    """A line per task: its number, and quartiles of its return by source."""
     label, values = family.label(manifest.tasks)
-    colors = [colormaps["viridis"](x) for x in np.linspace(0.85, 0.1, len(manifest.stages))]
-    figure = Figure(figsize=(11, 8.5), layout="constrained")
-    figure.suptitle(f"Data set of {manifest.family}: {len(values)} tasks")
-    learning, by_task, states, last = figure.subplots(2, 2).flat
-
-    median = np.median(summary.returns, axis=0)
-    low, high = np.quantile(summary.returns, (0.1, 0.9), axis=0)
-    learning.fill_between(range(len(median)), low, high, color=colors[-1], alpha=0.25, lw=0)
-    learning.plot(median, color=colors[-1])
-    learning.set(
-        title="Return in time order (median over tasks, 10-90 %)",
-        xlabel="episode",
-        ylabel="return",
-    )
-
-    plane = np.asarray(fields["obs"])[:, :, :-1, :2]
-    for s, (name, color) in enumerate(zip(manifest.stages, colors)):
-        here = summary.stage == s
-        quartiles = np.array(
-            [
-                np.quantile(r[h], (0.25, 0.5, 0.75)) if h.any() else [np.nan] * 3
-                for r, h in zip(summary.returns, here)
-            ]
-        )
-        error = np.abs(quartiles[:, [0, 2]] - quartiles[:, [1]]).T
-        by_task.errorbar(values, quartiles[:, 1], error, fmt="o", ms=4, color=color, label=name)
-        points = plane[here].reshape(-1, plane.shape[-1])
-        points = points[:: len(points) // 4000 + 1]
-        states.scatter(points[:, 0], points[:, -1], s=2, alpha=0.4, color=color, label=name)
-        if not family.SPARSE:
-            last.hist(summary.returns[here], bins=40, alpha=0.6, color=color, label=name)
-    by_task.set(title="Return by task (median, quartiles)", xlabel=label, ylabel="return")
-    by_task.legend()
-    if np.shape(manifest.tasks.get("goal"))[1:] == (2,):
-        states.scatter(*manifest.tasks["goal"].T, marker="*", s=25, color="crimson", label="goal")
-    low, high = _span(plane.reshape(-1, plane.shape[-1]))
-    margin = 0.15 * (high - low)  # a few stray episodes would shrink the rest to a dot
-    states.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    states.set_ylim(low[-1] - margin[-1], high[-1] + margin[-1])
-    states.set(title="States", xlabel="observation 0", ylabel="observation 1")
-    states.legend(markerscale=2, loc="lower left")
-
-    if family.SPARSE:
-        for name, marker in (("train", "o"), ("test", "s")):
-            ids = manifest.split[name]
-            last.plot(values[ids], summary.rewarded[ids], marker, label=name)
-        title = f"Share of {summary.window}-step windows with reward"
-        last.set(title=title, xlabel=label, ylabel="share", ylim=(0, 1))
-    else:
-        last.set(title="Returns", xlabel="return", ylabel="episodes")
-    last.legend()
-
-    temporary = file.with_name(f".{file.name}.tmp")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(file)
-
-
-def _span(points: np.ndarray) -> np.ndarray:
-    """1 % and 99 % quantile of each column of points [P, D]: [2, D]."""
-    return np.quantile(points, (0.01, 0.99), axis=0)
-
-
-def _counts(names, index) -> str:
-    """How many episodes per task each entry of a table has, as a mean over tasks."""
-    counts = [(np.asarray(index) == i).sum(1).mean() for i in range(len(names))]
-    return ", ".join(f"{name} {count:g}" for name, count in zip(names, counts))
+    part = {n: name for name in split_names(manifest.split) for n in manifest.split[name]}
+    width = max(5, *(len(name) for name in part.values()))
+    names = [source.name for source in summary.sources]
+    quantiles = (0.25, 0.5, 0.75) if len(names) <= 3 else (0.5,)  # else lines would be too long
+    what = "lower quartile, median, upper quartile" if len(quantiles) > 1 else "median"
+    cell = max(8 * len(quantiles), 2 + max(len(name) for name in names))
+    lines = [
+        f"return by task and source: {what}",
+        f"task {'split':{width}} {label:>18}"
+        + "".join(f"{name:>{cell}}" for name in names)
+        + ("  windows with reward" if family.SPARSE else ""),
+    ]
+    for n, value in enumerate(values):
+        line = f"{n:4d} {part[n]:{width}} {value:18.3f}"
+        for k in range(len(names)):
+            chosen = summary.returns[n, summary.source[n] == k]
+            found = np.quantile(chosen, quantiles) if chosen.size else ()
+            line += f"{''.join(f'{q:8.2f}' for q in found) or '-':>{cell}}"
+        lines.append(line + (f"{summary.rewarded[n]:21.0%}" if family.SPARSE else ""))
+    return lines
 
 
 def _percent_name(quantile: float) -> str:

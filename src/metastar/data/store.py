@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import registry
-from metastar.errors import UserError
+from metastar.envs.make import spec_of
+from metastar.errors import UserError, did_you_mean
 from metastar.files import sync_tree
 from metastar.types import DataSpec, TaskData
 
@@ -30,7 +30,10 @@ FIELDS = {  # name: type and axes
     "length": ("int32", ("N", "E")),
     "policy": ("int32", ("N", "E")),
     "stage": ("int32", ("N", "E")),
+    "collector": ("int32", ("N", "E")),  # the task whose learner acted; on disk only
 }
+OOD = ("ood_moderate", "ood_extreme")  # held-out tasks between and beyond the training tasks
+CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
 _FIX = "restore it from a copy, or delete the folder and run `metastar collect`"
 
 
@@ -39,7 +42,7 @@ class Manifest(NamedTuple):
 
     family: str
     tasks: dict[str, np.ndarray]  # float64, leaves [N, ...]
-    split: dict[str, list[int]]  # "train" and "test": indices of tasks
+    split: dict[str, list[int]]  # "train", "test" and perhaps the names in `OOD`: task indices
     policies: tuple[str, ...]
     stages: tuple[str, ...]
     config: dict  # the whole config the data were made with
@@ -140,21 +143,29 @@ def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
 def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
     """Verifies a data set and loads the tasks of one side of its split, and no other.
 
+    Draws see the episodes of the policies `cfg.data.policies` and stages `cfg.data.stages` only.
+
     Args:
         path: folder of the data set.
-        split: "train", "test" for the held-out tasks, or "all" for both in this order; see
-            `split_ids`.
-        cfg: the run's config; `family` and `data.validation_tasks` are used.
+        split: a name of `split_ids`, or "all" for all of them in its order.
+        cfg: the run's config; `family` and `data` are used.
 
     Raises:
-        UserError: as `verify`, or the data are of another family.
+        UserError: as `verify`; the data are of another family, or lack a policy or stage, or a
+            task has no episode of them.
     """
     manifest, fields = verify(path)
     check_family(path, manifest, cfg)
-    train, heldout = split_ids(manifest, cfg)
-    ids = np.array({"train": train, "test": heldout, "all": train + heldout}[split])
-    fields = {name: value[ids] for name, value in fields.items()}
-    flat, count = _flat_table(fields["length"], fields["reward"].shape[-1])
+    parts = split_ids(manifest, cfg)
+    ids = np.concatenate(list(parts.values())) if split == "all" else np.array(parts[split])
+    fields = {name: fields[name][ids] for name in FIELDS if name in TaskData._fields}
+    chosen = _chosen(path, manifest, fields, cfg)
+    flat, count = _flat_table(np.where(chosen, fields["length"], 0), fields["reward"].shape[-1])
+    if not count.all():
+        raise UserError(
+            f"task {ids[np.argmin(count)]} in {path} has no episode of the policies and stages "
+            "that data.policies and data.stages ask for; ask for more of them"
+        )
     return TaskData(
         **{name: jnp.asarray(value) for name, value in fields.items()},
         task={name: jnp.asarray(value[ids]) for name, value in manifest.tasks.items()},
@@ -172,22 +183,22 @@ def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:
         )
 
 
-def restrict(data: TaskData, stage: int) -> TaskData:
-    """The same data with only the episodes of one stage to draw from.
+def restrict(data: TaskData, policy: int, stage: int) -> TaskData:
+    """The same data with only the episodes of one policy at one stage to draw from.
 
     `flat` and `count` change, nothing else, and no shape does. A task without such an episode has
     count 0 and gives windows without a valid step.
     """
-    length = np.where(np.asarray(data.stage) == stage, np.asarray(data.length), 0)
-    flat, count = _flat_table(length, data.reward.shape[-1])
+    of_source = (np.asarray(data.policy) == policy) & (np.asarray(data.stage) == stage)
+    flat, count = _flat_table(np.where(of_source, data.length, 0), data.reward.shape[-1])
     return data._replace(flat=jnp.asarray(flat), count=jnp.asarray(count))
 
 
-def split_ids(manifest: Manifest, cfg: ConfigDict) -> tuple[list[int], list[int]]:
-    """Indices of the training tasks and of the held-out tasks of a run.
+def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
+    """Indices of a run's tasks: "train", "test" and, if the data have them, the names in `OOD`.
 
-    These are the manifest's training and test tasks; but with `cfg.data.validation_tasks = k > 0`
-    the last k training tasks are withheld and are the held-out ones, and no test task is used.
+    These are the manifest's; but with `cfg.data.validation_tasks = k > 0` the last k training
+    tasks are withheld and take the place of the test tasks, and no other held-out task is used.
 
     Raises:
         UserError: k leaves no training task.
@@ -198,25 +209,48 @@ def split_ids(manifest: Manifest, cfg: ConfigDict) -> tuple[list[int], list[int]
             f"data.validation_tasks={num} leaves no training task of {len(train)}; "
             f"choose at most {len(train) - 1}"
         )
-    return (train[:-num], train[-num:]) if num else (train, list(manifest.split["test"]))
+    if num:
+        return {"train": train[:-num], "test": train[-num:]}
+    names = [name for name in ("train", "test", *OOD) if manifest.split.get(name)]
+    return {name: list(manifest.split[name]) for name in names}
 
 
 def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
     """What a method must know of the data; the statistics are of the valid steps' observations."""
-    num_steps = train_data.reward.shape[-1]
-    valid = np.arange(num_steps) < np.asarray(train_data.length)[..., None]
-    obs = np.asarray(train_data.obs)[:, :, :num_steps][valid].astype(float)
+    num_tasks, num_episodes, num_steps = train_data.reward.shape
+    obs = np.asarray(train_data.obs)[:, :, :num_steps]
+    obs = obs.reshape(num_tasks, num_episodes * num_steps, -1)
+    tables = zip(obs, np.asarray(train_data.flat), np.asarray(train_data.count))
+    obs = np.concatenate([rows[flat[:count]] for rows, flat, count in tables]).astype(float)
     std = obs.std(0)
     return DataSpec(
         family=manifest.family,
         obs_dim=obs.shape[-1],
         action_dim=train_data.action.shape[-1],
         task_dim=sum(int(np.prod(value.shape[1:])) for value in manifest.tasks.values()),
-        num_tasks=len(train_data.reward),
+        num_tasks=num_tasks,
         max_episode_steps=num_steps,
         obs_mean=tuple(obs.mean(0).tolist()),
         obs_std=tuple(np.where(std > 1e-6, std, 1.0).tolist()),
     )
+
+
+def _chosen(path, manifest: Manifest, fields: dict, cfg: ConfigDict) -> np.ndarray:
+    """Which episodes [N, E] a run may draw from; no cross-task ones unless they are asked for."""
+    others = [name for name in manifest.policies if name != CROSS_TASK]
+    asked = {
+        "policy": (cfg.data.policies, manifest.policies, others),
+        "stage": (cfg.data.stages, manifest.stages, manifest.stages),
+    }
+    chosen = np.ones(fields["length"].shape, bool)
+    for kind, (names, known, default) in asked.items():
+        names = [name.strip() for name in names.split(",")] if names else default
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise UserError(f"data set {path} has no {kind} {name!r}{hint}")
+        chosen &= np.isin(fields[kind], [known.index(name) for name in names])
+    return chosen
 
 
 def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,7 +263,7 @@ def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndar
 
 def _check(path: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
     """Raises `UserError` at the first rule of `verify` that the content of a data set breaks."""
-    spec = registry.find("family", manifest.family).SPEC
+    spec = spec_of(manifest.family, manifest.config.get("env", {}).get("profile", "default"))
     steps = spec.max_episode_steps
     num_tasks = {len(value) for value in manifest.tasks.values()}
     if len(num_tasks) != 1 or not all(np.isfinite(v).all() for v in manifest.tasks.values()):
@@ -252,6 +286,7 @@ def _check(path: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) 
         "length": (0, steps),
         "policy": (0, len(manifest.policies) - 1),
         "stage": (0, len(manifest.stages) - 1),
+        "collector": (0, axes["N"] - 1),
     }
     for name, (low, high) in limits.items():
         outside = (fields[name] < low) | (fields[name] > high)
@@ -261,7 +296,7 @@ def _check(path: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) 
     empty = np.flatnonzero(fields["length"].sum(1) == 0)
     if len(empty):
         raise UserError(f"task {empty[0]} in {path} has no episode; every task needs at least one")
-    ids = manifest.split["train"] + manifest.split["test"]
+    ids = [i for part in manifest.split.values() for i in part]
     if sorted(ids) != list(range(axes["N"])) or not manifest.split["train"]:
         raise UserError(f"the split in {path} must name each of {axes['N']} tasks exactly once")
 

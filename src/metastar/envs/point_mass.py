@@ -10,28 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import registry
-from metastar.types import Env, StepOut
+from metastar.types import Env, EnvSpec, StepOut
 
 STEP_SIZE = 0.1  # length units per step and coordinate at action 1
 
 
-def make_env(name: str, cfg: ConfigDict) -> Env:
+def make_env(family, spec: EnvSpec, cfg: ConfigDict) -> Env:
     """Builds the simulator of one point-robot family.
 
     Args:
-        name: a file of `envs/families`, or a dotted module path.
-        cfg: the `env` section of a config. With `terminal_at_goal` a step that ends in the goal is
-            recorded as done although the episode goes on to its time limit, as the reference's
-            replay does (MetaSTAR's code); otherwise no step is ever terminal.
+        family: the module.
+        spec: its sizes.
+        cfg: the config. With `env.terminal_at_goal` a step that ends in the goal is recorded as
+            done although the episode goes on to its time limit, as the reference's replay does
+            (MetaSTAR's code); otherwise no step is ever terminal.
 
     Returns:
         An `Env` for one task and one episode; its reset noise is uniform on [0, 1)^2.
-
-    Raises:
-        UserError: no family has this name.
     """
-    family = registry.find("family", name)
 
     def draw_reset(key):
         return jax.random.uniform(key, (2,))
@@ -47,11 +43,11 @@ def make_env(name: str, cfg: ConfigDict) -> Env:
         out = StepOut(
             obs=family.observe(jnp, after),
             reward=family.reward(*transition),
-            done=reached if cfg.terminal_at_goal else jnp.zeros_like(reached),
+            done=reached if cfg.env.terminal_at_goal else jnp.zeros_like(reached),
         )
         return after, out
 
-    return Env(family.SPEC, draw_reset, reset, step)
+    return Env(spec, draw_reset, reset, step)
 
 
 def move(xp, position, action):

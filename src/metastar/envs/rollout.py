@@ -1,9 +1,37 @@
 """Rolls a policy out: the only seam between a simulator and everything above `envs/`."""
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from metastar.types import Adaptation, Array, Env, Policy, StepIn, Trajectory
+from metastar.envs.host_rollout import make_host_rollout
+from metastar.envs.streams import begin_stream, next_step, where
+from metastar.types import Adaptation, Array, Env, Policy, Trajectory
+
+
+def make_rollout(
+    env: Env, policy: Policy, episodes: int, greedy: bool = True, params_axis: int | None = None
+) -> Callable:
+    """Builds `(params, adaptation, tasks, key) -> Trajectory`, as `rollout`, for any simulator.
+
+    A simulator in JAX runs inside one jitted function. One on the host is called between jitted
+    steps of the policy, once per step for all streams of all tasks; the trajectory then holds
+    NumPy arrays. Raises `UserError` with task and step if the simulation breaks down.
+
+    Args:
+        env: the simulator.
+        policy: as in `rollout`.
+        episodes: as in `rollout`.
+        greedy: as in `rollout`.
+        params_axis: None for parameters that all streams share; 0 if their leaves have a leading
+            axis over tasks.
+    """
+    if env.on_host:
+        return make_host_rollout(env, policy, episodes, greedy, params_axis)
+    run = partial(rollout, env, policy, episodes=episodes, greedy=greedy, params_axis=params_axis)
+    return jax.jit(lambda params, adaptation, tasks, key: run(params, adaptation, tasks, key))
 
 
 def rollout(
@@ -15,6 +43,7 @@ def rollout(
     key: Array,
     episodes: int,
     greedy: bool = True,
+    params_axis: int | None = None,
 ) -> Trajectory:
     """Plays consecutive episodes in W independent streams of each of N tasks, all in parallel.
 
@@ -25,25 +54,27 @@ def rollout(
     (`valid` False) that the policy does not see.
 
     Args:
-        env: the simulator of one task.
+        env: a simulator in JAX, of one task.
         policy: the policy; its actions are clipped to [-1, 1], and what is executed is recorded.
-        params: the policy's parameters, shared by all streams.
+        params: the policy's parameters.
         adaptation: leaves [N, W, ...].
         tasks: task parameters, leaves [N, ...].
         key: PRNG key.
         episodes: consecutive episodes of a stream.
         greedy: passed on to the policy.
+        params_axis: None if all streams share `params`, 0 if its leaves are [N, ...].
 
     Returns:
         A `Trajectory` with leaves [N, W, episodes, T, ...].
     """
     streams = jax.tree.leaves(adaptation)[0].shape[:2]
 
-    def stream(adaptation, task, key):
+    def stream(params, adaptation, task, key):
         return _play(env, policy, params, adaptation, task, key, episodes, greedy)
 
-    over_streams = jax.vmap(stream, in_axes=(0, None, 0))
-    return jax.vmap(over_streams)(adaptation, tasks, jax.random.split(key, streams))
+    over_streams = jax.vmap(stream, in_axes=(None, 0, None, 0))
+    over_tasks = jax.vmap(over_streams, in_axes=(params_axis, 0, 0, 0))
+    return over_tasks(params, adaptation, tasks, jax.random.split(key, streams))
 
 
 def no_adaptation(*streams: int) -> Adaptation:
@@ -66,39 +97,30 @@ def uniform_policy(action_dim: int, scale: float = 1.0) -> Policy:
 def _play(env, policy, params, adaptation, task, key, episodes, greedy):
     """One stream: scans over episodes, and over the steps of each."""
     num_steps = env.spec.max_episode_steps
-    key_reset, key_act = jax.random.split(key)
+    stream = begin_stream(env, policy, params, adaptation, key, episodes)
 
     def episode(carry, inputs):
-        memory, previous = carry
         noise, step_keys = inputs
         env_state, obs = env.reset(noise, task)
 
         def step(carry, inputs):
             env_state, obs, memory, previous, alive = carry
             first, key = inputs
-            step_in = StepIn(obs, *previous, first)
-            action, next_memory = policy.act(params, adaptation, memory, step_in, key, greedy)
-            action = jnp.clip(action, -1, 1)
+            action, acted = next_step(
+                policy, params, adaptation, memory, previous, obs, first, key, greedy
+            )
             next_state, out = env.step(env_state, action, task)
             transition = Trajectory(obs, action, out.reward, out.obs, out.done, alive)
-            carry = (next_state, out.obs, next_memory, (action, out.reward, out.obs))
+            carry = (next_state, out.obs, acted, (action, out.reward, out.obs))
             if env.spec.done_ends_episode:
-                carry = _where(alive, carry, (env_state, obs, memory, previous))
+                carry = where(alive, carry, (env_state, obs, memory, previous))
                 alive &= ~out.done
             return (*carry, alive), transition
 
         first = jnp.arange(num_steps) == 0
-        carry = (env_state, obs, memory, previous, jnp.array(True))
-        (_, _, memory, previous, _), transitions = jax.lax.scan(step, carry, (first, step_keys))
-        return (memory, previous), transitions
+        carry = (env_state, obs, *carry, jnp.array(True))
+        (_, _, *carry, _), transitions = jax.lax.scan(step, carry, (first, step_keys))
+        return tuple(carry), transitions
 
-    noise = jax.vmap(env.draw_reset)(jax.random.split(key_reset, episodes))
-    step_keys = jax.random.split(key_act, (episodes, num_steps))
-    nothing = (jnp.zeros(env.spec.action_dim), jnp.zeros(()), jnp.zeros(env.spec.obs_dim))
-    carry = (policy.init(params, adaptation), nothing)
-    return jax.lax.scan(episode, carry, (noise, step_keys))[1]
-
-
-def _where(condition, new, old):
-    """`new` where a scalar condition holds, else `old`, leaf by leaf."""
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+    carry = (stream.memory, stream.previous)
+    return jax.lax.scan(episode, carry, (stream.reset_noise, stream.step_keys))[1]

@@ -9,13 +9,8 @@ import jax.numpy as jnp
 
 from metastar import agent as agents
 from metastar.data.sampler import sample_transitions
+from metastar.ops.task_parameters import join_parameters
 from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
-
-
-def task_code(task) -> jax.Array:
-    """Joins the parameters of tasks, leaves [M, ...], into codes [M, task_dim], in key order."""
-    leaves = [jnp.reshape(x, (x.shape[0], -1)) for x in jax.tree.leaves(task)]
-    return jnp.concatenate(leaves, -1)
 
 
 def make(cfg, spec: DataSpec) -> Method:
@@ -43,13 +38,13 @@ def make(cfg, spec: DataSpec) -> Method:
 
     def update(state, batch, key, hp):
         hp = agents.decayed(hp, cfg, state.step, cfg.train.updates)
-        rows = agents.real_transitions(batch, task_code(batch.task))
+        rows = agents.real_transitions(batch, join_parameters(batch.task))
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
         state, metrics = agent.update(state, rows, key, hp)
         return state, metrics
 
     def infer(params, context, task, key):
-        return Adaptation(task_code(jax.tree.map(lambda x: x[None], task))[0])
+        return Adaptation(join_parameters(jax.tree.map(lambda x: x[None], task))[0])
 
     return Method(
         hp=agents.hyper_params(cfg),

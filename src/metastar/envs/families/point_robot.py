@@ -11,12 +11,30 @@ from metastar.types import EnvSpec
 
 SPEC = EnvSpec("point_robot", obs_dim=2, action_dim=2, max_episode_steps=60)
 SPARSE = False
+# Ours: half widths of square rings around the origin; the literature has no such split.
+SPLITS = {"id": (0.35, 1.0), "ood_moderate": (0.0, 0.35), "ood_extreme": (1.2, 1.5)}
 GOAL_RADIUS = 0.2  # length units; counts a success, does not change the reward
 
 
 def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
     """Draws `num` goals, uniform on [-1, 1]^2: `{"goal": float64 [num, 2]}`."""
     return {"goal": rng.uniform(-1, 1, (num, 2))}
+
+
+def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
+    """Draws `num` goals, uniform over the square ring of a name in `SPLITS`.
+
+    The ring between half widths a and b holds the points with `a <= max(|x|, |y|) < b`. Its area
+    up to half width h grows as h^2, and on a square of half width h one coordinate is +-h and the
+    other uniform.
+    """
+    low, high = SPLITS[split]
+    half_width = np.sqrt(rng.uniform(low**2, high**2, num))
+    along = rng.uniform(-1, 1, num)
+    side = rng.integers(0, 4, num)
+    edge = np.where(side % 2, -1.0, 1.0)
+    pair = np.where((side < 2)[:, None], np.stack([edge, along], -1), np.stack([along, edge], -1))
+    return {"goal": half_width[:, None] * pair}
 
 
 def start(xp, noise, task):

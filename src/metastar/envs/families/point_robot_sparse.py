@@ -6,12 +6,19 @@ Source: `PointRobotSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780),
 
 import numpy as np
 
+from metastar.envs.intervals import draw
 from metastar.envs.point_mass import distance_after
 from metastar.types import EnvSpec
 
 SPEC = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)
 SPARSE = True
 GOAL_RADIUS = 0.2  # length units
+# Ours: angles of the goal in radians; the literature has no such split of this family.
+SPLITS = {
+    "id": [(0.0, 0.7), (1.0, 2.1), (2.4, np.pi)],
+    "ood_moderate": [(0.7, 1.0), (2.1, 2.4)],
+    "ood_extreme": [(-0.8, -0.3), (np.pi + 0.3, np.pi + 0.8)],
+}
 START_LOW = np.array([-1.5, -0.5])
 START_SIZE = np.array([3.0, 2.0])
 
@@ -19,6 +26,12 @@ START_SIZE = np.array([3.0, 2.0])
 def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
     """Draws `num` goals `(cos φ, sin φ)`, φ uniform on [0, π]: `{"goal": float64 [num, 2]}`."""
     angle = rng.uniform(0, np.pi, num)
+    return {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
+
+
+def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
+    """Draws `num` goals on the unit circle, uniform over the angles of a name in `SPLITS`."""
+    angle = draw(rng, num, SPLITS[split])
     return {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
 
 

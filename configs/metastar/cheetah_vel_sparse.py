@@ -1,0 +1,14 @@
+"""MetaSTAR on Cheetah-Vel-Sparse.
+
+Command:
+    metastar train --config=configs/metastar/cheetah_vel_sparse.py:quick \\
+        --workdir=runs/cheetah_vel_sparse_quick
+Presets: "" (default), quick, debug (seconds, for tests), paper (the reference's values).
+Time and expected result: docs/results.md lists what was measured.
+"""
+
+from metastar import presets
+
+
+def get_config(preset: str = ""):
+    return presets.make("metastar", "cheetah_vel_sparse", preset)

@@ -1,0 +1,36 @@
+"""Sources: which behaviour policy, at which stage of its learning, the episodes came from."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Source(NamedTuple):
+    """A pair of a behaviour policy and a stage that occurs in a data set."""
+
+    name: str  # "sac expert"; "random" where policy and stage have one name
+    policy: int  # index into the manifest's table of behaviour policies
+    stage: int  # index into the manifest's table of stages
+
+
+def sources(
+    policies: Sequence[str], stages: Sequence[str], policy: np.ndarray, stage: np.ndarray
+) -> list[Source]:
+    """Lists the sources of a data set, by policy and then by stage, in the order of the tables.
+
+    Args:
+        policies: the manifest's table of behaviour policies.
+        stages: the manifest's table of stages.
+        policy: int [...], usually [N, E], index into `policies`.
+        stage: int, of the same shape, index into `stages`.
+
+    Returns:
+        One `Source` for each pair that at least one episode has.
+    """
+    pairs = sorted(set(zip(np.ravel(policy).tolist(), np.ravel(stage).tolist())))
+    return [Source(_name(policies[p], stages[s]), p, s) for p, s in pairs]
+
+
+def _name(policy: str, stage: str) -> str:
+    return policy if policy == stage else f"{policy} {stage}"

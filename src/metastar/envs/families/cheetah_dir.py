@@ -1,0 +1,41 @@
+"""Cheetah-Dir: run forwards or backwards, whichever is asked.
+
+Source: `HalfCheetahDir-v0` of the MetaSTAR reference code (arXiv 2606.00780), after PEARL
+(Rakelly et al., 2019, arXiv 1903.08254).
+"""
+
+import numpy as np
+
+from metastar.envs import half_cheetah
+
+BODY = half_cheetah
+PROFILES = half_cheetah.profiles("cheetah_dir")
+SPEC = PROFILES["default"]
+SPARSE = False
+# Ours: with two tasks there is nothing between or beyond them, so the split changes how much speed
+# is worth against the cost of control: less than in training, and more.
+WEIGHTS = {"id": 1.0, "ood_moderate": 0.5, "ood_extreme": 2.0}
+
+done = half_cheetah.never_done
+
+
+def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
+    """The directions 1, -1, 1, ...; there are only two: `{"direction": float64 [num]}`."""
+    return draw_split(rng, num, "id")
+
+
+def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
+    """Directions of either sign in turn, times the weight of a name in `WEIGHTS`."""
+    return {"direction": WEIGHTS[split] * np.where(np.arange(num) % 2, -1.0, 1.0)}
+
+
+def reward(xp, before, after, action, task):
+    """`g v - 0.05 |a|^2` for the direction g."""
+    return task["direction"] * half_cheetah.speed(before, after) - half_cheetah.control_cost(
+        xp, action
+    )
+
+
+def label(task) -> tuple[str, np.ndarray]:
+    """The number of a task that plots show."""
+    return "direction", np.asarray(task["direction"])

@@ -1,0 +1,24 @@
+"""Cheetah-Vel: run at an unknown speed.
+
+Source: `HalfCheetahVel-v0` of the MetaSTAR reference code (arXiv 2606.00780), after PEARL
+(Rakelly et al., 2019, arXiv 1903.08254).
+"""
+
+from metastar.envs import half_cheetah, speed_tasks
+
+BODY = half_cheetah
+PROFILES = half_cheetah.profiles("cheetah_vel")
+SPEC = PROFILES["default"]
+SPARSE = False
+
+draw_tasks = speed_tasks.draw_tasks
+draw_split = speed_tasks.draw_split
+reference_task = speed_tasks.reference_task
+label = speed_tasks.label
+done = half_cheetah.never_done
+
+
+def reward(xp, before, after, action, task):
+    """`-|v - v*| - 0.05 |a|^2`."""
+    error = xp.abs(half_cheetah.speed(before, after) - task["velocity"])
+    return -error - half_cheetah.control_cost(xp, action)

@@ -1,0 +1,25 @@
+"""Cheetah-Vel-Sparse: run at an unknown speed, paid only while close to it.
+
+Source: `HalfCheetahVelSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780).
+"""
+
+from metastar.envs import half_cheetah, speed_tasks
+
+BODY = half_cheetah
+PROFILES = half_cheetah.profiles("cheetah_vel_sparse")
+SPEC = PROFILES["default"]
+SPARSE = True
+TOLERANCE = 0.5  # metres per second
+
+draw_tasks = speed_tasks.draw_tasks
+draw_split = speed_tasks.draw_split
+reference_task = speed_tasks.reference_task
+label = speed_tasks.label
+done = half_cheetah.never_done
+
+
+def reward(xp, before, after, action, task):
+    """With `e = |v - v*|`: `2 - e` if `e <= 0.5`, else 0; minus `0.05 |a|^2`."""
+    error = xp.abs(half_cheetah.speed(before, after) - task["velocity"])
+    tracking = xp.where(error <= TOLERANCE, 2 - error, 0.0)
+    return tracking - half_cheetah.control_cost(xp, action)

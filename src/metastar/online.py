@@ -1,0 +1,242 @@
+"""Online learning of single tasks: the loop that the learners of `behaviors/` share.
+
+By default every task has a learner of its own, all of them in one vmapped update, as in the
+MetaSTAR reference. With `collect.shared_learner` one learner is told the task's parameters and
+learns all tasks at once, which takes far less arithmetic for an equally good policy.
+
+An iteration is, as in the reference, a few episodes and then some updates; but the episodes of an
+iteration are played by the policies from before its updates, so that the simulator and the learners
+work at the same time. The data set is the whole replay in time order, hence it runs from random to
+expert.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.errors import UserError
+from metastar.ops.task_parameters import join_parameters
+from metastar.types import (
+    Adaptation,
+    Array,
+    Behavior,
+    Env,
+    EnvSpec,
+    Episodes,
+    Policy,
+    StepIn,
+    Trajectory,
+)
+
+STAGES = ("random", "medium", "expert")
+SMOOTHING = 10  # episodes on either side that enter an episode's smoothed return
+REPORTS = 10  # lines of progress over a collection
+
+
+class Algorithm(NamedTuple):
+    """An off-policy learner, pure. `learner.actor` is what `policy` acts with.
+
+    It sees observations joined with a code: the task's parameters if it is shared, else nothing.
+    """
+
+    name: str
+    init: Callable  # (key, length of observation and code) -> learner
+    update: Callable  # (learner, rows Trajectory [B], key, number of this update) -> learner
+    policy: Policy  # explores unless greedy; reads `adaptation.code`
+
+
+class Weights(NamedTuple):
+    """The coefficients of an update."""
+
+    gamma: float
+    alpha: float
+    tau: float
+    lr: float
+
+
+def make(algorithm: Algorithm, cfg: ConfigDict, env: Env) -> Behavior:
+    """Builds the collection of `cfg.collect` with one learner per task.
+
+    First `random_episodes` of uniform actions (policy and stage "random"), then `iterations` times
+    `episodes_per_iteration` episodes and `updates_per_iteration` updates (the algorithm's name;
+    stages of `split_stages`), at the end `cross_task_episodes` in every task by the final policies
+    of other tasks (policy "cross_task", stage "expert", as its collector is).
+    """
+    collect, spec = cfg.collect, env.spec
+    policies = ("random", algorithm.name)
+    if collect.cross_task_episodes:
+        policies += ("cross_task",)
+    num_random, num_new = collect.random_episodes, collect.episodes_per_iteration
+    num_learned = num_random + collect.iterations * num_new
+    shared = collect.shared_learner
+    uniform = uniform_policy(spec.action_dim, collect.random_action_scale)
+    play_random = make_rollout(env, uniform, 1, greedy=False)
+    play = make_rollout(env, algorithm.policy, 1, greedy=False, params_axis=None if shared else 0)
+    learn = jax.jit(partial(_learn_shared if shared else _learn_each, algorithm, collect))
+
+    def run(tasks, key, report):
+        code = join_parameters(tasks) if shared else jnp.zeros((len(jax.tree.leaves(tasks)[0]), 0))
+        num_tasks, code_dim = code.shape
+        key_init, key_random, key_play, key_learn, key_cross = jax.random.split(key, 5)
+
+        def keys_of(key):
+            return key if shared else jax.random.split(key, num_tasks)
+
+        init = partial(algorithm.init, size=spec.obs_dim + code_dim)
+        learner = jax.jit(init if shared else jax.vmap(init))(keys_of(key_init))
+        replay = _room(spec, num_tasks, num_learned)
+        streams = no_adaptation(num_tasks, num_random)
+        replay = _write(replay, play_random(None, streams, tasks, key_random), 0)
+        streams = Adaptation(jnp.repeat(code[:, None], num_new, 1))
+        report_every = max(1, collect.iterations // REPORTS)
+        for i in range(collect.iterations):
+            filled, acting = num_random + i * num_new, learner.actor
+            keys = keys_of(jax.random.fold_in(key_learn, i))
+            learner = learn(learner, replay, code, i, keys)  # works on while the episodes play
+            played = play(acting, streams, tasks, jax.random.fold_in(key_play, i))
+            replay = _write(replay, played, filled)
+            if (i + 1) % report_every == 0:
+                mean = float(np.where(played.valid, played.reward, 0).sum(-1).mean())
+                report(
+                    f"{algorithm.name}: {filled + num_new}/{num_learned} episodes per task, "
+                    f"mean return {mean:.2f}"
+                )
+        trajectory = jax.tree.map(np.asarray, replay)
+        policy = np.full((num_tasks, num_learned), 1, np.int32)
+        policy[:, :num_random] = 0
+        stage = np.zeros_like(policy)
+        returns = np.where(trajectory.valid, trajectory.reward, 0).sum(-1)
+        stage[:, num_random:] = split_stages(returns[:, num_random:], collect.expert_quantile)
+        own = np.broadcast_to(np.arange(num_tasks)[:, None], policy.shape)
+        episodes = Episodes(trajectory, policy, stage, own)
+        if collect.cross_task_episodes:
+
+            def play_others(shift, key):
+                others = jnp.roll(code, -shift, 0)[:, None]
+                actors = learner.actor
+                if not shared:
+                    actors = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), actors)
+                return play(actors, Adaptation(others), tasks, key)
+
+            num = collect.cross_task_episodes
+            episodes = join(episodes, _cross(play_others, num_tasks, key_cross, num))
+        return episodes
+
+    return Behavior(policies, STAGES, run)
+
+
+def join_code(step_in: StepIn, adaptation: Adaptation) -> Array:
+    """What a learner's networks see: [O + Z]."""
+    return jnp.concatenate([step_in.obs, adaptation.code])
+
+
+def split_stages(returns: np.ndarray, expert_quantile: float) -> np.ndarray:
+    """Splits a learner's episodes into "medium" and "expert" at a quantile of the smoothed return.
+
+    The smoothed return of an episode is the mean over itself and up to `SMOOTHING` neighbours on
+    either side, so that luck with one start does not decide. Of equal ones the earlier is lower.
+
+    Args:
+        returns: [N, E] in time order.
+        expert_quantile: share of the episodes, from the lowest, that is medium.
+
+    Returns:
+        int [N, E], indices into `STAGES`.
+    """
+    num = returns.shape[1]
+    total = np.cumsum(np.pad(returns.astype(float), ((0, 0), (1, 0))), axis=1)
+    low = np.maximum(np.arange(num) - SMOOTHING, 0)
+    high = np.minimum(np.arange(num) + SMOOTHING + 1, num)
+    smoothed = (total[:, high] - total[:, low]) / (high - low)
+    rank = np.argsort(np.argsort(smoothed, axis=1, kind="stable"), axis=1)
+    medium = rank < expert_quantile * num
+    return np.where(medium, STAGES.index("medium"), STAGES.index("expert"))
+
+
+def join(*parts: Episodes) -> Episodes:
+    """All episodes of several collections of the same tasks, one collection after the other."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *parts)
+
+
+def _learn_each(algorithm, collect, learner, replay, code, iteration, keys):
+    """The updates of an iteration with one learner per task, whose `code` is empty."""
+    learn = partial(_learn, algorithm, collect)
+    return jax.vmap(learn, (0, 0, None, 0))(learner, replay, iteration, keys)
+
+
+def _learn_shared(algorithm, collect, learner, replay, code, iteration, key):
+    """The updates of an iteration with one learner, on the steps of all tasks [N, E, T, ...]."""
+    wide = jnp.broadcast_to(code[:, None, None], (*replay.valid.shape, code.shape[-1]))
+    replay = replay._replace(
+        obs=jnp.concatenate([replay.obs, wide], -1),
+        next_obs=jnp.concatenate([replay.next_obs, wide], -1),
+    )
+    joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), replay)
+    return _learn(algorithm, collect, learner, joined, iteration, key)
+
+
+def _learn(algorithm, collect, learner, replay, iteration, key):
+    """Scans over updates, each on rows drawn uniformly from the valid steps of [E, T, ...]."""
+    num = collect.updates_per_iteration
+    length = replay.valid.sum(-1)  # 0 where there is only room
+    end = jnp.cumsum(length)
+
+    def update(learner, inputs):
+        key, done = inputs
+        key_place, key_update = jax.random.split(key)
+        place = jax.random.randint(key_place, (collect.batch_size,), 0, end[-1])
+        episode = jnp.searchsorted(end, place, side="right")
+        step = place - (end - length)[episode]
+        rows = jax.tree.map(lambda x: x[episode, step], replay)
+        return algorithm.update(learner, rows, key_update, done), None
+
+    done = iteration * num + jnp.arange(num)
+    return jax.lax.scan(update, learner, (jax.random.split(key, num), done))[0]
+
+
+def _cross(play_others: Callable, num_tasks: int, key: Array, num: int) -> Episodes:
+    """Plays `num` episodes in every task, each with the policy of another task.
+
+    In episode e task i meets the policy of task i + s_e (modulo N), s_e drawn from 1 to N - 1.
+    """
+    if num_tasks < 2:
+        raise UserError("collect.cross_task_episodes needs at least two tasks, but there is one")
+    key_shift = jax.random.fold_in(key, num)
+    shifts = np.asarray(jax.random.randint(key_shift, (num,), 1, num_tasks))
+    parts = []
+    for e, shift in enumerate(shifts):
+        steps = play_others(int(shift), jax.random.fold_in(key, e))
+        collector = np.roll(np.arange(num_tasks), -shift)[:, None]
+        policy = np.full_like(collector, 2)
+        stage = np.full_like(collector, STAGES.index("expert"))
+        trajectory = jax.tree.map(lambda x: np.asarray(x)[:, :, 0], steps)
+        parts.append(Episodes(trajectory, policy, stage, collector))
+    return join(*parts)
+
+
+def _room(spec: EnvSpec, num_tasks: int, num_episodes: int) -> Trajectory:
+    """An empty replay, leaves [N, E, T, ...]."""
+    shape = (num_tasks, num_episodes, spec.max_episode_steps)
+    return Trajectory(
+        obs=jnp.zeros((*shape, spec.obs_dim)),
+        action=jnp.zeros((*shape, spec.action_dim)),
+        reward=jnp.zeros(shape),
+        next_obs=jnp.zeros((*shape, spec.obs_dim)),
+        done=jnp.zeros(shape, bool),
+        valid=jnp.zeros(shape, bool),
+    )
+
+
+@partial(jax.jit, donate_argnums=0)
+def _write(replay: Trajectory, played: Trajectory, at: int) -> Trajectory:
+    """Puts the one-episode streams `played` [N, W, 1, T, ...] behind episode `at` of the replay."""
+    write = jax.lax.dynamic_update_slice_in_dim
+    return jax.tree.map(
+        lambda x, new: write(x, new[:, :, 0].astype(x.dtype), at, 1), replay, played
+    )
