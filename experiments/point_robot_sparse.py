@@ -53,12 +53,14 @@ def summarise(results: list[dict], *path: str) -> dict:
 
 
 def blocks(results: list[dict]) -> dict:
-    stages = results[0]["few_shot"]["by_context_stage"]
+    few = results[0]["few_shot"]
+    # The committed files are older than data sets of several behaviour policies.
+    kind = "by_context_source" if "by_context_source" in few else "by_context_stage"
     rows = {
         "few-shot, windows with reward": ("few_shot", "informative"),
         "few-shot, windows without reward": ("few_shot", "uninformative"),
         "few-shot, uniform windows": ("few_shot",),
-        **{f"few-shot, {s} windows": ("few_shot", "by_context_stage", s) for s in stages},
+        **{f"few-shot, {name} windows": ("few_shot", kind, name) for name in few[kind]},
         "zero-shot (episode 2)": ("zero_shot",),
         "few-shot on training tasks, windows with reward": ("train_few_shot", "informative"),
     }

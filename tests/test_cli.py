@@ -14,7 +14,7 @@ from metastar.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs/metastar/point_robot_sparse.py")
-COMMANDS = ["doctor", "collect", "train", "evaluate", "data", "report"]
+COMMANDS = ["doctor", "collect", "train", "evaluate", "data", "report", "compare", "render"]
 
 
 @pytest.fixture

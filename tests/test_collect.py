@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from metastar import collect
-from metastar.behaviors import Behavior, random
+from metastar.behaviors import random
 from metastar.config import base
 from metastar.data import store
 from metastar.errors import UserError
-from metastar.types import Trajectory
+from metastar.types import Behavior, Episodes, Trajectory
 
 
 def quiet(line):
@@ -32,7 +32,8 @@ def make_fake(cfg, env):
         flags = np.zeros(steps, bool)
         report("played")
         trajectory = Trajectory(obs, action, rng.uniform(size=steps), next_obs, flags, ~flags)
-        return trajectory, np.zeros(shape), np.zeros(shape)
+        zero = np.zeros(shape, int)
+        return Episodes(trajectory, zero, zero, zero + np.arange(shape[0])[:, None])
 
     return Behavior(("random",), ("random",), run)
 
@@ -80,12 +81,34 @@ def test_the_first_tasks_do_not_depend_on_the_number_of_test_tasks(tmp_path, fak
     np.testing.assert_array_equal(goals[0], goals[1][:5])
 
 
+def test_tasks_out_of_distribution_are_in_the_manifest(tmp_path, fake):
+    cfg = make_cfg(tmp_path / "set", **{"data.ood_tasks": 2})
+    manifest = store.read_manifest(collect.ensure(cfg, quiet))
+    assert manifest.split == {
+        "train": [0, 1, 2], "test": [3, 4], "ood_moderate": [5, 6], "ood_extreme": [7, 8],
+    }  # fmt: skip
+    angle = np.arctan2(manifest.tasks["goal"][:, 1], manifest.tasks["goal"][:, 0])
+    assert all(0.7 <= a < 1.0 or 2.1 <= a < 2.4 for a in angle[5:7])
+    assert all(-0.8 <= a < -0.3 or a < -np.pi + 0.8 for a in angle[7:])
+    assert not any(0.7 <= a < 1.0 or 2.1 <= a < 2.4 for a in angle[:5])
+    assert (angle[:5] > 0).all()
+
+
+def test_a_family_without_such_tasks_says_so(tmp_path, fake, monkeypatch):
+    monkeypatch.delattr("metastar.envs.families.point_robot_sparse.draw_split")
+    with pytest.raises(UserError, match=r"no tasks out of distribution; set data\.ood_tasks=0"):
+        collect.ensure(make_cfg(tmp_path / "set", **{"data.ood_tasks": 2}), quiet)
+    assert not (tmp_path / "set").exists()
+
+
 OTHER = {
     "family": "point_robot",
     "collect.seed": 1,
     "collect.hidden": (8, 8),
     "data.task_seed": 1,
     "data.train_tasks": 2,
+    "data.ood_tasks": 1,
+    "env.profile": "reference",
     "env.terminal_at_goal": True,
 }
 
@@ -101,7 +124,7 @@ def test_data_of_other_settings_are_refused_by_name(field, tmp_path, fake):
 
 def test_settings_that_do_not_touch_the_data_are_free(tmp_path, fake):
     path = collect.ensure(make_cfg(tmp_path / "set"), quiet)
-    free = {"seed": 3, "preset": "quick", "method": "oracle", "data.validation_tasks": 1}
+    free = {"simulator.threads": 1, "seed": 3, "preset": "quick", "method": "oracle", "data.validation_tasks": 1}
     assert collect.ensure(make_cfg(tmp_path / "set", **free), quiet) == path
 
 

@@ -13,7 +13,7 @@ from ml_collections import FrozenConfigDict
 
 from metastar import config, presets, registry
 from metastar.data.sampler import sample_windows
-from metastar.envs.point_mass import make_env
+from metastar.envs.make import make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.types import DataSpec, StepIn, TaskData
 
@@ -162,7 +162,7 @@ def test_the_example_method_is_found_trained_and_acts():
 
 def test_the_example_family_is_found_and_played():
     cfg = make_cfg(family="examples.ring_family")
-    family, env = registry.find("family", cfg.family), make_env(cfg.family, cfg.env)
+    family, env = registry.find("family", cfg.family), make_env(cfg)
     tasks = family.draw_tasks(np.random.default_rng(0), 3)
 
     @jax.jit

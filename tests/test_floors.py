@@ -15,7 +15,7 @@ FLOORS = [
     ("data.", "envs."),
     ("world_model", "imagine", "update"),
     ("losses.",),
-    ("agent",),
+    ("agent", "online"),
     ("methods.", "behaviors."),
     (
         "chunk",
@@ -28,8 +28,11 @@ FLOORS = [
         "evaluate",
         "figures",
         "report",
+        "tables",
+        "groups",
+        "compare",
     ),
-    ("collect", "fit", "plan", "train", "doctor", "loading"),
+    ("collect", "fit", "plan", "train", "doctor", "loading", "render", "films", "clips"),
     ("main", "__init__"),
     ("__main__",),
 ]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from metastar import figures, results
+from metastar import figures, results, tables
 from metastar.errors import UserError
 
 FILE = "report.md"
@@ -60,12 +60,12 @@ def write(workdir: str | Path) -> Path:
             f"{_origin(report)}\n",
             "```\n" + report["command"] + "\n```\n",
             f"## Results on {_tasks(report)}\n",
-            _markdown(table(report)),
+            tables.markdown(table(report)),
             NOTES,
             "## Figures\n",
             *images,
             "## Provenance\n",
-            _markdown([("item", "value"), *_provenance(report)]),
+            tables.markdown([("item", "value"), *_provenance(report)]),
         ]
     )
     results.save(workdir / FILE, text)
@@ -76,11 +76,7 @@ def summary(workdir: str | Path) -> str:
     """The table of results as plain text, with where the files are."""
     workdir = Path(workdir)
     report = results.read(workdir)
-    rows = table(report)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = ["  ".join(_pad(cell, width, i) for i, (cell, width) in enumerate(zip(row, widths)))
-             for row in rows]  # fmt: skip
-    lines.insert(1, "-" * len(lines[0]))
+    rows = tables.plain(table(report)).splitlines()
     names = (
         FILE,
         results.FILE,
@@ -94,7 +90,7 @@ def summary(workdir: str | Path) -> str:
         [
             f"{report['method']} on {report['family']}, {_tasks(report)}; {_origin(report)}",
             "",
-            *(line.rstrip() for line in lines),
+            *(line.rstrip() for line in rows),
             "",
             f"files in {workdir}: {', '.join(found)}",
         ]
@@ -177,13 +173,3 @@ def _provenance(report):
         ("parameters (SHA-256)", report["params_sha256"]),
         ("held-out tasks", ids),
     ]
-
-
-def _markdown(rows):
-    head, *body = rows
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
-    return "\n".join(f"| {' | '.join(row)} |" for row in lines) + "\n"
-
-
-def _pad(cell, width, column):
-    return cell.ljust(width) if column == 0 else cell.rjust(width)

@@ -1,13 +1,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
-from metastar.envs.point_mass import make_env
+from metastar import config
+from metastar.envs.make import make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.types import Env, EnvSpec, Policy, StepOut
 
-ENV = make_env("point_robot", ConfigDict({"terminal_at_goal": False}))
+CFG = config.base()
+CFG.family = "point_robot"
+ENV = make_env(CFG)
 TASKS = {"goal": jnp.array([[0.5, 0.0], [0.0, -0.5], [1.0, 1.0]])}
 
 # A counter that ends its episode when it reaches the task's number, four steps at most.

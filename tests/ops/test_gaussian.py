@@ -64,3 +64,30 @@ def test_saturated_action_has_finite_density_and_gradient():
 
     assert np.isfinite(log_prob(jnp.array([50.0])))
     assert np.isfinite(jax.grad(log_prob)(jnp.array([50.0]))).all()
+
+
+def test_density_of_a_drawn_action_is_that_of_the_draw(x64):
+    mean, log_std, noise = np.random.default_rng(2).normal(size=(3, 6, 2)) * 0.5
+    action, log_prob = gaussian.tanh_normal_sample(mean, log_std, noise)
+    again = gaussian.tanh_normal_log_prob(mean, log_std, action)
+    np.testing.assert_allclose(again, log_prob, rtol=1e-10)
+
+
+def test_density_of_an_action_by_hand():
+    # tanh(log 2) = (2 - 1/2) / (2 + 1/2) = 0.6: u is one std above the mean
+    value = gaussian.tanh_normal_log_prob(
+        jnp.zeros(1), jnp.log(jnp.log(2.0))[None], jnp.array([0.6])
+    )
+    expected = -0.5 - np.log(np.log(2)) - 0.5 * np.log(2 * np.pi) - np.log(1 - 0.36 + 1e-6)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_action_on_the_bound_has_finite_density_and_gradient():
+    def log_prob(mean, log_std):
+        return gaussian.tanh_normal_log_prob(mean, log_std, jnp.array([1.0, -1.0]))
+
+    mean = jnp.array([7.0, -7.0])
+    assert np.isfinite(log_prob(mean, jnp.zeros(2)))
+    for grad in jax.grad(log_prob, argnums=(0, 1))(mean, jnp.zeros(2)):
+        assert np.isfinite(grad).all()
+    assert log_prob(mean, jnp.zeros(2)) > log_prob(-mean, jnp.zeros(2))

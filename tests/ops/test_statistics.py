@@ -64,3 +64,45 @@ def test_interval_is_reproducible_and_widens_with_the_level():
     assert first == statistics.bootstrap_interval(scores, level=0.9)
     wide = statistics.bootstrap_interval(scores, level=0.99)
     assert wide[0] < first[0] < first[1] < wide[1]
+
+
+def test_one_seed_is_the_bootstrap_over_tasks():
+    scores = np.array([[0.0, 1.0, 5.0]])
+    means = [np.mean(x) for x in itertools.product(scores[0], repeat=3)]
+    low, high = statistics.seed_task_interval(scores, level=0.8, num_resamples=20_000)
+    assert low == pytest.approx(np.percentile(means, 10))
+    assert high == pytest.approx(np.percentile(means, 90))
+
+
+def test_one_task_is_the_bootstrap_over_seeds():
+    scores = np.array([[0.0], [1.0], [5.0]])
+    expected = statistics.seed_task_interval(scores.T, num_resamples=50_000)
+    assert statistics.seed_task_interval(scores, num_resamples=50_000) == pytest.approx(expected)
+
+
+def test_seeds_that_agree_leave_the_doubt_about_tasks():
+    """Two tasks, 0 and 1: a quarter of the resamples is 0, one is 1, however many seeds agree.
+
+    Drawing tasks for every seed apart would average them out.
+    """
+    agree = np.tile([0.0, 1.0], (50, 1))
+    assert statistics.seed_task_interval(agree) == (0.0, 1.0)
+
+
+def test_interval_over_seeds_and_tasks_is_wider_than_over_either():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4, 1)) + rng.normal(size=(1, 10))
+    width = lambda x: np.diff(statistics.seed_task_interval(x)).item()  # noqa: E731
+    both = width(scores)
+    assert both > width(scores.mean(0, keepdims=True))
+    assert both > width(scores.mean(1, keepdims=True))
+
+
+def test_groups_are_paired_by_task():
+    """Tasks far apart, a constant gain on each: the gain is certain, the means are not."""
+    scores = np.array([[0.0, 50.0, 100.0], [0.0, 50.0, 100.0]])
+    one, other = statistics.seed_task_means([scores, scores[:1] + 3.0])
+    np.testing.assert_allclose(other - one, 3.0)
+    assert one.std() > 10 and one.shape == (10_000,)
+    apart = statistics.seed_task_means([scores + 3.0], seed=1)[0] - one
+    assert apart.std() > 10

@@ -57,5 +57,30 @@ def tanh_normal_sample(mean: Array, log_std: Array, noise: Array) -> tuple[Array
         Action [..., A] in [-1, 1] and log-density [...].
     """
     action = jnp.tanh(mean + jnp.exp(log_std) * noise)
+    return action, _tanh_normal_log_prob(noise, log_std, action)
+
+
+def tanh_normal_log_prob(mean: Array, log_std: Array, action: Array) -> Array:
+    """Log-density in nats of given actions, the same density as that of `tanh_normal_sample`.
+
+    `log p(a) = sum_i [log N(atanh(a_i); mean_i, std_i) - log(1 - a_i^2 + 1e-6)]`, where `a` is
+    first clipped to 1 - 1e-6 in size: data may hold actions of exactly +-1, whose `atanh` is
+    infinite.
+
+    Args:
+        mean: [..., A].
+        log_std: [..., A].
+        action: [..., A] in [-1, 1].
+
+    Returns:
+        [...].
+    """
+    action = jnp.clip(action, -1 + TANH_EPSILON, 1 - TANH_EPSILON)
+    noise = (jnp.arctanh(action) - mean) * jnp.exp(-log_std)
+    return _tanh_normal_log_prob(noise, log_std, action)
+
+
+def _tanh_normal_log_prob(noise: Array, log_std: Array, action: Array) -> Array:
+    """Log-density [...] of `action = tanh(mean + std * noise)`, all [..., A]."""
     log_normal = -0.5 * noise**2 - log_std - 0.5 * math.log(2 * math.pi)
-    return action, jnp.sum(log_normal - jnp.log(1 - action**2 + TANH_EPSILON), axis=-1)
+    return jnp.sum(log_normal - jnp.log(1 - action**2 + TANH_EPSILON), axis=-1)

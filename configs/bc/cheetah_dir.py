@@ -1,0 +1,14 @@
+"""Context-conditioned behaviour cloning on Cheetah-Dir: what imitation alone gets.
+
+Command:
+    metastar train --config=configs/bc/cheetah_dir.py:quick \\
+        --workdir=runs/bc_cheetah_dir_quick
+Presets: "" (default), quick, debug (seconds, for tests), paper (the reference's values).
+Time and expected result: docs/results.md lists what was measured.
+"""
+
+from metastar import presets
+
+
+def get_config(preset: str = ""):
+    return presets.make("bc", "cheetah_dir", preset)

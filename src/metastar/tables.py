@@ -1,0 +1,33 @@
+"""Tables of text cells, for a terminal and for a Markdown page. The first row is the head."""
+
+from collections.abc import Sequence
+
+Rows = Sequence[Sequence[str]]
+
+
+def plain(rows: Rows) -> str:
+    """Aligned columns under a line: the first to the left, the others to the right.
+
+    >>> print(plain([("group", "return"), ("bc", "7.5")]))
+    group  return
+    -------------
+    bc        7.5
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    head, *body = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    return "\n".join([head, "-" * len(head), *body])
+
+
+def markdown(rows: Rows) -> str:
+    """A Markdown table, aligned alike.
+
+    >>> print(markdown([("group", "return"), ("bc", "7.5")]))
+    | group | return |
+    | --- | ---: |
+    | bc | 7.5 |
+    """
+    head, *body = rows
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
