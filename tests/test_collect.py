@@ -124,7 +124,13 @@ def test_data_of_other_settings_are_refused_by_name(field, tmp_path, fake):
 
 def test_settings_that_do_not_touch_the_data_are_free(tmp_path, fake):
     path = collect.ensure(make_cfg(tmp_path / "set"), quiet)
-    free = {"simulator.threads": 1, "seed": 3, "preset": "quick", "method": "oracle", "data.validation_tasks": 1}
+    free = {
+        "simulator.threads": 1,
+        "seed": 3,
+        "preset": "quick",
+        "method": "oracle",
+        "data.validation_tasks": 1,
+    }
     assert collect.ensure(make_cfg(tmp_path / "set", **free), quiet) == path
 
 
@@ -201,3 +207,50 @@ def test_killed_while_writing_and_started_again(moment, tmp_path, request, fake)
     assert not (tmp_path / ".set.tmp").exists()
     for name in store.FIELDS:
         assert (again / f"{name}.npy").read_bytes() == (whole / f"{name}.npy").read_bytes()
+
+
+def cheetah_cfg(directory, **fields):
+    small = {
+        "family": "cheetah_vel",
+        "data.train_tasks": 2,
+        "data.test_tasks": 1,
+        "data.ood_tasks": 1,
+        "collect.random_episodes": 1,
+    }
+    return make_cfg(directory, **{**small, **fields})
+
+
+def test_simulated_robots_give_the_same_manifest_whatever_the_threads(tmp_path):
+    manifests = []
+    for threads in (1, 2):
+        directory = tmp_path / str(threads)
+        cfg = cheetah_cfg(directory, **{"simulator.threads": threads})
+        manifests.append(store.read_manifest(collect.ensure(cfg, quiet)))
+    assert manifests[0].files == manifests[1].files
+    assert "mujoco" in manifests[0].versions
+
+
+@pytest.mark.slow
+def test_a_mixture_on_a_simulated_robot_gives_the_same_manifest_again(tmp_path):
+    fields = {
+        "collect.behavior": "mixture",
+        "collect.iterations": 3,
+        "collect.updates_per_iteration": 20,
+        "collect.cross_task_episodes": 2,
+        "collect.hidden": (32, 32),
+    }
+    for shared in (False, True):
+        made = [
+            store.read_manifest(
+                collect.ensure(
+                    cheetah_cfg(
+                        tmp_path / f"{shared}{i}",
+                        **fields,
+                        **{"collect.shared_learner": shared, "collect.seed": i // 2},
+                    ),
+                    quiet,
+                )
+            ).files
+            for i in range(3)
+        ]
+        assert made[0] == made[1] and made[0] != made[2]
