@@ -61,6 +61,15 @@ def test_the_results_are_those_of_the_committed_files(page):
     assert experiment.table(summary) in (ROOT / page).read_text()
 
 
+@pytest.mark.parametrize("label", ["cheetah_vel_quick"])
+def test_the_tables_of_seeds_are_those_of_the_committed_files(label):
+    spec = importlib.util.spec_from_file_location("_", ROOT / "experiments/seeds.py")
+    experiment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(experiment)
+    summary = json.loads((ROOT / "experiments/results" / label / "summary.json").read_text())
+    assert experiment.text(label, summary["command"]) in (ROOT / "docs/results.md").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_relative_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):

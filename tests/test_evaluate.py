@@ -111,6 +111,17 @@ def test_the_gap_to_the_oracle_is_0_for_random_and_1_for_the_oracle(runs):
     assert runs["oracle"]["few_shot"]["gap_closed"] is None
 
 
+def test_a_simulation_that_broke_down_is_named_and_nothing_is_written(
+    runs, data_dir, tmp_path, monkeypatch
+):
+    arrays = results.read_arrays(runs["folders"]["oracle"])
+    arrays["zero_shot_return"][3, 1] = np.nan
+    monkeypatch.setattr(evaluate, "measure", lambda *args: arrays)
+    with pytest.raises(UserError, match="broke down in task 3 while 'zero_shot_return'"):
+        evaluate.final(tiny_config(), stub_run.knower(), PARAMS, tmp_path, data_dir, META)
+    assert not list(tmp_path.iterdir())
+
+
 def test_tasks_out_of_distribution_get_columns_of_their_own(tmp_path):
     cfg = tiny_config(**{"data.ood_tasks": 2})
     data = stub_run.save_data(tmp_path / "data", cfg)

@@ -17,6 +17,7 @@ from metastar import play, registry, results
 from metastar.data import store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env
+from metastar.errors import UserError
 from metastar.types import Method, TaskData
 
 SEED = 0
@@ -78,7 +79,8 @@ def final(
         The contents of `results.json`.
 
     Raises:
-        UserError: `cfg.eval.oracle` is no run on the same tasks; the workdir is read-only.
+        UserError: `cfg.eval.oracle` is no run on the same tasks; the workdir is read-only; a
+            simulation broke down.
     """
     began = time.monotonic()
     manifest = store.read_manifest(data_dir)
@@ -96,6 +98,7 @@ def final(
     arrays = measure(cfg, method, params, data, manifest)
     arrays["split"] = rows = _split_names(split)
     arrays["task_id"] = np.concatenate(list(split.values()))
+    _check_finite(arrays)
     arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
     behavior = results.behavior_best(data)
 
@@ -141,6 +144,18 @@ def final(
     results.write_arrays(workdir, arrays)
     results.write(workdir, report)
     return report
+
+
+def _check_finite(arrays: dict) -> None:
+    """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN."""
+    for name in ("return", "source_return", "zero_shot_return", "random_return"):
+        broken = ~np.isfinite(arrays[name]).all(-1)
+        if broken.any():
+            task = arrays["task_id"][np.argwhere(broken)[0, -1]]
+            raise UserError(
+                f"the simulation broke down in task {task} while {name!r} was measured; nothing is "
+                "written; evaluate with --config.simulator.backend=c, which names the step"
+            )
 
 
 def _split_names(split: dict[str, list[int]]) -> np.ndarray:

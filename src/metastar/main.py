@@ -160,12 +160,47 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     workdir = "folder of a run"
     add("evaluate", _evaluate, "evaluate a run's newest good checkpoint again", workdir=workdir)
     add("report", _report, "write a run's report.md and figures again", workdir=workdir)
+    compare = add("compare", _compare, "set runs side by side, with intervals over tasks and seeds")
+    compare.add_argument(
+        "runs", metavar="RUN", nargs="+", help="folder of an evaluated run, or its results.json"
+    )
+    compare.add_argument(
+        "--out",
+        metavar="DIR",
+        default="compare",
+        help="folder of compare.md and compare.png (default: compare)",
+    )
     data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
     data.add_argument("action", choices=("inspect", "verify"))
     data.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
     data.add_argument(
         "--out", metavar="DIR", help="where inspect writes the figure (default: PATH)"
     )
+    render = add("render", _render, "film a run's agent, recorded episodes or random actions")
+    render.add_argument("--workdir", metavar="RUN", help="a run: its agent on held-out tasks")
+    render.add_argument("--family", metavar="NAME", help="a task family: random actions")
+    render.add_argument(
+        "--policy",
+        metavar="NAME",
+        help="agent, behavior (recorded episodes) or random; or a run that plays --family",
+    )
+    render.add_argument("--data", metavar="DIR", help="a data set, for behavior without a run")
+    render.add_argument(
+        "--source",
+        metavar="NAME",
+        help="whose recorded episodes: a name of the data card (default: learners at stage expert)",
+    )
+    render.add_argument(
+        "--task",
+        metavar="INDEX",
+        type=int,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="tasks to show (default: a few, spread over the task parameter)",
+    )
+    render.add_argument("--out", metavar="DIR", help="folder to write to (default: RUN/render)")
+    render.add_argument("--format", choices=("gif", "mp4"), default="gif", help="of the film")
     return parser, list(commands.choices)
 
 
@@ -203,6 +238,21 @@ def _report(args) -> None:
 
     report.write(args.workdir)
     print(report.summary(args.workdir))
+
+
+def _compare(args) -> None:
+    from metastar import compare
+
+    print(compare.compare(args.runs, args.out))
+
+
+def _render(args) -> None:
+    from metastar import render
+
+    names = ("workdir", "family", "policy", "data", "source", "out")
+    given = {name: getattr(args, name) for name in names}
+    for file in render.render(**given, tasks=args.task, film=args.format):
+        print(file)
 
 
 def _data(args) -> None:
