@@ -95,11 +95,13 @@ def _draw_learning(axis, policies, summary: Summary, colors) -> None:
     last_color = {s.policy: color for s, color in zip(summary.sources, colors)}
     for p, color in last_color.items():
         here = policy == p
-        episode = np.flatnonzero(here.any(0))
-        returns = np.where(here, summary.returns, np.nan)[:, episode]
-        low, median, high = np.nanquantile(returns, (0.1, 0.5, 0.9), axis=0)
-        axis.fill_between(episode, low, high, color=color, alpha=0.25, lw=0)
-        axis.plot(episode, median, color=color, label=policies[p])
+        there = here.any(0)
+        returns = np.where(here, summary.returns, np.nan)[:, there]
+        quantiles = np.full((3, len(there)), np.nan)  # a gap where others act in between
+        quantiles[:, there] = np.nanquantile(returns, (0.1, 0.5, 0.9), axis=0)
+        low, median, high = quantiles
+        axis.fill_between(range(len(there)), low, high, color=color, alpha=0.25, lw=0)
+        axis.plot(median, color=color, label=policies[p])
     axis.set(
         title="Return in time order (median over tasks, 10-90 %)",
         xlabel="episode",
