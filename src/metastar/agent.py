@@ -73,6 +73,7 @@ def hyper_params(cfg) -> HyperParams:
         rep_weight=model.rep_weight,
         free_bits=model.free_bits,
         task_losses={name: weight for name, weight in cfg.task_losses.items() if weight > 0},
+        cloning=agent.cloning,
     )
     return jax.tree.map(jnp.asarray, floats)
 
@@ -169,7 +170,12 @@ def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
         target = critic_loss.target(
             rows.reward, rows.done, rows.next_obs_code, noise, hp, act, q_fn(state.target["critic"])
         )
-        sample = critic_loss.conservative_samples(states.obs_code, states.next_obs_code, noise, act)
+        if cfg.agent.penalty == "combo":
+            sample = (critic_loss.policy_samples(states.obs_code, noise, act),)
+        else:
+            sample = critic_loss.conservative_samples(
+                states.obs_code, states.next_obs_code, noise, act
+            )
         batch = critic_loss.CriticBatch(
             rows.obs_code, rows.action, target, rows.real, states.obs_code, *sample
         )
@@ -186,6 +192,7 @@ def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
             hp,
             actor,
             q_fn(params["critic"]),
+            *((rows.action, rows.real) if cfg.agent.cloning else ()),
         )
         average = polyak(params["actor"], state.extra["actor"], 1 - hp.actor_average)
         state = state._replace(

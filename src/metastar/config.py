@@ -106,7 +106,9 @@ def base() -> ConfigDict:
                 "gamma": 0.9,
                 "alpha": 0.01,
                 "tau": 0.005,
+                "penalty": "cql",  # "cql" (soft maximum over actions) | "combo" (policy's mean)
                 "beta": 0.5,
+                "cloning": 0.0,  # weight of the actor's squared distance to the data's actions
                 "num_actions": 10,  # per source of the conservative term: three sources
                 "conservative_states": 0,  # per task; 0 is the whole batch
                 "actor_lr": 3e-4,

@@ -67,6 +67,7 @@ INTERVALS = {
     "agent.alpha": _NOT_NEGATIVE,
     "agent.tau": _RATE,
     "agent.beta": _NOT_NEGATIVE,
+    "agent.cloning": _NOT_NEGATIVE,
     "agent.num_actions": _COUNT,
     "agent.conservative_states": _NOT_NEGATIVE,
     "agent.actor_lr": _RATE,
@@ -86,6 +87,7 @@ INTERVALS = {
 }
 
 CHOICES = {
+    "agent.penalty": ("cql", "combo"),
     "simulator.backend": ("c", "mjx"),
     "world_model.code_bound": ("none", "sphere"),
     "train.lr_decay": ("none", "cosine"),

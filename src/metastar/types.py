@@ -178,6 +178,7 @@ class HyperParams(NamedTuple):
     rep_weight: Array
     free_bits: Array  # nats
     task_losses: dict[str, Array]  # weight by name
+    cloning: Array = 0.0  # weight of the actor's cloning term
 
 
 class Env(NamedTuple):

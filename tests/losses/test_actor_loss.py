@@ -43,3 +43,17 @@ def test_descent_raises_the_value():
     loss = jax.jit(lambda p: actor_loss.loss(p, OBS_CODE, NOISE, hp, ACTOR, value)[0])
     moved = jax.tree.map(lambda p, g: p - 0.05 * g, PARAMS, jax.grad(loss)(PARAMS))
     assert loss(moved) < loss(PARAMS)
+
+
+def test_cloning_pulls_towards_the_actions_of_real_rows_only():
+    data = jax.random.uniform(jax.random.key(2), (6, 2))
+    real = jnp.array([True, False, True, False, True, True])
+    hp = HP._replace(cloning=3.0)
+    plain, _ = actor_loss.loss(PARAMS, OBS_CODE, NOISE, hp, ACTOR, q_fn)
+    total, metrics = actor_loss.loss(PARAMS, OBS_CODE, NOISE, hp, ACTOR, q_fn, data, real)
+    mean, _ = ACTOR.apply({"params": PARAMS}, OBS_CODE)
+    error = np.mean([((np.tanh(mean[m]) - data[m]) ** 2).mean() for m in (0, 2, 4, 5)])
+    np.testing.assert_allclose(metrics["cloning_error"], error, rtol=1e-5)
+    np.testing.assert_allclose(total - plain, 3 * error, rtol=1e-4)
+    none, _ = actor_loss.loss(PARAMS, OBS_CODE, NOISE, hp, ACTOR, q_fn, data, ~real & real)
+    np.testing.assert_allclose(none, plain)

@@ -64,6 +64,26 @@ def test_leaving_out_the_densities_is_found():
         check_loss(BATCH._replace(sample_log_density=jnp.zeros((M, K))))
 
 
+def test_the_penalty_of_combo_is_the_mean_value_of_the_policys_actions():
+    noise = critic_loss.draw_noise(KEY, M, 2, M, K)
+    action = critic_loss.policy_samples(BATCH.sample_obs_code, noise, policy_fn)
+    mean = jnp.broadcast_to(BATCH.sample_obs_code[:, None, :1], (M, K, 2))
+    np.testing.assert_allclose(action, mean + noise.policy_obs, rtol=1e-6)
+    batch = BATCH._replace(sample_action=action, sample_log_density=None)
+    gap = critic_loss.terms(PARAMS, batch, HP, CRITIC).conservative
+    q = twin_q(CRITIC, PARAMS, BATCH.obs_code, BATCH.action)
+    by_loop = [
+        np.mean(twin_q(CRITIC, PARAMS, BATCH.sample_obs_code, action[:, k])[i])
+        for i in range(2)
+        for k in range(K)
+    ]
+    pushed_down = np.reshape(by_loop, (2, K)).mean(1)
+    pushed_up = np.asarray(q)[:, [0, 1, 3]].mean(1)
+    np.testing.assert_allclose(gap, HP.beta * (pushed_down - pushed_up), rtol=1e-4, atol=1e-6)
+    other = critic_loss.terms(PARAMS, BATCH._replace(sample_action=action), HP, CRITIC)
+    assert not np.allclose(gap, other.conservative)
+
+
 def test_each_critic_gets_the_gradient_of_its_own_loss():
     def one(i):
         return lambda p: sum(

@@ -31,7 +31,7 @@ class CriticBatch(NamedTuple):
     real: Array  # [M] bool: from the data set, not imagined
     sample_obs_code: Array | None = None  # [S, n] states at which values are pushed down
     sample_action: Array | None = None  # [S, 3K, A]
-    sample_log_density: Array | None = None  # [S, 3K] nats
+    sample_log_density: Array | None = None  # [S, 3K] nats; None: a plain mean over the samples
 
 
 class CriticTerms(NamedTuple):
@@ -39,7 +39,7 @@ class CriticTerms(NamedTuple):
 
     q: Array  # [2, M] values of the rows' actions
     td: Array  # [2] mean squared error over all rows
-    soft_max: Array | None  # [2, S] importance-weighted logsumexp
+    soft_max: Array | None  # [2, S] importance-weighted logsumexp, or mean, of sampled actions
     conservative: Array  # [2] already times beta
 
 
@@ -112,6 +112,20 @@ def conservative_samples(
     return action, jnp.concatenate([log_at_obs, log_at_next, log_uniform], axis=-1)
 
 
+def policy_samples(obs_code: Array, noise: CriticNoise, policy_fn: Callable) -> Array:
+    """The K actions of the policy at obs alone, whose mean value COMBO's own penalty pushes down.
+
+    Args:
+        obs_code: [S, n].
+        noise: `policy_obs` is used.
+        policy_fn: (obs_code, noise) -> (action, log_prob).
+
+    Returns:
+        [S, K, A].
+    """
+    return policy_fn(obs_code, noise.policy_obs)[0]
+
+
 def terms(params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic) -> CriticTerms:
     """Computes the parts of `loss`, which see."""
     q = twin_q(critic, params, batch.obs_code, batch.action)
@@ -119,7 +133,10 @@ def terms(params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic) -> C
     if batch.sample_action is None:
         return CriticTerms(q, td, None, jnp.zeros_like(td))
     q_sample = twin_q(critic, params, batch.sample_obs_code, batch.sample_action)
-    soft_max = importance_logsumexp(q_sample, batch.sample_log_density[None])
+    if batch.sample_log_density is None:
+        soft_max = q_sample.mean(axis=-1)
+    else:
+        soft_max = importance_logsumexp(q_sample, batch.sample_log_density[None])
     real = batch.real[None]
     q_real = jnp.sum(jnp.where(real, q, 0), axis=-1) / jnp.maximum(real.sum(), 1)
     return CriticTerms(q, td, soft_max, hp.beta * (soft_max.mean(axis=-1) - q_real))
@@ -133,7 +150,9 @@ def loss(
     `mean (Q_i(s,a) - target)^2 + beta [mean_s logsumexp_k(Q_i(s,a_k) - log mu_k) - mean_real Q_i]`
 
     The states s are real and imagined, the values pushed up are of real rows only: COMBO, Yu et
-    al. 2021 (arXiv 2102.08363), equation 2, with the sampled soft maximum of CQL(H).
+    al. 2021 (arXiv 2102.08363), equation 2, with the sampled soft maximum of CQL(H) as in the
+    MetaSTAR reference. Without `sample_log_density` the soft maximum is the mean over the policy's
+    actions, which is COMBO's equation 2 itself.
 
     Args:
         params: stacked parameters of two critics.
