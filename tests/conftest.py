@@ -1,4 +1,9 @@
+import os
 from pathlib import Path
+
+# Tests compile much and compute little. Set before JAX starts, and inherited by the processes that
+# tests start.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 
 import jax
 import pytest

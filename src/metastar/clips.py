@@ -72,9 +72,8 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
         adaptation = infer(params, view, given, jax.random.split(key_infer, len(tasks)))
         adaptation = jax.tree.map(lambda x: x[:, None], adaptation)  # one stream of each task
         notes = [run.cfg.method] * len(tasks)
-        if (
-            subject.module.SPARSE and not method.privileged
-        ):  # without a reward nothing tells the task
+        # Without a reward nothing in the context tells the task.
+        if subject.module.SPARSE and not method.privileged:
             rewarded = ((view.reward > 0) & view.valid).any(-1)
             words = ["with" if seen else "without" for seen in rewarded]
             notes = [f"{run.cfg.method}, context {word} reward" for word in words]

@@ -146,7 +146,11 @@ def test_cross_task_episodes_are_never_drawn_unless_asked_for(tmp_path):
     np.testing.assert_array_equal(asked.count, length[:, 1:].sum(1))
 
 
-def test_policies_and_stages_that_are_not_there_are_named(path):
+def test_policies_stages_and_splits_that_are_not_there_are_named(path):
+    with pytest.raises(UserError, match="has no split 'tets'; did you mean 'test'"):
+        store.load(path, "tets", make_cfg())
+    with pytest.raises(UserError, match="has no split 'ood_moderate'; known are all, test, train"):
+        store.load(path, "ood_moderate", make_cfg())
     with pytest.raises(UserError, match="has no policy 'sacc'; did you mean 'sac'"):
         store.load(path, "train", make_cfg(policies="random,sacc"))
     with pytest.raises(UserError, match="has no stage 'export'; did you mean 'expert'"):

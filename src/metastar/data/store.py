@@ -151,12 +151,15 @@ def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
         cfg: the run's config; `family` and `data` are used.
 
     Raises:
-        UserError: as `verify`; the data are of another family, or lack a policy or stage, or a
-            task has no episode of them.
+        UserError: as `verify`; the data are of another family, or lack the split, a policy or a
+            stage, or a task has no episode of them.
     """
     manifest, fields = verify(path)
     check_family(path, manifest, cfg)
     parts = split_ids(manifest, cfg)
+    if split not in (*parts, "all"):
+        hint = did_you_mean(split, (*parts, "all"))
+        raise UserError(f"data set {path} has no split {split!r}{hint}")
     ids = np.concatenate(list(parts.values())) if split == "all" else np.array(parts[split])
     fields = {name: fields[name][ids] for name in FIELDS if name in TaskData._fields}
     chosen = _chosen(path, manifest, fields, cfg)
