@@ -12,7 +12,7 @@ import pytest
 from metastar import collect
 from metastar.behaviors import random
 from metastar.config import base
-from metastar.data import store
+from metastar.data import rules, store
 from metastar.errors import UserError
 from metastar.types import Behavior, Episodes, Trajectory
 
@@ -205,7 +205,7 @@ def test_killed_while_writing_and_started_again(moment, tmp_path, request, fake)
     again = collect.ensure(make_cfg(tmp_path / "set"), quiet)
     whole = collect.ensure(make_cfg(tmp_path / "whole"), quiet)
     assert not (tmp_path / ".set.tmp").exists()
-    for name in store.FIELDS:
+    for name in rules.FIELDS:
         assert (again / f"{name}.npy").read_bytes() == (whole / f"{name}.npy").read_bytes()
 
 

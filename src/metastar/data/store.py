@@ -16,25 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.envs.make import spec_of
+from metastar.data import rules
 from metastar.errors import UserError, did_you_mean
 from metastar.files import sync_tree
 from metastar.types import DataSpec, TaskData
 
 MANIFEST = "manifest.json"
-FIELDS = {  # name: type and axes
-    "obs": ("float32", ("N", "E", "T+1", "O")),
-    "action": ("float32", ("N", "E", "T", "A")),
-    "reward": ("float32", ("N", "E", "T")),
-    "done": ("bool", ("N", "E", "T")),
-    "length": ("int32", ("N", "E")),
-    "policy": ("int32", ("N", "E")),
-    "stage": ("int32", ("N", "E")),
-    "collector": ("int32", ("N", "E")),  # the task whose learner acted; on disk only
-}
 OOD = ("ood_moderate", "ood_extreme")  # held-out tasks between and beyond the training tasks
 CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
-_FIX = "restore it from a copy, or delete the folder and run `metastar collect`"
 
 
 class Manifest(NamedTuple):
@@ -59,14 +48,14 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
     Args:
         directory: must not exist, or be empty.
         manifest: its `files` are filled in.
-        fields: an array for each name of `FIELDS`; converted to the types given there.
+        fields: an array for each name of `rules.FIELDS`; converted to the types given there.
 
     Raises:
         UserError: the data break a rule that `verify` checks, or cannot be written there.
     """
     directory = Path(directory).absolute()
-    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in FIELDS.items()}
-    _check(directory, manifest, fields)
+    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in rules.FIELDS.items()}
+    rules.check(directory, manifest, fields)
     temporary = directory.with_name(f".{directory.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -107,9 +96,9 @@ def read_manifest(path: str | Path) -> Manifest:
             "or name another folder with --config.data.dir"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file} is unreadable; {_FIX}") from None
+        raise UserError(f"{file} is unreadable; {rules.FIX}") from None
     if _digest(content) != digest:
-        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {_FIX}")
+        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {rules.FIX}")
     return manifest._replace(
         tasks={name: np.asarray(value, float) for name, value in manifest.tasks.items()},
         policies=tuple(manifest.policies),
@@ -129,14 +118,14 @@ def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
             stage is out of range; a task has no transition; the split is not one.
     """
     manifest, fields = read_manifest(path), {}
-    for name in FIELDS:
+    for name in rules.FIELDS:
         file = Path(path) / f"{name}.npy"
         if name not in manifest.files or not file.is_file():
-            raise UserError(f"data set {path} has no field {name!r} ({file.name}); {_FIX}")
+            raise UserError(f"data set {path} has no field {name!r} ({file.name}); {rules.FIX}")
         if _sha256(file) != manifest.files[name]["sha256"]:
-            raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {_FIX}")
+            raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {rules.FIX}")
         fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-    _check(path, manifest, fields)
+    rules.check(path, manifest, fields)
     return manifest, fields
 
 
@@ -161,7 +150,7 @@ def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
         hint = did_you_mean(split, (*parts, "all"))
         raise UserError(f"data set {path} has no split {split!r}{hint}")
     ids = np.concatenate(list(parts.values())) if split == "all" else np.array(parts[split])
-    fields = {name: fields[name][ids] for name in FIELDS if name in TaskData._fields}
+    fields = {name: fields[name][ids] for name in rules.FIELDS if name in TaskData._fields}
     chosen = _chosen(path, manifest, fields, cfg)
     flat, count = _flat_table(np.where(chosen, fields["length"], 0), fields["reward"].shape[-1])
     if not count.all():
@@ -262,46 +251,6 @@ def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndar
     count = valid.sum(1).astype(np.int32)
     order = np.argsort(~valid, axis=1, kind="stable").astype(np.int32)
     return np.where(np.arange(valid.shape[1]) < count[:, None], order, 0), count
-
-
-def _check(path: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
-    """Raises `UserError` at the first rule of `verify` that the content of a data set breaks."""
-    spec = spec_of(manifest.family, manifest.config.get("env", {}).get("profile", "default"))
-    steps = spec.max_episode_steps
-    num_tasks = {len(value) for value in manifest.tasks.values()}
-    if len(num_tasks) != 1 or not all(np.isfinite(v).all() for v in manifest.tasks.values()):
-        raise UserError(f"the task parameters in {path} are not finite or not of one length")
-    axes = {"N": num_tasks.pop(), "T": steps, "T+1": steps + 1}
-    axes |= {"O": spec.obs_dim, "A": spec.action_dim, "E": np.shape(fields["length"])[-1]}
-    for name, (dtype, names) in FIELDS.items():
-        value, shape = fields[name], tuple(axes[n] for n in names)
-        if value.shape != shape or value.dtype != dtype:
-            raise UserError(
-                f"{name} in {path} is {value.dtype} {value.shape}, but {dtype} {shape} is needed "
-                f"for these tasks of family {manifest.family!r} ([{', '.join(names)}])"
-            )
-        bad = ~np.isfinite(value)
-        if bad.any():
-            task = int(np.argwhere(bad)[0, 0])
-            raise UserError(f"{name} in {path} holds a NaN or an infinity, in task {task}; {_FIX}")
-    limits = {
-        "action": (-1, 1),
-        "length": (0, steps),
-        "policy": (0, len(manifest.policies) - 1),
-        "stage": (0, len(manifest.stages) - 1),
-        "collector": (0, axes["N"] - 1),
-    }
-    for name, (low, high) in limits.items():
-        outside = (fields[name] < low) | (fields[name] > high)
-        if outside.any():
-            task = int(np.argwhere(outside)[0, 0])
-            raise UserError(f"{name} in {path} leaves [{low}, {high}] in task {task}; {_FIX}")
-    empty = np.flatnonzero(fields["length"].sum(1) == 0)
-    if len(empty):
-        raise UserError(f"task {empty[0]} in {path} has no episode; every task needs at least one")
-    ids = [i for part in manifest.split.values() for i in part]
-    if sorted(ids) != list(range(axes["N"])) or not manifest.split["train"]:
-        raise UserError(f"the split in {path} must name each of {axes['N']} tasks exactly once")
 
 
 def _sha256(file: Path) -> str:
