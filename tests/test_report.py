@@ -61,7 +61,7 @@ def test_summary_is_an_aligned_table_with_the_files(workdir):
     lines = text.splitlines()
     table = lines[2 : lines.index("", 2)]
     assert len({len(line) for line in table}) == 1
-    assert "few-shot, expert windows" in text
+    assert "few-shot, stub expert contexts" in text
 
 
 def test_summary_of_a_dense_family_has_no_rows_for_reward(workdir):
