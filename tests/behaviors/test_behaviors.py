@@ -63,7 +63,7 @@ def check_learning(trajectory, policy, stage, collector):
 @pytest.mark.parametrize("name", registry.names("behavior"))
 def test_contract_of_a_behavior(name, caplog):
     lines = []
-    behavior = make(name)
+    behavior = make(name, iterations=20 if name in LEARNERS else 4)
     with jax.log_compiles():
         episodes = behavior.run(TASKS, jax.random.key(0), lines.append)
         again = behavior.run(TASKS, jax.random.key(0), quiet)
@@ -122,7 +122,6 @@ def test_one_learner_of_all_tasks_is_told_which_it_plays():
 
 
 def test_cross_task_episodes_are_played_by_the_learner_of_another_task():
-    plain = make("sac").run(TASKS, jax.random.key(0), quiet)
     behavior = make("sac", cross_task_episodes=6)
     assert behavior.policies == ("random", "sac", "cross_task")
     episodes = behavior.run(TASKS, jax.random.key(0), quiet)
@@ -204,19 +203,19 @@ def test_td3_smooths_the_target_and_delays_the_actor():
     np.testing.assert_allclose(action, [[0.2, -0.1], [0.3, -0.3]], atol=1e-6)
     assert not entropy.any()
     moved = []
+    algorithm = captured("td3", config(policy_delay=2))
+    learner = algorithm.init(jax.random.key(0), 2)
+    rows = Trajectory(
+        obs=jnp.ones((4, 2)),
+        action=jnp.zeros((4, 2)),
+        reward=jnp.ones(4),
+        next_obs=jnp.ones((4, 2)),
+        done=jnp.zeros(4, bool),
+        valid=jnp.ones(4, bool),
+    )
+    update = jax.jit(algorithm.update)
     for number in range(3):
-        cfg = config(policy_delay=2)
-        algorithm = captured("td3", cfg)
-        learner = algorithm.init(jax.random.key(0), 2)
-        rows = Trajectory(
-            obs=jnp.ones((4, 2)),
-            action=jnp.zeros((4, 2)),
-            reward=jnp.ones(4),
-            next_obs=jnp.ones((4, 2)),
-            done=jnp.zeros(4, bool),
-            valid=jnp.ones(4, bool),
-        )
-        after = algorithm.update(learner, rows, jax.random.key(1), number)
+        after = update(learner, rows, jax.random.key(1), number)
         same = jax.tree.map(lambda a, b: bool((a == b).all()), after, learner)
         assert not all(jax.tree.leaves(same.critic))
         targets = (same.actor, same.target_actor, same.target_critic)
