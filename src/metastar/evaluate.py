@@ -154,7 +154,7 @@ def _check_finite(arrays: dict) -> None:
             task = arrays["task_id"][np.argwhere(broken)[0, -1]]
             raise UserError(
                 f"the simulation broke down in task {task} while {name!r} was measured; nothing is "
-                "written; evaluate with --config.simulator.backend=c, which names the step"
+                "written; a run with --config.simulator.backend=c names the step"
             )
 
 

@@ -5,9 +5,9 @@ MetaSTAR reference. With `collect.shared_learner` one learner is told the task's
 learns all tasks at once, which takes far less arithmetic for an equally good policy.
 
 An iteration is, as in the reference, a few episodes and then some updates; but the episodes of an
-iteration are played by the policies from before its updates, so that the simulator and the learners
-work at the same time. The data set is the whole replay in time order, hence it runs from random to
-expert.
+iteration are played by the policies from before its updates, so that the simulator and the
+learners can work at the same time, which pays where they do not share the same cores. The data set
+is the whole replay in time order, hence it runs from random to expert.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.data.store import CROSS_TASK
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
 from metastar.ops.task_parameters import join_parameters
@@ -61,7 +62,7 @@ class Weights(NamedTuple):
 
 
 def make(algorithm: Algorithm, cfg: ConfigDict, env: Env) -> Behavior:
-    """Builds the collection of `cfg.collect` with one learner per task.
+    """Builds the collection of `cfg.collect`, with one learner per task or one shared by all.
 
     First `random_episodes` of uniform actions (policy and stage "random"), then `iterations` times
     `episodes_per_iteration` episodes and `updates_per_iteration` updates (the algorithm's name;
@@ -71,7 +72,7 @@ def make(algorithm: Algorithm, cfg: ConfigDict, env: Env) -> Behavior:
     collect, spec = cfg.collect, env.spec
     policies = ("random", algorithm.name)
     if collect.cross_task_episodes:
-        policies += ("cross_task",)
+        policies += (CROSS_TASK,)
     num_random, num_new = collect.random_episodes, collect.episodes_per_iteration
     num_learned = num_random + collect.iterations * num_new
     shared = collect.shared_learner
