@@ -24,14 +24,14 @@ def world_model_names(num_layers):
         **_linear("encoder/hidden_0", "state_reward_encoder.fc0"),
         **_linear("encoder/hidden_1", "state_reward_encoder.fc1"),
         **_linear("encoder/output", "state_reward_encoder.last_fc"),
-        **_linear("transformer/stem_0", f"{stem}.stem.0", bias=False),
-        **_norm("transformer/stem_norm_0", f"{stem}.stem.1"),
-        **_linear("transformer/stem_1", f"{stem}.stem.3", bias=False),
-        **_norm("transformer/stem_norm_1", f"{stem}.stem.4"),
-        "transformer/task_token": f"{stem}.cls_token",
-        "transformer/position": f"{stem}.position_encoding.pos_emb.weight",
-        **_norm("transformer/norm", f"{stem}.layer_norm"),
-        **_linear("transformer/task_head", f"{stem}.task_embedding"),
+        **_linear("core/stem_0", f"{stem}.stem.0", bias=False),
+        **_norm("core/stem_norm_0", f"{stem}.stem.1"),
+        **_linear("core/stem_1", f"{stem}.stem.3", bias=False),
+        **_norm("core/stem_norm_1", f"{stem}.stem.4"),
+        "core/task_token": f"{stem}.cls_token",
+        "core/position": f"{stem}.position_encoding.pos_emb.weight",
+        **_norm("core/norm", f"{stem}.layer_norm"),
+        **_linear("core/task_head", f"{stem}.task_embedding"),
         **_linear("decoder/hidden_0", "state_reward_decoder.hidden_layers.0.0"),
         **_linear("decoder/hidden_1", "state_reward_decoder.hidden_layers.1.0"),
         **_linear("decoder/output", "state_reward_decoder.mean_and_logvar"),
@@ -48,7 +48,7 @@ def world_model_names(num_layers):
         **_linear("prior/logvar", f"{head}.prior_logvar_head"),
     }
     for i in range(num_layers):
-        block, layer = f"transformer/blocks_{i}", f"{stem}.layer_stack.{i}"
+        block, layer = f"core/blocks_{i}", f"{stem}.layer_stack.{i}"
         names |= {
             **_linear(f"{block}/query", f"{layer}.slf_attn.w_qs", bias=False),
             **_linear(f"{block}/key", f"{layer}.slf_attn.w_ks", bias=False),

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metastar import registry, world_model
+from metastar import registry
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
 from metastar.nets.actor_critic import Critic, init_twin_critic
-from metastar.types import Batch
 from metastar.update import gradient_step, make_optimizer
 from model_helpers import HP, SPEC, random_batch, tiny_cfg
 
@@ -25,11 +24,12 @@ def lower(fn, *args):
 
 
 def test_world_model_step():
-    params = world_model.init(KEY, CFG, SPEC)
+    names = ("distance", "infonce")
+    task_losses = {n: registry.find("task loss", n).make(CFG, SPEC) for n in names}
+    params = model_loss.init(KEY, CFG, SPEC, task_losses)
     batch = random_batch(KEY, [0, 1, 1], ("context", "positive"))
-    noise = model_loss.draw_noise(KEY, batch.views, CFG)
+    noise = model_loss.draw_noise(KEY, batch, CFG, task_losses)
     optimizer = make_optimizer(CFG.world_model.clip_norm)
-    task_losses = {n: registry.find("task loss", n).make(CFG) for n in ("distance", "infonce")}
 
     def loss(params, batch, noise, hp):
         return model_loss.loss(params, batch, noise, hp, CFG, task_losses)
@@ -40,13 +40,15 @@ def test_world_model_step():
 
 @pytest.mark.parametrize("name", registry.names("task loss"))
 def test_task_loss(name):
-    task_loss = registry.find("task loss", name).make(CFG)
+    task_loss = registry.find("task loss", name).make(CFG, SPEC)
+    batch = random_batch(KEY, [0, 1, 2, 3], ("context", "positive"))
+    params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, batch)
 
-    def loss(codes, task_id):
-        return task_loss.loss(codes, Batch(task_id, None, {}), CFG)[0]
+    def loss(params, codes, batch, noise):
+        return task_loss.loss(params, codes, batch, noise)[0]
 
     codes = {view: jnp.ones((4, 3)) for view in task_loss.views}
-    lower(jax.grad(loss), codes, jnp.arange(4))
+    lower(jax.grad(loss, argnums=(0, 1)), params, codes, batch, noise)
 
 
 def test_conservative_critic_loss():

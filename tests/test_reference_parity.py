@@ -18,6 +18,7 @@ from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
 from metastar.losses.task import distance
+from metastar.losses.world_model import ModelNoise
 from metastar.nets.actor_critic import (
     Actor,
     Critic,
@@ -187,22 +188,24 @@ def context_batch(reference, case):
         stage=zeros,
     )
     batch = Batch(reference[f"in/{case}/tasks"], None, {"context": view})
-    return batch, EncodeNoise(reference[f"noise/{case}/posterior"])
+    return batch, ModelNoise(EncodeNoise(reference[f"noise/{case}/posterior"]), {"distance": None})
 
 
 def make_world_model_update(reference):
     """Jitted (params, batch, noise) -> (values, gradient, after one step, after two steps)."""
     cfg, hp = reference.cfg, reference.hp
-    task_losses = {"distance": distance.make(cfg)}
+    task_losses = {"distance": distance.make(cfg, None)}
     loss = partial(model_loss.loss, hp=hp, cfg=cfg, task_losses=task_losses)
     clip = float(reference.size["clip_norm"])
     optimizer = make_optimizer(clip)
 
     @jax.jit
     def step(params, opt_state, batch, noise):
-        encoded, codes = model_loss.encode_views(params, batch.views, noise, cfg)
-        parts = model_loss.terms(params, batch.views["context"], encoded, hp, cfg)
-        dec_mean, dec_logvar = world_model.decode(params, encoded.latent, cfg)
+        encoded, codes = model_loss.encode_views(params, batch.views, noise.encode, cfg)
+        code = encoded.task_code
+        parts = model_loss.terms(params, batch.views["context"], encoded, code, hp, cfg)
+        dec_mean, dec_logvar = world_model.decode(params, encoded.latent, code, cfg)
+        prior_mean, prior_logvar = world_model.prior(params, encoded.feats, code, cfg)
         grads, metrics = jax.grad(loss, has_aux=True)(params, batch, noise)
         _, _, n_pos, n_neg = distance_terms(codes["context"], batch.task_id)
         values = {
@@ -212,11 +215,11 @@ def make_world_model_update(reference):
             "post_sample": encoded.latent,
             "feats": encoded.feats,
             "task_encoding": codes["context"],
-            "prior_mean": encoded.prior_mean,
-            "prior_logvar": encoded.prior_logvar,
+            "prior_mean": prior_mean,
+            "prior_logvar": prior_logvar,
             "dec_mean": dec_mean,
             "dec_logvar": dec_logvar,
-            "term_logit": world_model.done_logit(params, encoded.feats, cfg),
+            "term_logit": world_model.done_logit(params, encoded.feats, code, cfg),
             "loss_recon_nll": parts.recon_nll,
             "loss_recon_reg": parts.recon_bounds,
             "loss_recon": metrics["recon"],
@@ -271,10 +274,10 @@ def test_world_model_update(reference, world_model_update, case):
 @pytest.mark.parametrize("case", "abc")
 def test_distance_loss(reference, case):
     task_id = reference[f"in/metric/{case}_tasks"]
-    task_loss = distance.make(reference.cfg)
+    task_loss = distance.make(reference.cfg, None)
 
     def loss(code):
-        total, metrics = task_loss.loss({"context": code}, Batch(task_id, None, {}), reference.cfg)
+        total, metrics = task_loss.loss({}, {"context": code}, Batch(task_id, None, {}), None)
         return total, (total, metrics)
 
     code = reference[f"in/metric/{case}_z"]
@@ -322,7 +325,7 @@ def test_imagination(reference):
             return sample_action(reference.actor, reference.actor_params, obs_code, noise)[0]
 
         first_obs, carry = world_model.start(
-            params, view, StartNoise(posterior, at(context_len - 1)), cfg
+            params, view, code, StartNoise(posterior, at(context_len - 1)), cfg
         )
         trajectory = imagine(
             world_model.make_step_fn(params, cfg),
@@ -333,7 +336,7 @@ def test_imagination(reference):
             horizon,
         )
         feats, _ = world_model.prefill(params, view, posterior, cfg)
-        real = world_model.predict(params, feats, at(slice(context_len)), cfg)
+        real = world_model.predict(params, feats, code, at(slice(context_len)), cfg)
 
         def advance(carry, step):
             prediction, carry = world_model.advance(params, carry, *step, cfg)
@@ -474,13 +477,13 @@ def layer_norms(reference, x):
     model = reference.cfg.world_model
     transformer = Transformer(
         model.width, model.num_layers, model.num_heads, model.context_len, model.code_dim
-    ).bind({"params": reference.model["transformer"]})
+    ).bind({"params": reference.model["core"]})
     termination = Termination(model.width).bind({"params": reference.model["termination"]})
     out = {}
     for ours, theirs in reference.model_names.items():
         if ours.endswith("/scale"):
             head, *path, _ = ours.split("/")
-            module = {"transformer": transformer, "termination": termination}[head]
+            module = {"core": transformer, "termination": termination}[head]
             for name in path:
                 if name.startswith("blocks_"):
                     module = module.blocks[int(name.removeprefix("blocks_"))]
@@ -496,8 +499,8 @@ def test_saturated_probes(reference):
     noise = reference["noise/probe/policy"]
     actor, actor_params = reference.actor, reference.actor_params
     post = world_model.posterior(params, probe["embedding"], cfg)
-    prior = world_model.prior(params, probe["feats"], cfg)
-    decoded = world_model.decode(params, probe["latent"], cfg)
+    prior = world_model.prior(params, probe["feats"], None, cfg)
+    decoded = world_model.decode(params, probe["latent"], None, cfg)
     policy = actor.apply({"params": actor_params}, probe["obs"])
     action, log_prob = sample_action(actor, actor_params, probe["obs"], noise)
     actual = {

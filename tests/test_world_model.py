@@ -7,6 +7,7 @@ from metastar import world_model
 from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
+from metastar.types import Batch
 from model_helpers import LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
 
 CFG = tiny_cfg()
@@ -14,6 +15,7 @@ KEY = jax.random.key(0)
 PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
 VIEW = random_view(jax.random.key(1), 2, LENGTH)
 NOISE = world_model.draw_encode_noise(jax.random.key(2), (2, LENGTH), CFG)
+CODE = jnp.zeros(3)
 encode = jax.jit(lambda *args: world_model.encode(*args, CFG))
 encode_task = jax.jit(lambda *args: world_model.encode_task(*args, CFG))
 
@@ -83,7 +85,7 @@ def test_rollout_follows_the_transformer_that_encode_trains():
     @jax.jit
     def run(params):
         context = jax.tree.map(lambda x: x[:num], view._replace(policy=view.obs, stage=view.obs))
-        obs, carry = world_model.start(params, context, start_noise, CFG)
+        obs, carry = world_model.start(params, context, CODE, start_noise, CFG)
         policy_fn = lambda obs, noise: noise + obs[:2]  # noqa: E731
         noise = ImagineNoise(step_noise, jnp.zeros((horizon, 2)))
         step_fn = world_model.make_step_fn(params, CFG)
@@ -91,7 +93,7 @@ def test_rollout_follows_the_transformer_that_encode_trains():
 
     obs, carry, path = run(PARAMS)
     encoded = encode(PARAMS, view, noise)
-    prediction = world_model.predict(PARAMS, encoded.feats[num - 1], start_noise.step, CFG)
+    prediction = world_model.predict(PARAMS, encoded.feats[num - 1], CODE, start_noise.step, CFG)
     np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
     np.testing.assert_allclose(carry.latent, prediction.latent, atol=1e-5)
     np.testing.assert_array_equal(path.obs[0], obs)
@@ -99,10 +101,10 @@ def test_rollout_follows_the_transformer_that_encode_trains():
     # The imagined tokens through one full pass of the same network.
     latent = jnp.concatenate([encoded.latent[:num], carry.latent[None]])
     action = jnp.concatenate([view.action[:num], path.action[:1]])
-    feats, _ = world_model._transformer(CFG).apply(
-        {"params": PARAMS["transformer"]}, latent, action, jnp.ones(num + 1, bool)
+    feats, _ = world_model._core(CFG).apply(
+        {"params": PARAMS["core"]}, latent, action, jnp.ones(num + 1, bool)
     )
-    expected = world_model.predict(PARAMS, feats[-1], row(step_noise, 0), CFG)
+    expected = world_model.predict(PARAMS, feats[-1], CODE, row(step_noise, 0), CFG)
     np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
     np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
     assert path.done[0] == (expected.done_logit > 0)
@@ -110,9 +112,10 @@ def test_rollout_follows_the_transformer_that_encode_trains():
 
 def test_attention_dropout_is_data_with_mean_one():
     cfg = tiny_cfg(attention_dropout=0.25)
-    noise = model_loss.draw_noise(KEY, {"context": VIEW, "positive": VIEW}, cfg)
+    batch = Batch(jnp.arange(2), None, {"context": VIEW, "positive": VIEW})
+    noise = model_loss.draw_noise(KEY, batch, cfg, {}).encode
     assert noise.posterior.shape == (4, LENGTH, 4)
     assert noise.attention.shape == (4, 2, 2, LENGTH + 1, LENGTH + 1)
     np.testing.assert_allclose(np.unique(noise.attention), [0, 4 / 3], rtol=1e-6)
     assert abs(noise.attention.mean() - 1) < 0.1
-    assert model_loss.draw_noise(KEY, {"context": VIEW}, CFG).attention is None
+    assert model_loss.draw_noise(KEY, batch, CFG, {}).encode.attention is None

@@ -75,6 +75,10 @@ def base() -> ConfigDict:
                 "policy_delay": 2,  # td3: critic updates per actor update
             },
             "world_model": {
+                "core": "transformer",  # "transformer" | "gru" | "mlp" (no memory)
+                # How the task code enters prior, decoder and termination:
+                # "none" | "concat" | "add" | "film".
+                "condition": "none",
                 "latent_dim": 16,
                 "width": 128,
                 "num_layers": 2,
@@ -98,6 +102,8 @@ def base() -> ConfigDict:
                 "with_replacement": False,
                 "hold_updates": 1,  # updates that share one list of tasks
                 "windows": 1,  # 2 adds the "positive" view: a second window of the same task
+                # Where that comes from: "any" behaviour | "other_behavior" than the first window's.
+                "positive": "any",
                 "batch_size": 256,  # per task, real and imagined together
             },
             "imagine": {"num_rollouts": 8, "context_len": 8, "horizon": 1},

@@ -37,6 +37,8 @@ class DataSpec(NamedTuple):
     max_episode_steps: int
     obs_mean: tuple[float, ...]
     obs_std: tuple[float, ...]
+    num_policies: int = 1  # names of behaviour policies and of stages that the data set has
+    num_stages: int = 1
 
 
 class TaskData(NamedTuple):
@@ -159,7 +161,9 @@ class TaskLoss(NamedTuple):
     """A term that shapes the task code: one file of `losses/task/`."""
 
     views: tuple[str, ...]  # views whose codes it needs: "context", "positive"
-    loss: Callable  # (codes {view: [M, Z]}, Batch, cfg) -> (scalar, metrics)
+    loss: Callable  # (params, codes {view: [M, Z]}, Batch, noise) -> (scalar, metrics)
+    init: Callable = lambda key: {}  # (key) -> parameters of networks of its own, a dict
+    draw_noise: Callable = lambda key, batch: None  # what `loss` draws
 
 
 class HyperParams(NamedTuple):

@@ -1,22 +1,28 @@
 """The Transformer stochastic world model: binds the networks to a config (floor F3).
 
-Observations and previous rewards become latents; (latent, action) tokens pass a causal Transformer
-whose features predict the next latent and the end of the episode; a task token gives the task code.
-MetaSTAR (arXiv 2606.00780), sections on the world model and the task representation.
+Observations and previous rewards become latents; (latent, action) tokens pass a causal core, by
+default a Transformer, whose features predict the next latent and the end of the episode; a task
+token gives the task code. MetaSTAR (arXiv 2606.00780), sections on the world model and the task
+representation. With `world_model.condition` the code of a task also enters the heads that predict,
+so that prediction itself asks for what is true of the task.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from metastar.errors import UserError
+from metastar.nets.condition import Condition
+from metastar.nets.cores import CORES
 from metastar.nets.heads import Decoder, GaussianHead, Termination
 from metastar.nets.mlp import MLP
-from metastar.nets.transformer import Cache, Transformer
 from metastar.ops import gaussian
 from metastar.types import Array, DataSpec, StepOut, View
+
+CONDITIONED = ("prior", "decoder", "termination")  # the heads that may see the task code
 
 
 class EncodeNoise(NamedTuple):
@@ -27,15 +33,13 @@ class EncodeNoise(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What the model makes of a window; the prior at step t is for the latent at t+1."""
+    """What the model makes of a window, before it predicts."""
 
     embedding: Array  # [..., L, D]
     post_mean: Array  # [..., L, D]
     post_logvar: Array  # [..., L, D]
     latent: Array  # [..., L, D]
     feats: Array  # [..., L, H]
-    prior_mean: Array  # [..., L, D]
-    prior_logvar: Array  # [..., L, D]
     task_code: Array  # [..., Z]
 
 
@@ -70,8 +74,9 @@ class Prediction(NamedTuple):
 class Carry(NamedTuple):
     """State of one rollout."""
 
-    cache: Cache
+    cache: Any  # of the core
     latent: Array  # [D]
+    code: Array  # [Z] the task the rollout takes place in
 
 
 def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
@@ -84,16 +89,21 @@ def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
     nets = {
         "encoder": (_encoder(cfg), obs_reward),
         "posterior": (GaussianHead(model.latent_dim), embedding),
-        "transformer": (_transformer(cfg), latent, action, jnp.ones(1, bool)),
+        "core": (_core(cfg), latent, action, jnp.ones(1, bool)),
         "prior": (GaussianHead(model.latent_dim), feats),
         "decoder": (decoder, latent),
         "termination": (Termination(model.width), feats),
     }
-    keys = jax.random.split(key, len(nets))
-    return {
-        name: net.init(net_key, *inputs)["params"]
-        for net_key, (name, (net, *inputs)) in zip(keys, nets.items())
-    }
+    keys = dict(zip(nets, jax.random.split(key, len(nets))))
+    code, params, condition = jnp.zeros((1, model.code_dim)), {}, {}
+    for name, (net, *inputs) in nets.items():
+        if name in CONDITIONED:
+            key_condition = jax.random.fold_in(keys[name], 1)
+            conditioned, own = _condition(cfg).init_with_output(key_condition, *inputs, code)
+            condition |= {name: own["params"]} if own else {}
+            inputs = (conditioned,)
+        params[name] = net.init(keys[name], *inputs)["params"]
+    return params | ({"condition": condition} if condition else {})
 
 
 def embed(params: Any, obs: Array, prev_reward: Array, cfg: Any) -> Array:
@@ -104,22 +114,29 @@ def embed(params: Any, obs: Array, prev_reward: Array, cfg: Any) -> Array:
 
 def posterior(params: Any, embedding: Array, cfg: Any) -> tuple[Array, Array]:
     """Mean and log-variance [..., D] of the latent given its embedding [..., D]."""
-    return _latent_head(params["posterior"], embedding, cfg)
+    head = GaussianHead(cfg.world_model.latent_dim)
+    return head.apply({"params": params["posterior"]}, embedding)
 
 
-def prior(params: Any, feats: Array, cfg: Any) -> tuple[Array, Array]:
-    """Mean and log-variance [..., D] of the next latent given features [..., H]."""
-    return _latent_head(params["prior"], feats, cfg)
+def prior(params: Any, feats: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
+    """Mean and log-variance [..., D] of the next latent given features [..., H] and code [..., Z].
+
+    Here and below the code has the axes of the features or lacks the last of them, time.
+    """
+    feats = _conditioned(params, "prior", feats, code, cfg)
+    return GaussianHead(cfg.world_model.latent_dim).apply({"params": params["prior"]}, feats)
 
 
-def decode(params: Any, latent: Array, cfg: Any) -> tuple[Array, Array]:
+def decode(params: Any, latent: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
     """Mean and log-variance [..., O+1] of (obs, previous reward) given a latent [..., D]."""
     width, features = cfg.world_model.width, params["decoder"]["max_logvar"].shape[-1]
+    latent = _conditioned(params, "decoder", latent, code, cfg)
     return Decoder((width, width), features).apply({"params": params["decoder"]}, latent)
 
 
-def done_logit(params: Any, feats: Array, cfg: Any) -> Array:
+def done_logit(params: Any, feats: Array, code: Array, cfg: Any) -> Array:
     """Logit [...] of a true terminal given features [..., H]."""
+    feats = _conditioned(params, "termination", feats, code, cfg)
     return Termination(cfg.world_model.width).apply({"params": params["termination"]}, feats)
 
 
@@ -139,30 +156,28 @@ def encode(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Encoded:
         UserError: if the window is longer than the position table.
     """
     embedding, mean, logvar, latent = _latents(params, view, noise.posterior, cfg)
-    feats, code = _transformer(cfg).apply(
-        {"params": params["transformer"]}, latent, view.action, view.valid, noise.attention
+    feats, code = _core(cfg).apply(
+        {"params": params["core"]}, latent, view.action, view.valid, noise.attention
     )
-    prior_mean, prior_logvar = prior(params, feats, cfg)
-    code = _bound(code, cfg)
-    return Encoded(embedding, mean, logvar, latent, feats, prior_mean, prior_logvar, code)
+    return Encoded(embedding, mean, logvar, latent, feats, _bound(code, cfg))
 
 
 def encode_task(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Array:
     """The task code [..., Z] of `encode` alone, at about half the cost; without dropout."""
     *_, latent = _latents(params, view, noise.posterior, cfg)
-    code = _transformer(cfg).apply(
-        {"params": params["transformer"]}, latent, view.action, view.valid, method="task_code"
+    code = _core(cfg).apply(
+        {"params": params["core"]}, latent, view.action, view.valid, method="task_code"
     )
     return _bound(code, cfg)
 
 
-def predict(params: Any, feats: Array, noise: StepNoise, cfg: Any) -> Prediction:
-    """Draws the next latent, then observation and reward, given features [..., H]."""
-    prior_mean, prior_logvar = prior(params, feats, cfg)
+def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) -> Prediction:
+    """Draws the next latent, then observation and reward, given features [..., H] and the code."""
+    prior_mean, prior_logvar = prior(params, feats, code, cfg)
     latent = gaussian.sample(prior_mean, prior_logvar, noise.prior)
-    mean, logvar = decode(params, latent, cfg)
+    mean, logvar = decode(params, latent, code, cfg)
     drawn = gaussian.sample(mean, logvar, noise.decoder)
-    logit = done_logit(params, feats, cfg)
+    logit = done_logit(params, feats, code, cfg)
     obs, reward = drawn[..., :-1], drawn[..., -1]
     return Prediction(feats, prior_mean, prior_logvar, latent, mean, logvar, obs, reward, logit)
 
@@ -171,26 +186,26 @@ def advance(
     params: Any, carry: Carry, action: Array, noise: StepNoise, cfg: Any
 ) -> tuple[Prediction, Carry]:
     """Feeds the token (predicted latent, action [A]) of ONE rollout and predicts what follows."""
-    feats, cache = _transformer(cfg).apply(
-        {"params": params["transformer"]}, carry.cache, carry.latent, action, method="step"
+    feats, cache = _core(cfg).apply(
+        {"params": params["core"]}, carry.cache, carry.latent, action, method="step"
     )
-    prediction = predict(params, feats, noise, cfg)
-    return prediction, Carry(cache, prediction.latent)
+    prediction = predict(params, feats, carry.code, noise, cfg)
+    return prediction, Carry(cache, prediction.latent, carry.code)
 
 
-def prefill(params: Any, view: View, noise: Array, cfg: Any) -> tuple[Array, Cache]:
+def prefill(params: Any, view: View, noise: Array, cfg: Any) -> tuple[Array, Any]:
     """Feeds K real steps of one rollout: posterior noise [K, D] -> features [K, H], cache."""
     *_, latent = _latents(params, view, noise, cfg)
-    net = _transformer(cfg)
-    return net.apply({"params": params["transformer"]}, latent, view.action, method="prefill")
+    return _core(cfg).apply({"params": params["core"]}, latent, view.action, method="prefill")
 
 
-def start(params: Any, view: View, noise: StartNoise, cfg: Any) -> tuple[Array, Carry]:
+def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> tuple[Array, Carry]:
     """Starts ONE rollout at the state the model expects after K real steps.
 
     Args:
         params: parameters of `init`.
         view: leaves [K, ...], all valid.
+        code: [Z] the task; without `world_model.condition` it has no effect.
         noise: draws.
         cfg: the config.
 
@@ -202,8 +217,8 @@ def start(params: Any, view: View, noise: StartNoise, cfg: Any) -> tuple[Array, 
         UserError: if K is larger than the position table.
     """
     feats, cache = prefill(params, view, noise.posterior, cfg)
-    prediction = predict(params, feats[-1], noise.step, cfg)
-    return prediction.obs, Carry(cache, prediction.latent)
+    prediction = predict(params, feats[-1], code, noise.step, cfg)
+    return prediction.obs, Carry(cache, prediction.latent, code)
 
 
 def make_step_fn(params: Any, cfg: Any) -> Callable:
@@ -247,15 +262,19 @@ def _encoder(cfg: Any) -> MLP:
     return MLP((model.width, model.width), model.latent_dim)
 
 
-def _transformer(cfg: Any) -> Transformer:
+def _core(cfg: Any) -> nn.Module:
     model = cfg.world_model
-    return Transformer(
-        model.width, model.num_layers, model.num_heads, model.context_len, model.code_dim
-    )
+    sizes = model.width, model.num_layers, model.num_heads, model.context_len, model.code_dim
+    return CORES[model.core](*sizes)
 
 
-def _latent_head(params: Any, x: Array, cfg: Any) -> tuple[Array, Array]:
-    return GaussianHead(cfg.world_model.latent_dim).apply({"params": params}, x)
+def _condition(cfg: Any) -> Condition:
+    return Condition(cfg.world_model.condition)
+
+
+def _conditioned(params: Any, head: str, x: Array, code: Array, cfg: Any) -> Array:
+    own = params.get("condition", {}).get(head, {})
+    return _condition(cfg).apply({"params": own}, x, code)
 
 
 def _latents(params: Any, view: View, noise: Array, cfg: Any) -> tuple[Array, Array, Array, Array]:

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from metastar.types import TaskLoss
 
 
-def make(cfg) -> TaskLoss:
+def make(cfg, spec) -> TaskLoss:
     """`mean (z - z')^2 + mean_z max(0, 1 - std z)`; z, z' are codes of two windows of a task."""
     return TaskLoss(views=("context", "positive"), loss=_loss)
 
 
-def _loss(codes, batch, cfg):
+def _loss(params, codes, batch, noise):
     code, other = codes["context"], codes["positive"]  # [M, Z]
     agree = jnp.mean((code - other) ** 2)
     std = jnp.sqrt(jnp.var(code, axis=0) + 1e-4)

@@ -19,7 +19,7 @@ TASKS, ROWS = 3, 5
 def make_params():
     key_model, key_actor = jax.random.split(KEY)
     model = scramble(world_model.init(key_model, CFG, SPEC), key_model)
-    encoder = {name: model[name] for name in ("encoder", "posterior", "transformer")}
+    encoder = {name: model[name] for name in ("encoder", "posterior", "core")}
     actor = scramble(init_actor(key_actor, ACTOR, OBS + CFG.world_model.code_dim), key_actor)
     return {"encoder": encoder, "actor": actor}
 

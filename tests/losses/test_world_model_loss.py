@@ -16,15 +16,16 @@ KEY = jax.random.key(0)
 PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
 BATCH = random_batch(jax.random.key(1), [0, 0, 1])
 VIEW = BATCH.views["context"]
-NOISE = model_loss.draw_noise(KEY, BATCH.views, CFG)
-TASK_LOSSES = {"distance": distance.make(CFG)}
+TASK_LOSSES = {"distance": distance.make(CFG, SPEC)}
+NOISE = model_loss.draw_noise(KEY, BATCH, CFG, TASK_LOSSES)
+CODE = jnp.zeros((3, 3))
 
 
 @partial(jax.jit, static_argnames="masked")
 def terms(view, params=PARAMS, hp=HP, masked=True):
     cfg = tiny_cfg(mask_joints=masked)
-    encoded = world_model.encode(params, view, NOISE, cfg)
-    return model_loss.terms(params, view, encoded, hp, cfg)
+    encoded = world_model.encode(params, view, NOISE.encode, cfg)
+    return model_loss.terms(params, view, encoded, encoded.task_code, hp, cfg)
 
 
 @jax.jit
@@ -32,8 +33,15 @@ def loss(params, batch, noise):
     return model_loss.loss(params, batch, noise, HP, CFG, TASK_LOSSES)
 
 
+def constant(bias):
+    return {"kernel": jnp.zeros((8, 4)), "bias": jnp.full(4, bias)}
+
+
+FLAT_PRIOR = PARAMS | {"prior": {"mean": constant(0.0), "logvar": constant(1.0)}}
+
+
 def made_up_encoding():
-    """Posterior N(1, 1) against prior N(0, e): KL = D/2 [1 + 2/e - 1] per step."""
+    """Posterior N(1, 1); against the flat prior N(0, e): KL = D/2 [1 + 2/e - 1] per step."""
     ones, feats = jnp.ones((3, LENGTH, 4)), jnp.ones((3, LENGTH, 8))
     return world_model.Encoded(
         embedding=ones,
@@ -41,19 +49,17 @@ def made_up_encoding():
         post_logvar=0 * ones,
         latent=ones,
         feats=feats,
-        prior_mean=0 * ones,
-        prior_logvar=ones,
         task_code=jnp.ones((3, 3)),
     )
 
 
 @jax.jit
 def terms_of(encoded, view=VIEW):
-    return model_loss.terms(PARAMS, view, encoded, HP, CFG)
+    return model_loss.terms(PARAMS, view, encoded, CODE, HP, CFG)
 
 
 def check_kl():
-    parts = model_loss.terms(PARAMS, VIEW, made_up_encoding(), HP, CFG)
+    parts = model_loss.terms(FLAT_PRIOR, VIEW, made_up_encoding(), CODE, HP, CFG)
     np.testing.assert_allclose(parts.kl_raw, 4 / np.e, rtol=1e-5)
 
 
@@ -71,8 +77,10 @@ def test_kl_the_other_way_round_is_found(monkeypatch):
 def test_prior_at_t_meets_the_posterior_at_t_plus_1():
     encoded = made_up_encoding()
     late = jnp.arange(LENGTH)[None, :, None] == LENGTH - 1  # only the last prior differs
-    changed = encoded._replace(prior_mean=encoded.prior_mean + 5 * late)
-    np.testing.assert_array_equal(terms_of(changed), terms_of(encoded))
+    changed = encoded._replace(feats=encoded.feats + 5 * late)
+    np.testing.assert_array_equal(terms_of(changed).kl_raw, terms_of(encoded).kl_raw)
+    early = encoded._replace(feats=encoded.feats + 5 * late[:, ::-1])
+    assert terms_of(early).kl_raw != terms_of(encoded).kl_raw
 
 
 def test_free_bits_apply_to_the_mean():
@@ -85,13 +93,13 @@ def test_free_bits_apply_to_the_mean():
 def test_each_kl_moves_its_own_side():
     encoded = made_up_encoding()
 
-    def kl(name, post_mean, prior_mean):
-        moved = encoded._replace(post_mean=post_mean, prior_mean=prior_mean)
-        return getattr(model_loss.terms(PARAMS, VIEW, moved, HP, CFG), name)
+    def kl(name, post_mean, feats):
+        moved = encoded._replace(post_mean=post_mean, feats=feats)
+        return getattr(model_loss.terms(PARAMS, VIEW, moved, CODE, HP, CFG), name)
 
     for name, post_moves in (("kl_dyn", False), ("kl_rep", True)):
         grad = jax.grad(partial(kl, name), argnums=(0, 1))
-        post, prior = grad(encoded.post_mean, encoded.prior_mean)
+        post, prior = grad(encoded.post_mean, encoded.feats)
         assert post.any() == post_moves
         assert prior.any() != post_moves
 
@@ -105,8 +113,8 @@ def reached(name):
 def test_gradients_reach_what_they_claim():
     assert reached("recon_nll") == {"encoder", "posterior", "decoder"}
     assert reached("recon_bounds") == {"decoder"}
-    assert reached("termination") == {"encoder", "posterior", "transformer", "termination"}
-    assert reached("kl_dyn") == {"encoder", "posterior", "transformer", "prior"}
+    assert reached("termination") == {"encoder", "posterior", "core", "termination"}
+    assert reached("kl_dyn") == {"encoder", "posterior", "core", "prior"}
     assert reached("kl_rep") == {"encoder", "posterior"}
 
 
@@ -115,7 +123,7 @@ def test_only_task_losses_reach_the_task_head():
         grads, _ = jax.jit(
             jax.grad(lambda p: model_loss.loss(p, BATCH, NOISE, HP, CFG, task_losses), has_aux=True)
         )(PARAMS)
-        return np.abs(grads["transformer"]["task_head"]["kernel"]).max()
+        return np.abs(grads["core"]["task_head"]["kernel"]).max()
 
     assert head_grad({}) == 0
     assert head_grad(TASK_LOSSES) > 0
@@ -145,8 +153,8 @@ def test_joint_has_no_kl_but_counts_elsewhere():
     def kl(masked):
         encoded = made_up_encoding()
         encoded = encoded._replace(post_mean=encoded.post_mean + 100 * jump)
-        view = VIEW._replace(first=joint)
-        return model_loss.terms(PARAMS, view, encoded, HP, tiny_cfg(mask_joints=masked)).kl_raw
+        view, cfg = VIEW._replace(first=joint), tiny_cfg(mask_joints=masked)
+        return model_loss.terms(FLAT_PRIOR, view, encoded, CODE, HP, cfg).kl_raw
 
     np.testing.assert_allclose(kl(True), 4 / np.e, rtol=1e-5)
     assert kl(False) > 100
@@ -162,7 +170,7 @@ def test_first_step_of_the_window_may_be_a_first_step():
 
 def test_two_views_are_averaged():
     batch = random_batch(jax.random.key(3), [0, 1, 2], ("context", "positive"))
-    noise = model_loss.draw_noise(KEY, batch.views, CFG)
+    noise = model_loss.draw_noise(KEY, batch, CFG, TASK_LOSSES)
     _, both = loss(PARAMS, batch, noise)
     halves = []
     for i, name in enumerate(("context", "positive")):
@@ -174,17 +182,17 @@ def test_two_views_are_averaged():
 
 def test_total_is_the_weighted_sum_and_codes_are_those_of_encode():
     batch = random_batch(jax.random.key(3), [0, 1, 2], ("context", "positive"))
-    noise = model_loss.draw_noise(KEY, batch.views, CFG)
     hp = HP._replace(dyn_weight=2.0, rep_weight=3.0, task_losses={"distance": 5.0, "infonce": 7.0})
-    task_losses = {"distance": distance.make(CFG), "infonce": infonce.make(CFG)}
+    task_losses = {"distance": distance.make(CFG, SPEC), "infonce": infonce.make(CFG, SPEC)}
+    noise = model_loss.draw_noise(KEY, batch, CFG, task_losses)
     total, m = jax.jit(lambda p: model_loss.loss(p, batch, noise, hp, CFG, task_losses))(PARAMS)
     parts = (
         m["recon"] + m["termination"] + 2 * m["kl_dyn"] + 3 * m["kl_rep"]
         + 5 * m["distance"] + 7 * m["infonce"]
     )  # fmt: skip
     np.testing.assert_allclose(total, parts, rtol=1e-5)
-    _, codes = model_loss.encode_views(PARAMS, batch.views, noise, CFG)
-    posterior = noise.posterior[3:]
+    _, codes = model_loss.encode_views(PARAMS, batch.views, noise.encode, CFG)
+    posterior = noise.encode.posterior[3:]
     alone = world_model.encode_task(
         PARAMS, batch.views["positive"], world_model.EncodeNoise(posterior), CFG
     )

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from metastar.types import Array, TaskData, View
 
+_DRAWS = 16  # of which `sample_other_behavior` takes one
+
 
 def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> View:
     """Draws one window of `length` consecutive valid transitions for each entry of `task_id`.
@@ -27,12 +29,27 @@ def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> V
     Returns:
         A `View` with leaves [..., L].
     """
-    count = data.count[task_id]
-    start = jax.random.randint(key, task_id.shape, 0, jnp.maximum(count - length, 0) + 1)
-    offset = jax.lax.broadcasted_iota(start.dtype, (*start.shape, length), start.ndim)
-    position = start[..., None] + offset
-    valid = position < count[..., None]
-    return _gather(data, task_id, jnp.where(valid, position, 0), valid)
+    return _window(data, task_id, _draw_start(data, task_id, key, length), length)
+
+
+def sample_other_behavior(
+    data: TaskData, task_id: Array, key: Array, length: int, policy: Array, stage: Array
+) -> View:
+    """Draws a window as `sample_windows` does, given that its behaviour is another one.
+
+    Of 16 independent draws it takes the first whose last step has a (policy, stage) other than the
+    given ones [...], and the last draw where none has: always so in a task of one behaviour, and
+    by chance with probability q^16 in a task in which the given behaviour has a share q of the
+    data.
+    """
+    keys = jax.random.split(key, _DRAWS)
+    starts = jax.vmap(lambda k: _draw_start(data, task_id, k, length))(keys)  # [draws, ...]
+    last = starts + jnp.minimum(length, data.count[task_id]) - 1
+    episode = data.flat[task_id, last] // data.reward.shape[-1]
+    other = (data.policy[task_id, episode] != policy) | (data.stage[task_id, episode] != stage)
+    first = jnp.argmax(other.at[-1].set(True), axis=0)
+    start = jnp.take_along_axis(starts, first[None], axis=0)[0]
+    return _window(data, task_id, start, length)
 
 
 def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> View:
@@ -43,6 +60,18 @@ def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> 
     shape = (*task_id.shape, num)
     position = jax.random.randint(key, shape, 0, data.count[task_id][..., None])
     return _gather(data, task_id, position, jnp.ones(shape, bool))
+
+
+def _draw_start(data: TaskData, task_id: Array, key: Array, length: int) -> Array:
+    room = jnp.maximum(data.count[task_id] - length, 0) + 1
+    return jax.random.randint(key, task_id.shape, 0, room)
+
+
+def _window(data: TaskData, task_id: Array, start: Array, length: int) -> View:
+    offset = jax.lax.broadcasted_iota(start.dtype, (*start.shape, length), start.ndim)
+    position = start[..., None] + offset
+    valid = position < data.count[task_id][..., None]
+    return _gather(data, task_id, jnp.where(valid, position, 0), valid)
 
 
 def _gather(data: TaskData, task_id: Array, position: Array, valid: Array) -> View:

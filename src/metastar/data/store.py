@@ -224,6 +224,8 @@ def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
         max_episode_steps=num_steps,
         obs_mean=tuple(obs.mean(0).tolist()),
         obs_std=tuple(np.where(std > 1e-6, std, 1.0).tolist()),
+        num_policies=len(manifest.policies),
+        num_stages=len(manifest.stages),
     )
 
 

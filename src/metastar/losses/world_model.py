@@ -8,11 +8,19 @@ import optax
 
 from metastar import world_model
 from metastar.ops import gaussian
-from metastar.types import Array, Batch, HyperParams, TaskLoss, View
+from metastar.types import Array, Batch, DataSpec, HyperParams, TaskLoss, View
 from metastar.world_model import Encoded, EncodeNoise
 
+TASK_LOSSES = "task_losses"  # where the parameters hold those of the task losses, by name
 CONTEXT_VIEWS = ("context", "positive")  # views of a batch that the model sees, where present
 BOUND_WEIGHT = 0.01  # on the spread of the decoder's log-variance bounds (PETS, appendix A.1)
+
+
+class ModelNoise(NamedTuple):
+    """Draws of one update."""
+
+    encode: EncodeNoise
+    task_losses: dict[str, Any]  # by name; None for a loss that draws nothing
 
 
 class ModelTerms(NamedTuple):
@@ -26,8 +34,24 @@ class ModelTerms(NamedTuple):
     kl_rep: Array
 
 
-def draw_noise(key: Array, views: dict[str, View], cfg: Any) -> EncodeNoise:
-    """Draws the noise of one update for the context views among `views`, stacked."""
+def init(key: Array, cfg: Any, spec: DataSpec, task_losses: dict[str, TaskLoss]) -> Any:
+    """Draws the world model's parameters, with those of the task losses' networks beside them."""
+    key_model, key_losses = jax.random.split(key)
+    keys = jax.random.split(key_losses, len(task_losses))
+    own = {name: task_loss.init(k) for k, (name, task_loss) in zip(keys, task_losses.items())}
+    own = {TASK_LOSSES: {name: params for name, params in own.items() if params}}
+    return world_model.init(key_model, cfg, spec) | (own if own[TASK_LOSSES] else {})
+
+
+def draw_noise(key: Array, batch: Batch, cfg: Any, task_losses: dict[str, TaskLoss]) -> ModelNoise:
+    """Draws the noise of one update for the context views of a batch, stacked."""
+    key_encode, key_losses = jax.random.split(key)
+    keys = jax.random.split(key_losses, len(task_losses))
+    drawn = {n: t.draw_noise(k, batch) for k, (n, t) in zip(keys, task_losses.items())}
+    return ModelNoise(_draw_encode_noise(key_encode, batch.views, cfg), drawn)
+
+
+def _draw_encode_noise(key: Array, views: dict[str, View], cfg: Any) -> EncodeNoise:
     model = cfg.world_model
     shape = _stack(views).valid.shape
     key_posterior, key_attention = jax.random.split(key)
@@ -53,8 +77,10 @@ def encode_views(
     return encoded, dict(zip(names, jnp.split(encoded.task_code, len(names))))
 
 
-def terms(params: Any, view: View, encoded: Encoded, hp: HyperParams, cfg: Any) -> ModelTerms:
-    """Computes the terms of `loss` on windows [M, L] and their encoding.
+def terms(
+    params: Any, view: View, encoded: Encoded, code: Array, hp: HyperParams, cfg: Any
+) -> ModelTerms:
+    """Computes the terms of `loss` on windows [M, L] with their encoding, given codes [M, Z].
 
     With `mask_joints` padding counts nowhere, and the KL leaves out the first step of an episode:
     where a window joins two episodes no dynamics leads from one step to the next.
@@ -64,15 +90,15 @@ def terms(params: Any, view: View, encoded: Encoded, hp: HyperParams, cfg: Any) 
     follows = valid & ~view.first if masked else valid
 
     x = jnp.concatenate([view.obs, view.prev_reward[..., None]], axis=-1)
-    mean, logvar = world_model.decode(params, encoded.latent, cfg)
+    mean, logvar = world_model.decode(params, encoded.latent, code, cfg)
     decoder = params["decoder"]
     spread = decoder["max_logvar"].sum() - decoder["min_logvar"].sum()
 
-    logit = world_model.done_logit(params, encoded.feats, cfg)
+    logit = world_model.done_logit(params, encoded.feats, code, cfg)
     cross_entropy = optax.sigmoid_binary_cross_entropy(logit, view.done.astype(logit.dtype))
 
     post = encoded.post_mean[..., 1:, :], encoded.post_logvar[..., 1:, :]
-    prior = encoded.prior_mean[..., :-1, :], encoded.prior_logvar[..., :-1, :]
+    prior = world_model.prior(params, encoded.feats[..., :-1, :], code, cfg)
     stop = jax.lax.stop_gradient
     kl_dyn = _mean(gaussian.kl(*stop(post), *prior), follows[..., 1:])
     kl_rep = _mean(gaussian.kl(*post, *stop(prior)), follows[..., 1:])
@@ -89,7 +115,7 @@ def terms(params: Any, view: View, encoded: Encoded, hp: HyperParams, cfg: Any) 
 def loss(
     params: Any,
     batch: Batch,
-    noise: EncodeNoise,
+    noise: ModelNoise,
     hp: HyperParams,
     cfg: Any,
     task_losses: dict[str, TaskLoss],
@@ -102,7 +128,7 @@ def loss(
 def loss_and_codes(
     params: Any,
     batch: Batch,
-    noise: EncodeNoise,
+    noise: ModelNoise,
     hp: HyperParams,
     cfg: Any,
     task_losses: dict[str, TaskLoss],
@@ -114,10 +140,12 @@ def loss_and_codes(
     KL(posterior at t || prior from t-1) is averaged over tasks and steps, then `max(free_bits, .)`;
     in KL_dyn the posterior is stopped, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
     2010.02193). The latents that enter the Transformer are not stopped. MetaSTAR (arXiv
-    2606.00780), its world-model objective. With two context views all means are over both.
+    2606.00780), its world-model objective. With two context views all means are over both, and with
+    `world_model.condition` each is predicted under the code of the other: a code of the window
+    itself could tell of its noise and its future what no other window tells.
 
     Args:
-        params: parameters of `world_model.init`.
+        params: parameters of `init`.
         batch: with the view "context" [M, L], and "positive" where a task loss needs it.
         noise: of `draw_noise`.
         hp: `free_bits`, `dyn_weight`, `rep_weight` and `task_losses` are used.
@@ -128,8 +156,9 @@ def loss_and_codes(
         Scalar, and (metrics, task codes {view: [M, Z]}): an update that goes on with the codes need
         not run the model again.
     """
-    encoded, codes = encode_views(params, batch.views, noise, cfg)
-    parts = terms(params, _stack(batch.views), encoded, hp, cfg)
+    encoded, codes = encode_views(params, batch.views, noise.encode, cfg)
+    crossed = jnp.concatenate([*codes.values()][::-1])
+    parts = terms(params, _stack(batch.views), encoded, crossed, hp, cfg)
     recon = parts.recon_nll + parts.recon_bounds
     total = recon + parts.termination + hp.dyn_weight * parts.kl_dyn + hp.rep_weight * parts.kl_rep
     metrics = {
@@ -140,7 +169,8 @@ def loss_and_codes(
         "kl_rep": parts.kl_rep,
     }
     for name, task_loss in task_losses.items():
-        value, task_metrics = task_loss.loss(codes, batch, cfg)
+        own = params.get(TASK_LOSSES, {}).get(name, {})
+        value, task_metrics = task_loss.loss(own, codes, batch, noise.task_losses[name])
         total = total + hp.task_losses[name] * value
         metrics |= {name: value, **task_metrics}
     return total, (metrics | {"model_loss": total}, codes)

@@ -20,7 +20,7 @@ from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainStat
 from metastar.update import gradient_step
 
 PARTS = ("encoder", "actor")  # of the parameters
-ENCODER = ("encoder", "posterior", "transformer")  # the networks that make a task code
+ENCODER = ("encoder", "posterior", "core")  # the networks that make a task code
 
 
 def make_optimizer() -> optax.GradientTransformation:

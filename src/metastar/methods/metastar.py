@@ -4,12 +4,18 @@ Source: "Behavior-Invariant Task Representation Learning with Transformer-based 
 Offline Meta-RL" (arXiv 2606.00780); equations in `docs/methods.md`.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from metastar import agent as agents
 from metastar import registry, world_model
-from metastar.data.sampler import sample_transitions, sample_windows
+from metastar.data.sampler import (
+    sample_other_behavior,
+    sample_transitions,
+    sample_windows,
+)
 from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
@@ -20,7 +26,7 @@ from metastar.update import gradient_step, make_optimizer
 def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: a pretraining phase of the world model, then a joint phase."""
     task_losses = {
-        name: registry.find("task loss", name).make(cfg)
+        name: registry.find("task loss", name).make(cfg, spec)
         for name, weight in cfg.task_losses.items()
         if weight > 0
     }
@@ -39,7 +45,7 @@ def make(cfg, spec: DataSpec) -> Method:
 
     def init(key):
         key_model, key_agent = jax.random.split(key)
-        model = world_model.init(key_model, cfg, spec)
+        model = model_loss.init(key_model, cfg, spec, task_losses)
         params, opt_state = agent.init(key_agent)
         return TrainState(
             params={"world_model": model, **params},
@@ -53,12 +59,16 @@ def make(cfg, spec: DataSpec) -> Method:
         return view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
 
     def context_views(data, task_id, key):
-        keys = jax.random.split(key, len(view_names))
+        key_context, key_positive = jax.random.split(key)
         length = cfg.world_model.context_len
-        return {
-            name: whiten_view(sample_windows(data, task_id, k, length))
-            for name, k in zip(view_names, keys)
-        }
+        context = sample_windows(data, task_id, key_context, length)
+        views = {"context": context}
+        if "positive" in view_names:
+            sample = sample_windows
+            if cfg.sampler.positive == "other_behavior":
+                sample = partial(sample_other_behavior, policy=context.policy, stage=context.stage)
+            views["positive"] = sample(data, task_id, key_positive, length)
+        return {name: whiten_view(view) for name, view in views.items()}
 
     def batch_of(data, task_id, views):
         return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
@@ -83,7 +93,7 @@ def make(cfg, spec: DataSpec) -> Method:
 
     def train_model(state, batch, key, hp, lr):
         """One step of the world model; returns the codes of the context, from before the step."""
-        noise = model_loss.draw_noise(key, batch.views, cfg)
+        noise = model_loss.draw_noise(key, batch, cfg, task_losses)
         params, opt_state, (metrics, codes) = model_step(
             state.params["world_model"],
             state.opt_state["world_model"],
@@ -106,7 +116,7 @@ def make(cfg, spec: DataSpec) -> Method:
         return state, metrics
 
     def validate(state, batch, key, hp):
-        noise = model_loss.draw_noise(key, batch.views, cfg)
+        noise = model_loss.draw_noise(key, batch, cfg, task_losses)
         model = state.params["world_model"]
         return model_loss.loss(model, batch, noise, hp, cfg, task_losses)[0]
 
@@ -122,11 +132,12 @@ def make(cfg, spec: DataSpec) -> Method:
             world_model.draw_step_noise(key_step, (*rollouts, horizon), spec.obs_dim, cfg),
             jax.random.normal(key_action, (*rollouts, horizon, spec.action_dim)),
         )
-        step_fn = world_model.make_step_fn(params["world_model"], cfg)
+        model = params["world_model"]
+        step_fn = world_model.make_step_fn(model, cfg)
         act = agent.policy_fn(params["actor"])
 
         def rollout(window, code, noise_start, noise):
-            obs, carry = world_model.start(params["world_model"], window, noise_start, cfg)
+            obs, carry = world_model.start(model, window, code, noise_start, cfg)
 
             def policy_fn(obs, noise):
                 return act(jnp.concatenate([obs, code]), noise)[0]

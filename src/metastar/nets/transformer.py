@@ -14,9 +14,9 @@ STEM_EPSILON = 1e-5
 BLOCK_EPSILON = 1e-6
 
 
-def layer_norm(epsilon: float) -> nn.LayerNorm:
+def layer_norm(epsilon: float, name: str | None = None) -> nn.LayerNorm:
     """LayerNorm with the two-pass variance: the fast form loses half the digits."""
-    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False)
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
 class Cache(NamedTuple):

@@ -5,20 +5,22 @@ from typing import Any
 import jax.numpy as jnp
 
 from metastar.ops.task_metric import distance_terms
-from metastar.types import Array, Batch, TaskLoss
+from metastar.types import Array, Batch, DataSpec, TaskLoss
 
 
-def make(cfg: Any) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """FOCAL (Li et al. 2021, arXiv 2010.01112) as MetaSTAR uses it; see `distance_terms`.
 
     All codes count as rows, those of the "positive" view too where a batch has one. Without
     repeated tasks and without that view there is no pair of one task, only repulsion.
     """
-    del cfg
+    del cfg, spec
     return TaskLoss(views=("context",), loss=_loss)
 
 
-def _loss(codes: dict[str, Array], batch: Batch, cfg: Any) -> tuple[Array, dict[str, Array]]:
+def _loss(
+    params: Any, codes: dict[str, Array], batch: Batch, noise: Any
+) -> tuple[Array, dict[str, Array]]:
     code = jnp.concatenate(list(codes.values()))
     task_id = jnp.concatenate([batch.task_id] * len(codes))
     pos, neg, _, _ = distance_terms(code, task_id)

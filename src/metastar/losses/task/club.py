@@ -1,0 +1,53 @@
+"""CLUB: a bound from above on what the code tells of states and actions, within a task."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metastar.nets.heads import GaussianHead
+from metastar.nets.mlp import MLP
+from metastar.ops import gaussian
+from metastar.types import DataSpec, TaskLoss
+
+
+def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+    """`E log q(z | x_b) - E log q(z' | x_b)`, x_b = (s, a) of a window, z' of the task's other one.
+
+    Cheng et al. 2020 (arXiv 2006.12013), equation 9, as CSRO uses it (Zhang et al. 2023, NeurIPS,
+    equation 7), with q a Gaussian of the code given one transition, averaged over the window. It is
+    an upper bound on I(Z; X_b | M) where q is exact: marginal samples come from the same task, so
+    that what behaviour tells of the task is not penalised. q is fitted to stopped codes by maximum
+    likelihood; with its parameters stopped, it penalises the codes.
+    """
+    dim = cfg.world_model.code_dim
+    nets = {"body": MLP((cfg.world_model.width,) * 2, dim), "head": GaussianHead(dim)}
+    inputs = {"body": spec.obs_dim + spec.action_dim, "head": dim}
+    stop = jax.lax.stop_gradient
+
+    def init(key):
+        keys = jax.random.split(key, len(nets))
+        return {
+            name: net.init(k, jnp.zeros((1, inputs[name])))["params"]
+            for k, (name, net) in zip(keys, nets.items())
+        }
+
+    def log_likelihood(params, view, code):
+        """Of codes [M, Z] given windows [M, L], nats: [M]."""
+        x = jnp.concatenate([view.obs, view.action], -1)
+        x = nets["body"].apply({"params": params["body"]}, x)
+        mean, logvar = nets["head"].apply({"params": params["head"]}, jax.nn.relu(x))
+        each = -0.5 * (gaussian.nll(code[:, None], mean, logvar) + math.log(2 * math.pi)).sum(-1)
+        return jnp.where(view.valid, each, 0).sum(-1) / jnp.maximum(view.valid.sum(-1), 1)
+
+    def loss(params, codes, batch, noise):
+        fit, bound = 0.0, 0.0
+        for name, other in (("context", "positive"), ("positive", "context")):
+            view = batch.views[name]
+            fit -= log_likelihood(params, view, stop(codes[name])).mean() / 2
+            own = log_likelihood(stop(params), view, codes[name])
+            bound += (own - log_likelihood(stop(params), view, codes[other])).mean() / 2
+        return bound + fit, {"club_bound": bound, "club_fit": fit}
+
+    return TaskLoss(views=("context", "positive"), loss=loss, init=init)

@@ -1,0 +1,73 @@
+"""Conditional entropy: given the code, a generator must not know the actions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from metastar.nets.mlp import MLP
+from metastar.types import DataSpec, TaskLoss
+
+_RIDGE = 1e-5  # on the covariance of the actions
+
+
+def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+    """`-H(a | z)`: minus the entropy of actions generated from (s, z, noise), a Gaussian's.
+
+    ER-TRL: a generator G(s, z, e) and a discriminator D(s, a, z), trained on stopped codes by the
+    non-saturating loss (Goodfellow et al. 2014, arXiv 1406.2661), imitate the behaviour; the code
+    is trained, through the stopped generator, to make `1/2 log det(Cov(a) + 1e-5 I)` over the
+    states of each window large. It is the entropy over states and noise together, which also grows
+    where states spread. One step of generator and discriminator an update, where the reference has
+    five.
+    """
+    width, dim = cfg.world_model.width, cfg.world_model.code_dim
+    nets = {"generator": MLP((width,) * 2, spec.action_dim), "discriminator": MLP((width,) * 2, 1)}
+    inputs = {"generator": spec.obs_dim + 2 * dim}
+    inputs["discriminator"] = spec.obs_dim + spec.action_dim + dim
+    stop = jax.lax.stop_gradient
+
+    def init(key):
+        keys = jax.random.split(key, len(nets))
+        return {
+            name: net.init(k, jnp.zeros((1, inputs[name])))["params"]
+            for k, (name, net) in zip(keys, nets.items())
+        }
+
+    def draw_noise(key, batch):
+        return jax.random.normal(key, (*batch.views["context"].reward.shape, dim))
+
+    def loss(params, codes, batch, noise):
+        view = batch.views["context"]
+        code = jnp.broadcast_to(codes["context"][:, None], noise.shape)
+
+        def generate(params, code):
+            x = jnp.concatenate([view.obs, code, noise], -1)
+            return jnp.tanh(nets["generator"].apply({"params": params["generator"]}, x))
+
+        def judge(params, action):
+            x = jnp.concatenate([view.obs, action, stop(code)], -1)
+            return nets["discriminator"].apply({"params": params["discriminator"]}, x)[..., 0]
+
+        def cross_entropy(logit, label):
+            each = optax.sigmoid_binary_cross_entropy(logit, jnp.full_like(logit, label))
+            return jnp.where(view.valid, each, 0).sum() / view.valid.sum()
+
+        fake = generate(params, stop(code))
+        generator = cross_entropy(judge(stop(params), fake), 1.0)
+        real = cross_entropy(judge(params, view.action), 1.0)
+        discriminator = (real + cross_entropy(judge(params, stop(fake)), 0.0)) / 2
+        entropy = jax.vmap(_entropy)(generate(stop(params), code), view.valid).mean()
+        metrics = {"generated_entropy": entropy, "discriminator_loss": discriminator}
+        return generator + discriminator - entropy, metrics
+
+    return TaskLoss(views=("context",), loss=loss, init=init, draw_noise=draw_noise)
+
+
+def _entropy(action, valid):
+    """`1/2 log det(Cov + ridge)` of the valid actions [L, A], nats up to a constant."""
+    weight = valid[:, None] / valid.sum()
+    centred = action - (weight * action).sum(0, keepdims=True)
+    covariance = (weight * centred).T @ centred
+    return 0.5 * jnp.linalg.slogdet(covariance + _RIDGE * jnp.eye(action.shape[-1]))[1]

@@ -1,0 +1,63 @@
+"""Reconstruction given the code: what the code adds to state and action in predicting the rest."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metastar.nets.heads import Decoder
+from metastar.ops import gaussian
+from metastar.types import Array, Batch, DataSpec, TaskLoss, View
+
+BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
+
+
+def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+    """`-log p(s' | s, a, z) - log p(r | s, a, s', z)`, in expectation a bound on I(X_t; Z | X_b).
+
+    X_t = (r, s') is what the task decides in a transition, X_b = (s, a) what the behaviour decides:
+    I(X_t; Z | X_b) >= H(X_t | X_b) - loss (Barber and Agakov 2003), and the first term does not
+    depend on the code. UNICORN (Li et al. 2024, arXiv 2402.02429), equation 8, as the chain rule
+    has it: the reward's head sees s' too, so that it explains the task and not the noise of the
+    simulator. With a "positive" view the code of each window predicts the other window, which no
+    policy but only the task connects with it. Gaussian heads of two hidden layers; each term is
+    `mean (x - m)^2 exp(-v) + v`.
+    """
+    hidden = (cfg.world_model.width,) * 2
+    heads = {"next_obs": Decoder(hidden, spec.obs_dim), "reward": Decoder(hidden, 1)}
+    sizes = {"next_obs": 0, "reward": spec.obs_dim}
+    base = spec.obs_dim + spec.action_dim + cfg.world_model.code_dim
+
+    def init(key):
+        keys = jax.random.split(key, len(heads))
+        return {
+            name: heads[name].init(k, jnp.zeros((1, base + sizes[name])))["params"]
+            for name, k in zip(heads, keys)
+        }
+
+    def loss(params, codes, batch, noise):
+        view, code = crossed(codes, batch)
+        code = jnp.broadcast_to(code[:, None], (*view.reward.shape, code.shape[-1]))
+        given = jnp.concatenate([view.obs, view.action, code], -1)
+        inputs = {"next_obs": given, "reward": jnp.concatenate([given, view.next_obs], -1)}
+        target = {"next_obs": view.next_obs - view.obs, "reward": view.reward[..., None]}
+        metrics, bounds = {}, 0.0
+        for name, head in heads.items():
+            mean, logvar = head.apply({"params": params[name]}, inputs[name])
+            nll = gaussian.nll(target[name], mean, logvar).mean(-1)
+            nll = jnp.where(view.valid, nll, 0).sum() / view.valid.sum()
+            metrics[f"reconstruction_{name}"] = nll
+            spread = params[name]["max_logvar"].sum() - params[name]["min_logvar"].sum()
+            bounds += BOUND_WEIGHT * spread
+        return sum(metrics.values()) + bounds, metrics
+
+    return TaskLoss(views=("context",), loss=loss, init=init)
+
+
+def crossed(codes: dict[str, Array], batch: Batch) -> tuple[View, Array]:
+    """The windows [V M, L] of V views and the code [V M, Z] that each is to be predicted from.
+
+    It is the code of the other view, where there are two.
+    """
+    view = jax.tree.map(lambda *x: jnp.concatenate(x), *(batch.views[name] for name in codes))
+    return view, jnp.concatenate([*codes.values()][::-1])
