@@ -8,7 +8,7 @@ from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
 from metastar.types import Batch
-from model_helpers import LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -119,3 +119,41 @@ def test_attention_dropout_is_data_with_mean_one():
     np.testing.assert_allclose(np.unique(noise.attention), [0, 4 / 3], rtol=1e-6)
     assert abs(noise.attention.mean() - 1) < 0.1
     assert model_loss.draw_noise(KEY, batch, CFG, {}).encode.attention is None
+
+
+def test_a_condition_lets_the_code_change_what_is_predicted_and_nothing_else():
+    """Every network that predicts reads the code; with two windows, the code of the other one."""
+    cfg = tiny_cfg(condition="film")
+    other = random_view(jax.random.key(3), 2, LENGTH)
+    batch = Batch(jnp.arange(2), None, {"context": VIEW, "positive": other})
+    params = model_loss.init(KEY, cfg, SPEC, {})
+    assert set(params["condition"]) == set(world_model.CONDITIONED)
+    noise = model_loss.draw_noise(KEY, batch, cfg, {}).encode
+    encode_views = jax.jit(lambda params: model_loss.encode_views(params, batch.views, noise, cfg))
+    encoded, codes = encode_views(params)
+
+    @jax.jit
+    def predictions(code):
+        feats, latent = encoded.feats[:2], encoded.latent[:2]
+        return (
+            world_model.prior(params, feats, code, cfg)[0],
+            world_model.decode(params, latent, code, cfg)[0],
+            world_model.done_logit(params, feats, code, cfg),
+        )
+
+    for now, other in zip(predictions(codes["context"]), predictions(codes["context"] + 1)):
+        assert np.abs(now - other).max() > 1e-4
+
+    loss = jax.jit(lambda params, noise: model_loss.loss(params, batch, noise, HP, cfg, {}))
+    _, metrics = loss(params, model_loss.ModelNoise(noise, {}))
+    terms = jax.jit(lambda *args: model_loss.terms(params, *args, HP, cfg))
+    halves = [
+        terms(batch.views[name], row(encoded, part), codes[other])
+        for name, part, other in (
+            ("context", slice(2), "positive"),
+            ("positive", slice(2, 4), "context"),
+        )
+    ]
+    for name in ("kl_raw", "termination"):
+        expected = np.mean([getattr(half, name) for half in halves])
+        np.testing.assert_allclose(metrics[name], expected, rtol=1e-5)

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar.data.sampler import sample_transitions, sample_windows
+from metastar.data.sampler import sample_other_behavior, sample_transitions, sample_windows
 from metastar.types import TaskData
+from synthetic import point_robot_data
 
 TASKS, EPISODES, STEPS = 3, 4, 5
 
@@ -83,3 +84,36 @@ def test_transitions_are_uniform_over_valid_steps_only():
     assert len(seen) == RAGGED[0].sum()
     np.testing.assert_allclose(counts / 20_000, 1 / len(seen), atol=0.01)
     assert len(np.unique(np.array(view.obs[1]), axis=0)) == 4
+
+
+def test_a_positive_of_another_behaviour():
+    """Two of four episodes of each task are by policy 1; windows are labelled by their end."""
+    data = point_robot_data(num_tasks=3, episodes=4, steps=60)
+    data = data._replace(policy=jnp.tile(jnp.array([0, 0, 1, 1]), (3, 1)))
+    task_id = jnp.arange(3)
+    keys = jax.random.split(jax.random.key(0), 200)
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        key_context, key_positive = jax.random.split(key)
+        context = sample_windows(data, task_id, key_context, 12)
+        positive = sample_other_behavior(
+            data, task_id, key_positive, 12, context.policy, context.stage
+        )
+        return context.policy, positive
+
+    policy, positive = draw(keys)
+    assert set(np.unique(policy)) == {0, 1}
+    np.testing.assert_array_equal(positive.policy, 1 - policy)
+    assert positive.valid.all() and positive.obs.shape == (200, 3, 12, 2)
+    # Uniform over the starts of that behaviour, not the first that comes: early and late ones.
+    start = positive.obs[:, 0, 0, 0]
+    assert len(np.unique(start)) > 90
+
+
+def test_a_task_of_one_behaviour_gives_what_it_has():
+    data = point_robot_data(num_tasks=2)
+    zeros = jnp.zeros(2, int)
+    window = sample_other_behavior(data, jnp.arange(2), jax.random.key(0), 12, zeros, zeros)
+    assert window.valid.all() and (window.policy == 0).all()

@@ -44,9 +44,10 @@ def sample_other_behavior(
     """
     keys = jax.random.split(key, _DRAWS)
     starts = jax.vmap(lambda k: _draw_start(data, task_id, k, length))(keys)  # [draws, ...]
-    last = starts + jnp.minimum(length, data.count[task_id]) - 1
-    episode = data.flat[task_id, last] // data.reward.shape[-1]
-    other = (data.policy[task_id, episode] != policy) | (data.stage[task_id, episode] != stage)
+    tasks, policy, stage = (jnp.broadcast_to(x, starts.shape) for x in (task_id, policy, stage))
+    last = starts + jnp.minimum(length, data.count[tasks]) - 1
+    episode = data.flat[tasks, last] // data.reward.shape[-1]
+    other = (data.policy[tasks, episode] != policy) | (data.stage[tasks, episode] != stage)
     first = jnp.argmax(other.at[-1].set(True), axis=0)
     start = jnp.take_along_axis(starts, first[None], axis=0)[0]
     return _window(data, task_id, start, length)

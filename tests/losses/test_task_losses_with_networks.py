@@ -1,0 +1,244 @@
+"""What is particular to each loss that has networks of its own or looks at behaviour.
+
+Each comes with a twin that is broken on purpose and must fail the same check.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from metastar.errors import UserError
+from metastar.losses.task import (
+    adversary,
+    classification,
+    club,
+    conditional_entropy,
+    mmd,
+    reconstruction,
+    spread,
+)
+from metastar.ops.task_metric import behavior_mmd
+from metastar.types import Batch
+from model_helpers import SPEC, random_batch, random_view, tiny_cfg
+
+CFG = tiny_cfg()
+KEY = jax.random.key(0)
+SPEC2 = SPEC._replace(num_policies=2, num_tasks=3)
+VIEWS = ("context", "positive")
+
+
+def value_fn(task_loss, batch, params):
+    noise = task_loss.draw_noise(KEY, batch)
+    return jax.jit(lambda codes: task_loss.loss(params, codes, batch, noise)[0])
+
+
+def fit(task_loss, codes, batch, updates=300):
+    """Trains a loss's own networks, the codes held; returns them and the last metrics."""
+    noise = task_loss.draw_noise(KEY, batch)
+    optimizer = optax.adam(1e-2)
+
+    def step(state, _):
+        params, opt_state = state
+        grads = jax.grad(lambda p: task_loss.loss(p, codes, batch, noise)[0])(params)
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
+
+    params = task_loss.init(KEY)
+    start = params, optimizer.init(params)
+    (params, _), _ = jax.jit(lambda s: jax.lax.scan(step, s, None, updates))(start)
+    return params, jax.jit(task_loss.loss)(params, codes, batch, noise)[1]
+
+
+def one_hot_codes(task_id):
+    code = 2 * jax.nn.one_hot(jnp.array(task_id), 3)
+    return {"context": code, "positive": code}
+
+
+def tagged(batch, policy, other):
+    views = batch.views
+    context = views["context"]._replace(policy=jnp.array(policy))
+    positive = views["positive"]._replace(policy=jnp.array(other))
+    return batch._replace(views={"context": context, "positive": positive})
+
+
+BATCH = random_batch(KEY, [0, 1, 2], VIEWS)
+
+
+def test_classification_of_codes_that_name_the_task():
+    task_loss = classification.make(CFG, SPEC2)
+    _, metrics = fit(task_loss, one_hot_codes([0, 1, 2]), BATCH)
+    assert metrics["classification_bound"] > 0.8 * np.log(3)
+    with pytest.raises(AssertionError):  # one code for all tasks
+        _, metrics = fit(task_loss, one_hot_codes([0, 0, 0]), BATCH)
+        assert metrics["classification_bound"] > 0.8 * np.log(3)
+
+
+def rewards_of_the_task(batch, task_reward):
+    views = {
+        n: v._replace(reward=v.reward * 0 + task_reward[:, None]) for n, v in batch.views.items()
+    }
+    return batch._replace(views=views)
+
+
+def test_reconstruction_gains_by_codes_that_tell_the_reward():
+    task_loss = reconstruction.make(CFG, SPEC2)
+    batch = rewards_of_the_task(BATCH, jnp.array([-1.0, 0.0, 1.0]))
+
+    def nll(codes):
+        return fit(task_loss, codes, batch)[1]["reconstruction_reward"]
+
+    assert nll(one_hot_codes([0, 1, 2])) < nll(one_hot_codes([0, 0, 0])) - 1
+    with pytest.raises(AssertionError):
+        assert nll(one_hot_codes([1, 1, 1])) < nll(one_hot_codes([0, 0, 0])) - 1
+
+
+def test_reconstruction_predicts_each_window_from_the_code_of_the_other():
+    task_loss = reconstruction.make(CFG, SPEC2)
+    params = jax.tree.map(lambda x: x + 0.3, task_loss.init(KEY))
+    codes = dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3))))
+
+    def positive_rewards(reward):
+        view = BATCH.views["positive"]._replace(reward=reward)
+        batch = BATCH._replace(views={**BATCH.views, "positive": view})
+        return lambda codes: task_loss.loss(params, codes, batch, None)[0]
+
+    def mixed(name):  # how the code's gradient depends on the rewards of the second window
+        def grad(reward):
+            return jax.grad(positive_rewards(reward))(codes)[name].sum()
+
+        return np.abs(jax.grad(grad)(BATCH.views["positive"].reward)).max()
+
+    assert mixed("context") > 1e-6 and mixed("positive") == 0
+
+
+def test_a_single_window_is_reconstructed_from_its_own_code():
+    view, code = reconstruction.crossed({"context": jnp.ones((3, 3))}, BATCH)
+    np.testing.assert_array_equal(view.obs, BATCH.views["context"].obs)
+    assert code.shape == (3, 3)
+
+
+def test_adversary_estimates_the_leak():
+    """Codes that show a fair coin leak log 2; codes that show the task only leak nothing."""
+    task_loss = adversary.make(CFG, SPEC2)
+    batch = tagged(random_batch(KEY, [0, 0, 1, 1], VIEWS), [0, 1, 0, 1], [1, 0, 1, 0])
+    flag = jnp.array([0.0, 1, 0, 1])[:, None] * jnp.ones((1, 3))
+    leak = {"context": flag, "positive": 1 - flag}
+    task = jnp.array([0.0, 0, 1, 1])[:, None] * jnp.ones((1, 3))
+    params, leaking = fit(task_loss, leak, batch)
+    _, clean = fit(task_loss, {"context": task, "positive": task}, batch)
+    assert abs(leaking["adversary_information"] - np.log(2)) < 0.1
+    assert abs(clean["adversary_information"]) < 0.02 and clean["adversary_kl"] < 0.02
+    # Against the trained adversary the codes move towards telling nothing.
+    value = value_fn(task_loss, batch, params)
+    grads = jax.grad(value)(leak)
+    moved = jax.tree.map(lambda c, g: c - 0.1 * g / jnp.abs(g).max(), leak, grads)
+    assert value(moved) < value(leak)
+
+
+def test_adversary_minds_only_what_the_task_does_not_tell():
+    """Where each task has one behaviour, the code may show it: the task does."""
+    task_loss = adversary.make(CFG, SPEC2)
+    batch = tagged(random_batch(KEY, [0, 1, 2], VIEWS), [0, 1, 1], [0, 1, 1])
+    _, metrics = fit(task_loss, one_hot_codes([0, 1, 2]), batch)
+    assert abs(metrics["adversary_information"]) < 0.05
+
+
+def test_losses_of_behavior_need_two_behaviors():
+    for module in (adversary, mmd):
+        with pytest.raises(UserError, match="needs tags of two behaviours"):
+            module.make(CFG, SPEC)
+
+
+def test_mmd_sees_a_shift_that_tasks_share():
+    task_loss = mmd.make(CFG, SPEC2)
+    num = 16
+    batch = tagged(random_batch(KEY, range(num), VIEWS), [0] * num, [1] * num)
+    code, noise = jax.random.normal(KEY, (2, num, 3))
+
+    def value(shift):
+        codes = {"context": code, "positive": code + 0.3 * noise + shift}
+        return value_fn(task_loss, batch, {})(codes)
+
+    assert abs(value(0.0)) < 0.2 < value(1.0)
+    with pytest.raises(AssertionError):  # without tags that tell the behaviours apart
+        batch = tagged(batch, [0] * num, [0] * num)
+        assert value(1.0) > 0.2
+
+
+def test_mmd_without_two_kinds_of_pairs_is_zero():
+    code = jax.random.normal(KEY, (2, 4, 3))
+    assert behavior_mmd(code, jnp.zeros((2, 4), int)) == 0
+
+
+def test_club_grows_with_what_the_code_tells_of_actions():
+    task_loss = club.make(CFG, SPEC2)
+    task_id = list(range(8))
+    context, positive = (random_view(k, 8, 6) for k in jax.random.split(KEY))
+    habit = jax.random.normal(KEY, (2, 8, 2))  # each window has a mean action of its own
+    views = {
+        "context": context._replace(action=0.05 * context.action + habit[0][:, None]),
+        "positive": positive._replace(action=0.05 * positive.action + habit[1][:, None]),
+    }
+    batch = Batch(jnp.array(task_id), None, views)
+    pad = ((0, 0), (0, 1))
+    leak = {n: jnp.pad(h, pad) for n, h in zip(VIEWS, habit)}
+    clean = dict.fromkeys(VIEWS, jax.random.normal(KEY, (8, 3)))
+    _, leaking = fit(task_loss, leak, batch)
+    _, blind = fit(task_loss, clean, batch)
+    assert leaking["club_bound"] > 0.5
+    assert abs(blind["club_bound"]) < 1e-3  # both windows have one code
+
+
+def test_spread_by_hand_and_its_minimum():
+    task_loss = spread.make(CFG, SPEC2)
+    code = jnp.array([[1.0, 2.0], [-1.0, -2.0]])  # variances 2 and 8, covariance 4
+    value, _ = task_loss.loss({}, {"context": code}, BATCH, None)
+    scale = (np.sqrt(2.0001) - 1 + np.sqrt(8.0001) - 1) / 2
+    np.testing.assert_allclose(value, scale + 16, rtol=1e-5)
+    square = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]) * np.sqrt(3 / 4)
+    assert task_loss.loss({}, {"context": square}, BATCH, None)[0] < 1e-3
+    assert task_loss.loss({}, {"context": 0 * square}, BATCH, None)[0] > 0.9  # collapsed
+
+
+def test_conditional_entropy_is_of_what_the_generator_makes():
+    task_loss = conditional_entropy.make(CFG, SPEC2)
+    noise = task_loss.draw_noise(KEY, BATCH)
+    params = task_loss.init(KEY)
+
+    def entropy(scale):
+        layers = params["generator"]
+        wide = {**layers, "output": jax.tree.map(lambda x: scale * x, layers["output"])}
+        codes = one_hot_codes([0, 1, 2])
+        return task_loss.loss({**params, "generator": wide}, codes, BATCH, noise)[1]
+
+    assert entropy(100.0)["generated_entropy"] > entropy(1.0)["generated_entropy"] + 2
+
+
+def test_conditional_entropy_by_hand():
+    action = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0], [9.0, 9.0]])
+    valid = jnp.arange(5) < 4  # covariance diag(1/2, 2)
+    actual = conditional_entropy._entropy(action, valid)
+    np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
+
+
+OPPONENTS = [
+    (adversary, lambda m: -m["adversary_information"]),
+    (club, lambda m: m["club_fit"]),
+    (conditional_entropy, lambda m: m["discriminator_loss"]),
+]
+
+
+@pytest.mark.parametrize("module, own_loss", OPPONENTS)
+def test_an_opponent_descends_its_own_loss(module, own_loss):
+    """What the code pays never reaches the opponent's parameters."""
+    task_loss = module.make(CFG, SPEC2)
+    batch = tagged(BATCH, [0, 1, 0], [1, 0, 1])
+    noise = task_loss.draw_noise(KEY, batch)
+    params = jax.tree.map(lambda x: x + 0.1, task_loss.init(KEY))
+    codes = dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3))))
+    run = jax.jit(lambda params: task_loss.loss(params, codes, batch, noise))
+    grads, before = jax.jit(jax.grad(run, has_aux=True))(params)
+    _, after = run(jax.tree.map(lambda p, g: p - 1e-2 * g, params, grads))
+    assert own_loss(after) < own_loss(before)
