@@ -22,11 +22,12 @@ train: env
 	$(BIN)/metastar train --config=configs/metastar/point_robot_sparse.py:quick \
 		--workdir=runs/point_robot_sparse_quick
 
+# Two workers: most of the time goes into compiling, which one process does on one core.
 test: env
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: env
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
 lint: env
 	$(BIN)/ruff check .
