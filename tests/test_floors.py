@@ -23,6 +23,7 @@ FLOORS = [
         "metrics",
         "workdir",
         "protocols",
+        "explore",
         "play",
         "results",
         "evaluate",

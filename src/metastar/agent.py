@@ -106,6 +106,12 @@ def whitener(cfg, spec: DataSpec):
     return whiten
 
 
+def view_whitener(cfg, spec: DataSpec):
+    """Returns View -> View with observations as `whitener` has them."""
+    whiten = whitener(cfg, spec)
+    return lambda view: view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
+
+
 def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
     """Draws the task list [M] of a meta-batch, with or without replacement."""
     return jax.random.choice(

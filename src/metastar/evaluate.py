@@ -64,6 +64,7 @@ def final(
     workdir: str | Path,
     data_dir: str | Path,
     meta: dict,
+    explore: str = "",
 ) -> dict:
     """Evaluates a trained agent; writes `results.json` and `evaluation.npz` into the workdir.
 
@@ -74,13 +75,15 @@ def final(
         workdir: the run's folder.
         data_dir: the data set.
         meta: `updates`, `wall_seconds`, `params_sha256`, `command`.
+        explore: "posterior" adds a block `explored` to each column, two episodes with purposeful
+            exploration; "" does not.
 
     Returns:
         The contents of `results.json`.
 
     Raises:
         UserError: `cfg.eval.oracle` is no run on the same tasks; the workdir is read-only; a
-            simulation broke down.
+            simulation broke down; the method cannot explore.
     """
     began = time.monotonic()
     manifest = store.read_manifest(data_dir)
@@ -95,12 +98,18 @@ def final(
         if name != "train"
     }
     oracle = results.oracle(cfg.eval.oracle, cfg.family, tasks["test"])
+    rows = _split_names(split)
     arrays = measure(cfg, method, params, data, manifest)
-    arrays["split"] = rows = _split_names(split)
+    if explore:
+        train = jax.tree.map(lambda x: x[rows == "train"], data)
+        arrays |= measure_explored(cfg, method, params, data, train)
+    arrays["split"] = rows
     arrays["task_id"] = np.concatenate(list(split.values()))
     _check_finite(arrays)
     arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
     behavior = results.behavior_best(data)
+
+    own_context = ["zero_shot", *(["explored"] if explore else [])]
 
     def column(rows, oracle):
         """Both protocols and the bounds on the tasks `rows` [N] bool."""
@@ -113,7 +122,7 @@ def final(
         }
         return {
             "few_shot": results.few_shot(arrays, rows, bounds),
-            "zero_shot": results.zero_shot(arrays, rows, bounds),
+            **{name: results.zero_shot(arrays, rows, bounds, name) for name in own_context},
             "bounds": bounds,
         }
 
@@ -148,7 +157,8 @@ def final(
 
 def _check_finite(arrays: dict) -> None:
     """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN."""
-    for name in ("return", "source_return", "zero_shot_return", "random_return"):
+    names = ("return", "source_return", "zero_shot_return", "explored_return", "random_return")
+    for name in filter(arrays.__contains__, names):
         broken = ~np.isfinite(arrays[name]).all(-1)
         if broken.any():
             task = arrays["task_id"][np.argwhere(broken)[0, -1]]
@@ -217,6 +227,20 @@ def measure(cfg, method: Method, params, data: TaskData, manifest: store.Manifes
         "label": np.asarray(label),
         "goal": np.asarray(task.get("goal", [])),
         "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
+    }
+
+
+def measure_explored(cfg, method: Method, params, data: TaskData, train_data: TaskData) -> dict:
+    """Plays two episodes with purposeful exploration on all tasks; arrays `explored_*` [N, V]."""
+    env, family = make_env(cfg), registry.find("family", cfg.family)
+    run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams)
+    key_bank, key_play = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 1))
+    played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
+    return {
+        "explored_return": played.episode_return[..., -1],
+        "explored_first_return": played.episode_return[..., 0],
+        "explored_reached": played.reached,
+        "explored_optimum": _optimum(family, played.start, jax.device_get(data.task))[..., -1],
     }
 
 

@@ -158,7 +158,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         help="print parameters, memory, FLOPs per update and expected minutes; train nothing",
     )
     workdir = "folder of a run"
-    add("evaluate", _evaluate, "evaluate a run's newest good checkpoint again", workdir=workdir)
+    evaluate = add(
+        "evaluate", _evaluate, "evaluate a run's newest good checkpoint again", workdir=workdir
+    )
+    evaluate.add_argument(
+        "--explore",
+        choices=("posterior",),
+        default="",
+        help="add a column: zero-shot with posterior sampling over the training tasks' codes",
+    )
     add("report", _report, "write a run's report.md and figures again", workdir=workdir)
     compare = add("compare", _compare, "set runs side by side, with intervals over tasks and seeds")
     compare.add_argument(
@@ -229,7 +237,7 @@ def _train(args) -> None:
 def _evaluate(args) -> None:
     from metastar import report, train
 
-    train.evaluate_workdir(args.workdir)
+    train.evaluate_workdir(args.workdir, args.explore)
     print(report.summary(args.workdir))
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metastar import protocols
+from metastar import explore, protocols
 from metastar.data.sampler import sample_windows
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
@@ -98,6 +98,30 @@ def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callab
 
     def evaluate(params, tasks, key_context, key_play):
         return play(params, adapt(params, tasks, key_context), tasks, key_play)
+
+    return evaluate
+
+
+def explored(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
+    """Builds the evaluation with purposeful exploration: `explore.posterior_sampling`.
+
+    Returns:
+        `(params, train_data, tasks, key_bank, key_play) -> Played` with two episodes per stream of
+        each of the `tasks`; the codes to explore with come from the training tasks' data. Raises
+        `UserError` if the method cannot.
+    """
+    length = cfg.world_model.context_len
+    policy = explore.posterior_sampling(method, length, env.spec)
+    play = player(env, family, policy, ZERO_SHOT_EPISODES)
+    make_bank = explore.make_bank(cfg, method)
+    empty = protocols.empty_window(env.spec, length)
+
+    def evaluate(params, train_data: TaskData, tasks, key_bank, key_play):
+        bank = make_bank(params, train_data, key_bank)
+        explorer = explore.Explorer(method.infer(params, empty, None, key_bank).code, bank)
+        streams = len(jax.tree.leaves(tasks)[0]), num_streams
+        explorer = jax.tree.map(lambda x: jnp.broadcast_to(x, (*streams, *x.shape)), explorer)
+        return play(params, explorer, tasks, key_play)
 
     return evaluate
 

@@ -83,7 +83,7 @@ def own_context(method: Method, context_len: int, spec: EnvSpec) -> Policy:
 
     def act(params, adaptation, carry, step, key, greedy):
         key_explore, key_infer, key_act = jax.random.split(key, 3)
-        pushed = _push(carry.window, carry.last, step)
+        pushed = push(carry.window, carry.last, step)
         window = jax.tree.map(partial(jnp.where, carry.started), pushed, carry.window)
         if not method.privileged:
             adaptation = method.infer(params, window, None, key_infer)
@@ -95,10 +95,8 @@ def own_context(method: Method, context_len: int, spec: EnvSpec) -> Policy:
     return Policy(init, act)
 
 
-def _push(window: View, before: StepIn, now: StepIn) -> View:
+def push(window: View, before: StepIn, now: StepIn) -> View:
     """Appends the step from `before` to `now`; the oldest leaves where the window is full."""
-    count = window.valid.sum()
-    full = window.valid.all()
     step = {
         "obs": before.obs,
         "action": now.prev_action,
@@ -109,9 +107,11 @@ def _push(window: View, before: StepIn, now: StepIn) -> View:
         "valid": jnp.ones((), bool),
         "first": before.first,
     }
-    slot = jnp.minimum(count, window.valid.shape[0] - 1)
+    appended = {k: append(getattr(window, k), x, window.valid) for k, x in step.items()}
+    return window._replace(**appended)
 
-    def append(old, new):
-        return jnp.where(full, jnp.roll(old, -1, axis=0), old).at[slot].set(new)
 
-    return window._replace(**{k: append(getattr(window, k), v) for k, v in step.items()})
+def append(rows: Array, row: Array, valid: Array) -> Array:
+    """Puts a row [...] behind the valid ones of `rows` [L, ...]; where all are, the oldest goes."""
+    slot = jnp.minimum(valid.sum(), valid.shape[0] - 1)
+    return jnp.where(valid.all(), jnp.roll(rows, -1, axis=0), rows).at[slot].set(row)

@@ -119,7 +119,10 @@ def table(report: dict) -> list[tuple[str, ...]]:
 
 
 def _protocols(column):
-    return [("few-shot", column["few_shot"]), ("zero-shot", column["zero_shot"])]
+    blocks = [("few-shot", column["few_shot"]), ("zero-shot", column["zero_shot"])]
+    if "explored" in column:
+        blocks.append(("zero-shot, exploring", column["explored"]))
+    return blocks
 
 
 def _bounds(bounds, prefix=""):

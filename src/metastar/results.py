@@ -101,19 +101,22 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     return block
 
 
-def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
+def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_shot") -> dict:
     """The zero-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
+
+    `name` "explored" makes it of the arrays of `evaluate.measure_explored`.
 
     Returns:
         `summary` of the returns of episode 2, with `gap_closed`; `first_episode`, the mean return
         of episode 1, which begins with the random warm-up; `success`, the share of streams that
         met the goal in any episode, warm-up included, as the reference counts it.
     """
-    names = ("zero_shot_return", "zero_shot_optimum", "zero_shot_random_return")
+    score, optimum = arrays[f"{name}_return"][rows], arrays[f"{name}_optimum"][rows]
+    random = arrays["zero_shot_random_return"][rows]
     return {
-        **gap_closed(summary(*(arrays[name][rows] for name in names)), bounds),
-        "first_episode": float(arrays["zero_shot_first_return"][rows].mean()),
-        "success": float(arrays["zero_shot_reached"][rows].any(-1).mean()),
+        **gap_closed(summary(score, optimum, random), bounds),
+        "first_episode": float(arrays[f"{name}_first_return"][rows].mean()),
+        "success": float(arrays[f"{name}_reached"][rows].any(-1).mean()),
     }
 
 

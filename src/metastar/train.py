@@ -93,11 +93,14 @@ def restore(workdir: str | Path) -> Restored:
     return Restored(cfg, spec, method, *found)
 
 
-def evaluate_workdir(workdir: str | Path) -> None:
-    """Evaluates the newest good checkpoint of a run again; rewrites its results and report."""
+def evaluate_workdir(workdir: str | Path, explore: str = "") -> None:
+    """Evaluates the newest good checkpoint of a run again; rewrites its results and report.
+
+    `explore` is that of `evaluate.final`. Raises `UserError` as `restore` and `evaluate.final` do.
+    """
     run = restore(workdir)
     with opened(run.cfg, workdir) as path:
-        _evaluate(run, path, collect.ensure(run.cfg))
+        _evaluate(run, path, collect.ensure(run.cfg), explore)
         report.write(path)
 
 
@@ -117,14 +120,15 @@ def _run(cfg: FrozenConfigDict, path: Path) -> None:
     report.write(path)
 
 
-def _evaluate(run: Restored, path: Path, directory: Path) -> None:
+def _evaluate(run: Restored, path: Path, directory: Path, explore: str = "") -> None:
     meta = {
         **run.meta,
         "updates": run.step,
         "command": (path / COMMAND).read_text().strip(),
         "params_sha256": checkpoint.params_sha256(run.state.params),
     }
-    evaluate.final(run.cfg, run.method, run.method.export(run.state), path, directory, meta)
+    params = run.method.export(run.state)
+    evaluate.final(run.cfg, run.method, params, path, directory, meta, explore)
 
 
 def _is_complete(cfg: FrozenConfigDict, path: Path) -> bool:

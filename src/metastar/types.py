@@ -155,6 +155,9 @@ class Method(NamedTuple):
     infer: Callable  # (params, View [L], task, key) -> Adaptation; task is None unless privileged
     policy: Policy
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
+    # (params, obs [O], action [A], reward [], next_obs [O], code [K, Z]) -> [K]: log-likelihood, in
+    # nats, of what the task decides in a transition under each of K codes; None without a model
+    evidence: Callable | None = None
 
 
 class TaskLoss(NamedTuple):

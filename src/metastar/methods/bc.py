@@ -39,7 +39,7 @@ def make(cfg, spec: DataSpec) -> Method:
     The encoder is trained from scratch, so it has the rate of pretraining, `hp.lr_pretrain`.
     """
     actor = Actor(cfg.agent.hidden, spec.action_dim)
-    whiten = agents.whitener(cfg, spec)
+    whiten_view = agents.view_whitener(cfg, spec)
     optimizer = make_optimizer()
     clone = gradient_step(cloning.loss, optimizer)
 
@@ -57,9 +57,6 @@ def make(cfg, spec: DataSpec) -> Method:
             extra={"actor": params["actor"]},
             step=jnp.zeros((), jnp.int32),
         )
-
-    def whiten_view(view):
-        return view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
 
     def sample(data, key, step):
         key_tasks, key_views = jax.random.split(key)

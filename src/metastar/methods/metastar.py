@@ -19,6 +19,7 @@ from metastar.data.sampler import (
 from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
+from metastar.losses.task import reconstruction
 from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
 from metastar.update import gradient_step, make_optimizer
 
@@ -38,7 +39,7 @@ def make(cfg, spec: DataSpec) -> Method:
                 "task; set sampler.windows=2"
             )
     agent = agents.make(cfg, spec, cfg.world_model.code_dim)
-    whiten = agents.whitener(cfg, spec)
+    whiten, whiten_view = agents.whitener(cfg, spec), agents.view_whitener(cfg, spec)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
     model_step = gradient_step(model_loss.loss_and_codes, optimizer)
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
@@ -54,9 +55,6 @@ def make(cfg, spec: DataSpec) -> Method:
             extra={"actor": params["actor"]},
             step=jnp.zeros((), jnp.int32),
         )
-
-    def whiten_view(view):
-        return view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
 
     def context_views(data, task_id, key):
         key_context, key_positive = jax.random.split(key)
@@ -173,6 +171,12 @@ def make(cfg, spec: DataSpec) -> Method:
         noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
         return Adaptation(world_model.encode_task(params["world_model"], context, noise, cfg))
 
+    def evidence(params, obs, action, reward, next_obs, code):
+        own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
+        return reconstruction.reward_log_likelihood(
+            own, whiten(obs), action, reward, whiten(next_obs), code, cfg
+        )
+
     return Method(
         hp=agents.hyper_params(cfg),
         init=init,
@@ -183,4 +187,5 @@ def make(cfg, spec: DataSpec) -> Method:
         export=export,
         infer=infer,
         policy=agent.policy,
+        evidence=evidence if "reconstruction" in task_losses else None,
     )

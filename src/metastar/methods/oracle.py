@@ -16,7 +16,7 @@ from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainStat
 def make(cfg, spec: DataSpec) -> Method:
     """Binds the oracle to a config; `world_model`, `task_losses` and `imagine` are not used."""
     agent = agents.make(cfg, spec, spec.task_dim)
-    whiten = agents.whitener(cfg, spec)
+    whiten_view = agents.view_whitener(cfg, spec)
 
     def init(key):
         params, opt_state = agent.init(key)
@@ -32,9 +32,8 @@ def make(cfg, spec: DataSpec) -> Method:
         key_task, key_real = jax.random.split(jax.random.fold_in(key, step))
         task_id = agents.sample_task_id(data, cfg, key_task)
         real = sample_transitions(data, task_id, key_real, cfg.sampler.batch_size)
-        real = real._replace(obs=whiten(real.obs), next_obs=whiten(real.next_obs))
         task = jax.tree.map(lambda x: x[task_id], data.task)
-        return Batch(task_id, task, {"real": real})
+        return Batch(task_id, task, {"real": whiten_view(real)})
 
     def update(state, batch, key, hp):
         hp = agents.decayed(hp, cfg, state.step, cfg.train.updates)

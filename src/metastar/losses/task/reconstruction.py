@@ -1,5 +1,6 @@
 """Reconstruction given the code: what the code adds to state and action in predicting the rest."""
 
+import math
 from typing import Any
 
 import jax
@@ -52,6 +53,28 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
         return sum(metrics.values()) + bounds, metrics
 
     return TaskLoss(views=("context",), loss=loss, init=init)
+
+
+def reward_log_likelihood(
+    params: Any, obs: Array, action: Array, reward: Array, next_obs: Array, code: Array, cfg: Any
+) -> Array:
+    """`log p(r | s, a, s', z)` in nats of ONE transition under K codes [K, Z]: [K].
+
+    Args:
+        params: of this loss.
+        obs: [O], as the loss saw it.
+        action: [A].
+        reward: [].
+        next_obs: [O].
+        code: [K, Z].
+        cfg: the config.
+    """
+    num = code.shape[0]
+    seen, after = (jnp.tile(x[None], (num, 1)) for x in (jnp.concatenate([obs, action]), next_obs))
+    head = Decoder((cfg.world_model.width,) * 2, 1)
+    given = jnp.concatenate([seen, code, after], -1)
+    mean, logvar = head.apply({"params": params["reward"]}, given)
+    return -0.5 * (gaussian.nll(reward, mean, logvar)[:, 0] + math.log(2 * math.pi))
 
 
 def crossed(codes: dict[str, Array], batch: Batch) -> tuple[View, Array]:

@@ -1,0 +1,130 @@
+"""What each term buys: invariance to behaviour, return and time. The ablation of `docs/results.md`.
+
+    python experiments/invariance.py --family point_robot --seeds 0 1 2
+
+Every cell is a run of `metastar train`, an evaluation with exploration where the cell's model
+allows it, and a `metastar audit`; what is complete is not done again. All cells of a family share
+one data set of mixed behaviours. Copies `results.json` and `audit.json` of each run to
+`experiments/results/invariance_<family>/` and writes a table to `docs/results.md`. With
+`--validation=K` the last K training tasks take the place of the test tasks: choices are made so.
+`--alike` trains the first and the last cell on one policy's data, where invariance is no matter.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from metastar import files
+from metastar.ops.statistics import seed_task_interval
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs/results.md"
+
+DATA = {
+    "collect.behavior": "mixture",
+    "collect.cross_task_episodes": 10,
+    "data.ood_tasks": 5,
+}
+# The reference's objective: distances between tasks, one window of each, a free scale.
+PAPER = {
+    "task_losses.distance": 1.0,
+    "task_losses.infonce": 0.0,
+    "task_losses.reconstruction": 0.0,
+    "world_model.code_bound": "none",
+    "world_model.dyn_weight": 1.0,
+    "world_model.mask_joints": False,
+    "sampler.windows": 1,
+}
+CONDITION = {"world_model.condition": "concat"}
+CROSS = {
+    "task_losses.distance": 0.0,
+    "task_losses.infonce": 10.0,
+    "world_model.code_bound": "sphere",
+    "world_model.dyn_weight": 0.1,
+    "world_model.mask_joints": True,
+    "sampler.windows": 2,
+    "sampler.positive": "other_behavior",
+}
+CONTRAST = {**PAPER, **CONDITION, **CROSS}
+CELLS = {
+    "paper": PAPER,
+    "+ condition": {**PAPER, **CONDITION},
+    "+ cross-behaviour": CONTRAST,
+    "+ adversary": {**CONTRAST, "task_losses.adversary": 1.0},
+    "+ mmd": {**CONTRAST, "task_losses.mmd": 1.0},
+    "+ spread": {**CONTRAST, "task_losses.spread": 1.0},
+    "default": {},
+    "default, gru": {"world_model.core": "gru"},
+    "default, mlp": {"world_model.core": "mlp"},
+}
+
+
+def metastar(command: str, workdir: Path, *arguments: str) -> None:
+    line = [sys.executable, "-m", "metastar", command, f"--workdir={workdir}", *arguments]
+    subprocess.run(line, check=True)
+
+
+def overrides(fields: dict) -> list[str]:
+    return [f"--config.{name}={value}" for name, value in fields.items()]
+
+
+def run(workdir: Path, config: str, fields: dict) -> tuple[dict, dict]:
+    """Trains, evaluates and audits one cell with one seed; returns its results and its audit."""
+    metastar("train", workdir, f"--config={config}", *overrides(fields))
+    results = json.loads((workdir / "results.json").read_text())
+    explores = fields.get("task_losses.reconstruction", 1.0) > 0
+    if explores and "explored" not in results:
+        metastar("evaluate", workdir, "--explore=posterior")
+    if not (workdir / "audit.json").exists():
+        metastar("audit", workdir)
+    read = [json.loads((workdir / name).read_text()) for name in ("results.json", "audit.json")]
+    return tuple(read)
+
+
+def returns(results: list[dict], *path: str) -> str:
+    """Mean over seeds and tasks of one block, with its interval; – where a cell has none."""
+    for name in path:
+        if any(name not in r for r in results):
+            return "–"
+        results = [r[name] for r in results]
+    scores = np.array([r["per_task"] for r in results], float)
+    low, high = seed_task_interval(scores)
+    return f"{scores.mean():.1f} ({low:.1f} to {high:.1f})"
+
+
+def label_of(args) -> str:
+    label = f"invariance_{args.family}" + "_alike" * args.alike
+    return label + f"_validation{args.validation}" * bool(args.validation)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", default="point_robot")
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
+    parser.add_argument("--validation", type=int, default=0, metavar="K")
+    parser.add_argument("--alike", action="store_true")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
+    args = parser.parse_args()
+    label = label_of(args)
+    out = HERE / "results" / label
+    config = f"configs/metastar/{args.family}.py:{args.preset}"
+    data = {"collect.cross_task_episodes": 10} if args.alike else DATA
+    data = {**data, "data.dir": f"data/{label.split('_validation')[0]}"}
+    for cell in args.cells:
+        for seed in args.seeds:
+            fields = {**data, **CELLS[cell], "seed": seed, "data.validation_tasks": args.validation}
+            name = f"{cell.replace('+ ', '').replace(', ', '_')}_seed{seed}"
+            found = run(args.runs / label / name, config, fields)
+            for kind, content in zip(("results", "audit"), found):
+                text = json.dumps(content, indent=1) + "\n"
+                files.write_atomic(out / f"{name}_{kind}.json", text)
+
+
+if __name__ == "__main__":
+    main()
