@@ -83,17 +83,27 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         "splits": {},
         "against": None,
         "cost": _cost(workdir),
-        "health": {name: audit_measures.health(_rows(codes, side == name)) for name in SPLITS},
+        "health": {
+            name: audit_measures.health(audit_codes.rows_of(codes, side == name)) for name in SPLITS
+        },
         "drift": _drift(run, workdir, lambda params: read(params, draws, key).code, codes),
     }
+    seen = audit_codes.drawn_from(data)
+    trained = {s.name for s in sources(manifest.policies, manifest.stages, *seen)}
     for name in SPLITS:
-        part, parameters = _rows(codes, side == name), factor[side == name]
-        block = {"tasks": len(parameters), "all": None, "informative": None}
-        block["all"] = audit_measures.of_windows(part, part.keep, parameters, names)
+        part, parameters = audit_codes.rows_of(codes, side == name), factor[side == name]
+        asked = {"all": part.keep}
+        if trained != set(names):
+            asked["trained"] = part.keep & np.isin(names, sorted(trained))[:, None]
         if family.SPARSE:
-            rewarded = part.keep & part.rewarded
-            block["informative"] = audit_measures.of_windows(part, rewarded, parameters, names)
-        report["splits"][name] = block
+            asked["informative"] = part.keep & part.rewarded
+        report["splits"][name] = {
+            "tasks": len(parameters),
+            **{
+                kind: audit_measures.of_windows(part, keep, parameters, names)
+                for kind, keep in asked.items()
+            },
+        }
     if other is not None:
         again = audit_codes.make_reader(other.method, length, windows)
         theirs = again(other.method.export(other.state), draws, key).code
@@ -109,10 +119,6 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         }
     report["seconds"] = time.monotonic() - began
     return _write(Path(workdir), report, codes, side)
-
-
-def _rows(codes: audit_codes.Codes, rows: np.ndarray) -> audit_codes.Codes:
-    return jax.tree.map(lambda x: x[rows], codes)
 
 
 def _restore(workdir: str | Path) -> Restored:

@@ -92,6 +92,15 @@ def make_reader(method: Method, length: int, windows: int) -> Callable:
     return codes
 
 
+def drawn_from(data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+    """Policy and stage of every episode that draws from the data can meet, each [P]."""
+    flat = np.asarray(data.flat)
+    valid = np.arange(flat.shape[1]) < np.asarray(data.count)[:, None]
+    task = np.nonzero(valid)[0]
+    episode = flat[valid] // data.reward.shape[-1]
+    return np.asarray(data.policy)[task, episode], np.asarray(data.stage)[task, episode]
+
+
 def rows_of(codes: Codes, rows: np.ndarray) -> Codes:
     """The codes of the tasks `rows` [N] bool."""
     return jax.tree.map(lambda x: x[rows], codes)

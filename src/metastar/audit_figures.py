@@ -18,12 +18,12 @@ CAPTIONS = {
     "components; colour is the source of the context, large marks are the sources' means. A code "
     "that tells the task alone leaves one cloud around the origin.",
     "audit_sources": "Left: energy distance between the codes of one task under two sources, in "
-    "units of the distance between tasks (share of tasks where it is significant). Right: error of "
-    "a linear probe for the task parameters, trained on one source and tested on another, on tasks "
-    "held out.",
+    "units of the distance between tasks, with the share of tasks where it is significant; on the "
+    "diagonal between two halves of one source. Right: error of a linear probe for the task "
+    "parameters, trained on one source and tested on another, on tasks held out.",
     "audit_probes": "Left: how often the source is told from a code, with its upper 95 % bound; "
-    "dashes are shuffled labels, dots chance. Right: R² of linear probes for what the policy did in "
-    "the window and for the task parameters.",
+    "dashes are shuffled labels, dots chance. Right: R² of linear probes for what the policy did "
+    "in the window and for the task parameters.",
     "audit_cost": "Few-shot return on test tasks by the source of the context.",
 }
 COLORS = (*("#7a7a7a", figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE), "#c23b5a")

@@ -83,8 +83,8 @@ def ratio(codes: Codes) -> dict:
 def energy(codes: Codes, names: list[str]) -> dict:
     """Energy distances between the sources of a task, over those between tasks of a source.
 
-    The same for the two halves of one source's episodes is the control: one policy, so that what
-    differs there is which episodes there happen to be.
+    The same for the two halves of one source's episodes, on the diagonals, is the control: one
+    policy, so that what differs there is which episodes there happen to be.
     """
     num_tasks, num = codes.keep.shape[:2]
     cells = codes.keep.sum(-1) > 1
@@ -97,43 +97,37 @@ def energy(codes: Codes, names: list[str]) -> dict:
     if not unit > parts.TINY * scale:
         return parts.missing("the codes do not tell the tasks apart")
 
-    by_task = _energies(code, keep) / unit  # [N, K, K]
+    relative = _energies(code, keep) / unit  # [N, K, K], NaN where a cell is missing
+    relative[:, range(num), range(num)] = np.nan
+    p = np.full(relative.shape, np.nan)
     i, j = np.triu_indices(num, 1)
-    both = cells[:, i] & cells[:, j]
-    p = np.full((num_tasks, num, num), np.nan)
-    if both.any():
-        at = np.argwhere(both)
-        n, a, b = at[:, 0], i[at[:, 1]], j[at[:, 1]]
+    n, pair = np.nonzero(cells[:, i] & cells[:, j])
+    if n.size:
+        a, b = i[pair], j[pair]
         p[n, a, b] = p[n, b, a] = _p_values(code[n, a], code[n, b], keep[n, a], keep[n, b])
     half = codes.keep.shape[-1] // 2
     first, second = codes.keep[:, :, :half], codes.keep[:, :, half:]
     n, k = np.nonzero(codes.halved & (first.sum(-1) > 1) & (second.sum(-1) > 1))
-    control = parts.missing("no source has two episodes of a task")
     if n.size:
         pair = jnp.stack([code[n, k, :half], code[n, k, half:]], 1)
         kept = jnp.stack([keep[n, k, :half], keep[n, k, half:]], 1)
-        control = _differing(
-            _energies(pair, kept)[:, 0, 1] / unit,
-            _p_values(pair[:, 0], pair[:, 1], kept[:, 0], kept[:, 1]),
-        )
-    found = {
+        relative[n, k, k] = _energies(pair, kept)[:, 0, 1] / unit
+        p[n, k, k] = _p_values(pair[:, 0], pair[:, 1], kept[:, 0], kept[:, 1])
+    own = np.eye(num, dtype=bool)
+    return {
         "between_tasks": unit,
         "alpha": ALPHA,
         "permutations": PERMUTATIONS,
-        "control": control,
+        "pairs": _differing(relative[:, i, j], p[:, i, j], "no task has windows of two sources"),
+        "control": _differing(relative[:, own], p[:, own], "no source has two episodes of a task"),
         "sources": names,
-    }
-    if not both.any():
-        return found | {"pairs": parts.missing("no task has windows of two sources")}
-    return found | {
-        "pairs": _differing(by_task[:, i, j][both], p[:, i, j][both]),
-        "relative": _mean_over_tasks(np.where(_symmetric(both, i, j, num), by_task, np.nan)),
+        "relative": _mean_over_tasks(relative),
         "share_differing": _mean_over_tasks(np.where(np.isnan(p), np.nan, p <= ALPHA)),
     }
 
 
 def alike(one: np.ndarray, other: np.ndarray, keep: np.ndarray) -> dict:
-    """Two models' codes [N, K, W, Z] of the same windows: of each window, and of each task's mean."""
+    """Two models' codes [N, K, W, Z] of the same windows: of each window, and each task's mean."""
     found = {}
     sides = {"windows": (one[keep], other[keep])}
     rows = keep.any((1, 2))
@@ -160,7 +154,7 @@ def health(codes: Codes) -> dict:
 
 
 def drift(before: np.ndarray, after: np.ndarray, keep: np.ndarray) -> dict:
-    """Change of the codes [N, K, W, Z] of the same windows, as it is and up to rotation and scale."""
+    """Change of the codes [N, K, W, Z] of the same windows: as it is, and up to a rotation."""
     x, y = before[keep].astype(float), after[keep].astype(float)
     size = np.linalg.norm(y)
     return {
@@ -193,8 +187,11 @@ def cost(results: dict) -> dict:
     return found | {"drop": drop}
 
 
-def _differing(relative: np.ndarray, p: np.ndarray) -> dict:
+def _differing(relative: np.ndarray, p: np.ndarray, otherwise: str) -> dict:
+    """What the pairs with a p-value have in common."""
     known = np.isfinite(p)
+    if not known.any():
+        return parts.missing(otherwise)
     return {
         "count": int(known.sum()),
         "relative": float(np.mean(relative[known])),
@@ -223,12 +220,6 @@ def _p_values(x, y, keep_x, keep_y) -> np.ndarray:
     """Permutation p-values [B] of pairs of samples [B, W, Z]; all pairs share the permutations."""
     noise = jax.random.uniform(jax.random.key(0), (PERMUTATIONS, x.shape[1] + y.shape[1]))
     return np.asarray(_test_all(x, y, keep_x, keep_y, noise), float)
-
-
-def _symmetric(both, i, j, num):
-    found = np.zeros((len(both), num, num), bool)
-    found[:, i, j] = found[:, j, i] = both
-    return found
 
 
 def _mean_over_tasks(value: np.ndarray) -> list:

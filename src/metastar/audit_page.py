@@ -5,7 +5,11 @@ from pathlib import PurePath
 from metastar import audit_figures, tables
 
 HEAD = ("quantity", "train", "test")
-KINDS = {"all": "all windows", "informative": "windows with reward"}
+KINDS = {
+    "trained": "sources that the run was trained on",
+    "all": "all sources",
+    "informative": "windows with reward, all sources",
+}
 NOTES = """\
 How to read it (formulas and sources: docs/audit.md of metastar):
 
@@ -72,34 +76,40 @@ def summary(report: dict) -> str:
 
 
 def rows(found: dict[str, dict]) -> list[tuple[str, ...]]:
-    """The main table from the blocks of `train` and `test`; reasons for what is absent below it."""
-    cells = {
-        "variance ratio, policies : tasks": lambda b: _interval(b["ratio"], "ratio"),
-        "relative energy distance": lambda b: f"{b['energy']['pairs']['relative']:.3f}",
-        "… control": lambda b: f"{b['energy']['control']['relative']:.3f}",
-        "pairs of sources that differ": lambda b: _percent(b["energy"]["pairs"]["share_differing"]),
-        "… control ": lambda b: _percent(b["energy"]["control"]["share_differing"]),
-    }
+    """The main table, from the blocks of `train` and `test`."""
+    columns = [_lines(found[split]) for split in HEAD[1:]]
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [HEAD, *((name, *(column.get(name, "–") for column in columns)) for name in names)]
+
+
+def _lines(block: dict) -> dict[str, str]:
+    """Every number of a block that could be computed, as text by name."""
+    found = {}
+    if "ratio" in block.get("ratio", {}):
+        found["variance ratio, policies : tasks"] = _interval(block["ratio"], "ratio")
+    for key, name in (("pairs", "two sources"), ("control", "control: one source")):
+        part = block.get("energy", {}).get(key, {})
+        if "relative" in part:
+            found[f"relative energy distance, {name}"] = f"{part['relative']:.3f}"
+            found[f"share that differs, {name}"] = _percent(part["share_differing"])
     for key, title in (("identity", ""), ("identity_within_task", ", task removed")):
         for model in ("linear", "mlp"):
-            name = f"which source? {model}{title}"
-            cells[name] = lambda b, key=key, model=model: _accuracy(b[key], model)
-    for name in ("mean action", "variance of the action", "mean observation"):
+            if model in block.get(key, {}):
+                found[f"which source? {model}{title}"] = _accuracy(block[key][model])
+    for name, part in block.get("statistics", {}).items():
         for key, title in (("plain", ""), ("within_task", ", task removed")):
-            cells[f"R² of {name}{title}"] = lambda b, name=name, key=key: _interval(
-                b["statistics"][name][key], "r2"
-            )
+            if name != "not_computed" and "r2" in part[key]:
+                found[f"R² of {name}{title}"] = _interval(part[key], "r2")
+    task = block.get("task", {})
     for model in ("linear", "mlp"):
-        cells[f"R² of the task parameters, {model}"] = lambda b, m=model: _interval(
-            b["task"][m], "r2"
-        )
-        cells[f"RMSE of the task parameters, {model}"] = lambda b, m=model: _rmse(b["task"], m)
+        if model in task:
+            found[f"R² of the task parameters, {model}"] = _interval(task[model], "r2")
+            rmse = f"{task[model]['rmse']:.3g} (of {task['std']:.3g})"
+            found[f"RMSE of the task parameters, {model}"] = rmse
     for key in ("disentanglement", "completeness"):
-        cells[key] = lambda b, key=key: f"{b['factors'][key]:.2f}"
-    body = [
-        (name, *(_cell(cell, found[split]) for split in HEAD[1:])) for name, cell in cells.items()
-    ]
-    return [HEAD, *(row for row in body if set(row[1:]) != {"–"})]
+        if key in block.get("factors", {}):
+            found[key] = f"{block['factors'][key]:.2f}"
+    return found
 
 
 def windows(found: dict[str, dict]) -> list[tuple[str, ...]]:
@@ -193,16 +203,8 @@ def _cost(found: dict, table=tables.markdown) -> str:
 
 
 def _blocks(report: dict, kind: str) -> dict | None:
-    found = {split: block[kind] for split, block in report["splits"].items()}
-    return None if None in found.values() else found
-
-
-def _cell(cell, block) -> str:
-    """A cell's text; "–" where the block lacks the part."""
-    try:
-        return cell(block)
-    except KeyError:
-        return "–"
+    found = {k: block[kind] for k, block in report["splits"].items() if kind in block}
+    return found or None
 
 
 def _interval(part, key):
@@ -210,14 +212,9 @@ def _interval(part, key):
     return f"{part[key]:.3f} ({low:.3f} to {high:.3f})"
 
 
-def _accuracy(part, model):
-    of = part[model]
-    upper, shuffled = _percent(of["upper95"]), _percent(of["shuffled"])
-    return f"{_percent(of['accuracy'])} (upper bound {upper}, shuffled {shuffled})"
-
-
-def _rmse(part, model):
-    return f"{part[model]['rmse']:.3g} (of {part['std']:.3g})"
+def _accuracy(part):
+    upper, shuffled = _percent(part["upper95"]), _percent(part["shuffled"])
+    return f"{_percent(part['accuracy'])} (upper bound {upper}, shuffled {shuffled})"
 
 
 def _percent(value):

@@ -6,10 +6,10 @@ import numpy as np
 def procrustes_residual(x: np.ndarray, y: np.ndarray) -> float:
     """The share of y that no rotation, reflection and scaling of x explains.
 
-    `min_{s, Q} |s X Q - Y|^2 / |Y|^2` over scales s and orthogonal Q, with centred X and Y, which is
-    `1 - (sum of the singular values of X'Y)^2 / (|X|^2 |Y|^2)`. It is symmetric in x and y.
-    Schönemann 1966, "A generalized solution of the orthogonal Procrustes problem"; Gower & Dijksterhuis
-    2004, "Procrustes Problems", section 5.
+    `min_{s, Q} |s X Q - Y|^2 / |Y|^2` over scales s and orthogonal Q, with centred X and Y. It is
+    `1 - (sum of the singular values of X'Y)^2 / (|X|^2 |Y|^2)`, symmetric in x and y. Schönemann
+    1966, "A generalized solution of the orthogonal Procrustes problem" (Psychometrika 31, 1-10);
+    the scale as in Schönemann & Carroll 1970 (Psychometrika 35, 245-255).
 
     Args:
         x: [R, Z] codes of R windows.
@@ -20,13 +20,14 @@ def procrustes_residual(x: np.ndarray, y: np.ndarray) -> float:
 
     >>> x = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
     >>> turned = 5 + 3 * x[:, ::-1] * [1, -1]
-    >>> round(procrustes_residual(x, turned), 6) + 0.0
+    >>> round(procrustes_residual(x, turned), 6)
     0.0
     """
     x, y = _centred(x), _centred(y)
     size = (x**2).sum() * (y**2).sum()
     nuclear = np.linalg.svd(x.T @ y, compute_uv=False).sum()
-    return float(1 - nuclear**2 / size) if size > 0 else float("nan")
+    # Rounding must not make it negative.
+    return float(max(1 - nuclear**2 / size, 0)) if size > 0 else float("nan")
 
 
 def linear_cka(x: np.ndarray, y: np.ndarray) -> float:

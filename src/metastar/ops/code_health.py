@@ -13,10 +13,11 @@ def rms_norm(code: np.ndarray) -> float:
 
 
 def effective_rank(code: np.ndarray) -> float:
-    """How many directions the codes spread over: `exp(-sum_i p_i log p_i)`, `p_i = s_i / sum_j s_j`.
+    """How many directions the codes spread over.
 
-    `s_i` are the singular values of the centred codes. From 1, a line, to Z, the same spread in
-    every direction; 0 for equal codes. Roy & Vetterli 2007, "The effective rank", equation 4.
+    `exp(-sum_i p_i log p_i)` with `p_i = s_i / sum_j s_j`, the singular values of the centred
+    codes. From 1, a line, to Z, the same spread in every direction; 0 for equal codes. Roy &
+    Vetterli 2007, "The effective rank: a measure of effective dimensionality" (EUSIPCO), section 2.
 
     Args:
         code: [R, Z].

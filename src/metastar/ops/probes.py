@@ -1,8 +1,8 @@
 """Small models that read something out of task codes, scored on whole tasks they never saw.
 
 N tasks, K sources of context, W windows; R rows of one task; Z code; F targets; C classes; J folds;
-S sets of labels. Folds hold out whole tasks, so that a probe cannot know a task by heart. The closed
-forms are in NumPy and in double precision: the sums that they need are made once per task.
+S sets of labels. Folds hold out whole tasks, so that a probe cannot know a task by heart. What has
+a closed form is in NumPy, in double precision.
 """
 
 from functools import partial
