@@ -14,7 +14,8 @@ from metastar.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs/metastar/point_robot_sparse.py")
-COMMANDS = "doctor collect train evaluate audit data report compare render".split()
+COMMANDS = ["doctor", "collect", "train", "evaluate", "audit", "data", "report", "compare"]
+COMMANDS += ["render"]
 
 
 @pytest.fixture

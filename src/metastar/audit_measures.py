@@ -212,14 +212,15 @@ def _energies(x, keep) -> np.ndarray:
 
 
 @jax.jit
-def _test_all(x, y, keep_x, keep_y, noise):
-    return jax.lax.map(lambda a: invariance.energy_test(*a, noise), (x, y, keep_x, keep_y))
+def _test_all(x, y, keep_x, keep_y, place):
+    return jax.lax.map(lambda a: invariance.energy_test(*a, place), (x, y, keep_x, keep_y))
 
 
 def _p_values(x, y, keep_x, keep_y) -> np.ndarray:
     """Permutation p-values [B] of pairs of samples [B, W, Z]; all pairs share the permutations."""
-    noise = jax.random.uniform(jax.random.key(0), (PERMUTATIONS, x.shape[1] + y.shape[1]))
-    return np.asarray(_test_all(x, y, keep_x, keep_y, noise), float)
+    members = np.tile(np.arange(x.shape[1] + y.shape[1]), (PERMUTATIONS, 1))
+    place = np.random.default_rng(0).permuted(members, axis=1)
+    return np.asarray(_test_all(x, y, keep_x, keep_y, place), float)
 
 
 def _mean_over_tasks(value: np.ndarray) -> list:

@@ -113,9 +113,10 @@ def test_energy_distance_by_hand_and_without_bias():
 
 def p_values(x, y, keep=None, permutations=199):
     keep = np.ones(x.shape[:2], bool) if keep is None else keep
-    noise = jax.random.uniform(jax.random.key(0), (permutations, 2 * x.shape[1]))
+    members = np.tile(np.arange(2 * x.shape[1]), (permutations, 1))
+    place = np.random.default_rng(0).permuted(members, axis=1)
     test = jax.vmap(invariance.energy_test, in_axes=(0, 0, 0, 0, None))
-    return np.asarray(test(*map(jnp.asarray, (x, y, keep, keep)), noise))
+    return np.asarray(test(*map(jnp.asarray, (x, y, keep, keep)), place))
 
 
 def test_p_values_are_uniform_without_a_difference_and_small_with_one():
@@ -126,6 +127,14 @@ def test_p_values_are_uniform_without_a_difference_and_small_with_one():
     assert p.mean() == pytest.approx(0.5, abs=0.05)
     assert (p_values(x, y + 2)[:20] == 1 / 200).all()
     assert (p_values(x, 3 * y) <= 0.05).mean() > 0.5  # a scale shows as well as a mean
+
+
+def test_p_value_by_hand():
+    """{0, 1} and {5, 6}: of three divisions only the exchange of both is as far apart."""
+    x, y = jnp.array([[0.0], [1.0]]), jnp.array([[5.0], [6.0]])
+    place = jnp.array([[0, 2, 1, 3], [2, 3, 0, 1], [0, 3, 1, 2]])
+    keep = jnp.ones(2, bool)
+    assert invariance.energy_test(x, y, keep, keep, place) == 2 / 4
 
 
 def test_equal_codes_do_not_differ():

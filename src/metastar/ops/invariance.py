@@ -136,7 +136,7 @@ def energy_distances(distance: Array) -> Array:
     return 2 * distance - own[..., :, None] - own[..., None, :]
 
 
-def energy_test(x: Array, y: Array, keep_x: Array, keep_y: Array, noise: Array) -> Array:
+def energy_test(x: Array, y: Array, keep_x: Array, keep_y: Array, place: Array) -> Array:
     """p-value of the hypothesis that two samples have one distribution, by permutation.
 
     The energy distance of the samples is compared with that of P random divisions of both
@@ -148,7 +148,7 @@ def energy_test(x: Array, y: Array, keep_x: Array, keep_y: Array, noise: Array) 
         y: [V, Z].
         keep_x: [W] bool: which members count.
         keep_y: [V] bool.
-        noise: [P, W + V] uniform on [0, 1): ranks of the members in each permutation.
+        place: [P, W + V] int, each row a random permutation: the members' places in it.
 
     Returns:
         [] in (0, 1]; NaN where a sample has fewer than two members.
@@ -156,10 +156,11 @@ def energy_test(x: Array, y: Array, keep_x: Array, keep_y: Array, noise: Array) 
     both, keep = jnp.concatenate([x, y]), jnp.concatenate([keep_x, keep_y])
     size_x, size_y = keep_x.sum(), keep_y.sum()
     distance = _distance(both[:, None], both[None])
-    order = jnp.argsort(jnp.where(keep, noise, 2.0), axis=-1)
-    rank = jnp.argsort(order, axis=-1)
+    # Those that count and come first in a permutation make up its first sample.
+    place = jnp.where(keep[None], place, len(both))
+    last = jnp.sort(place, axis=-1)[:, size_x - 1, None]
     observed = jnp.arange(len(both)) < len(x)
-    first = jnp.concatenate([observed[None], rank < size_x])  # [1 + P, W + V]
+    first = jnp.concatenate([observed[None], place <= last])  # [1 + P, W + V]
     a = (first & keep[None]).astype(both.dtype)
     b = (~first & keep[None]).astype(both.dtype)
     to_a, to_b = a @ distance, b @ distance
