@@ -11,7 +11,17 @@ import pytest
 
 import stub_run
 from encoders import policy_reader
-from metastar import audit, audit_codes, checkpoint, collect, main, registry, results, workdir
+from metastar import (
+    audit,
+    audit_codes,
+    audit_measures,
+    checkpoint,
+    collect,
+    main,
+    registry,
+    results,
+    workdir,
+)
 from metastar.chunk import init_state
 from metastar.data import store
 from metastar.data.sources import sources
@@ -141,10 +151,10 @@ def test_health_and_cost_are_there(audited):
 def test_the_leaky_run_is_caught_with_its_size(root):
     data, cfg = store.load(root / "data", "all", make_config()), make_config()
     found = sources(POLICIES, STAGES, data.policy, data.stage)
-    read = audit_codes.make_reader(policy_reader.make(cfg, SPEC), 12, WINDOWS)
-    params = {"leak": jnp.array(0.5), "scale": jnp.ones(())}
-    codes = read(params, [audit_codes.halves(data, s) for s in found], jax.random.key(0))
-    part = audit.audit_measures.ratio(codes)
+    draws = [audit_codes.halves(data, source) for source in found]
+    method = policy_reader.make(cfg, SPEC)
+    read = audit_codes.make_reader(method, draws, 12, WINDOWS, jax.random.key(0))
+    part = audit_measures.ratio(read({"leak": jnp.array(0.5), "scale": jnp.ones(())}))
     # sum_k (k - 1)^2 / 2 = 1 for the policies 0, 1 and 2.
     assert part["between_policies"] == pytest.approx(0.25, rel=0.01)
 
@@ -234,7 +244,7 @@ def test_one_source_and_no_results_leave_the_rest(tmp_path):
 def test_a_damaged_older_checkpoint_is_skipped(root, tmp_path, capsys):
     shutil.copytree(root / "clean", tmp_path / "run")
     (tmp_path / "run/checkpoints/10/record.json").write_text("{")
-    state = audit.checkpoint.restore(tmp_path / "run/checkpoints", 10, {})
+    state = checkpoint.restore(tmp_path / "run/checkpoints", 10, {})
     assert state is None and "is damaged" in capsys.readouterr().out
 
 

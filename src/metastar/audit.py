@@ -25,6 +25,7 @@ from metastar.data.sources import sources
 from metastar.errors import UserError
 from metastar.ops.task_parameters import join_parameters
 from metastar.train import Restored
+from metastar.types import TaskData
 
 FILE = "audit.json"
 PAGE = "audit.md"
@@ -55,22 +56,19 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     manifest = store.read_manifest(directory)
     if other is not None:
         _check_alike(run, other, manifest, against)
-    data = store.load(directory, "all", run.cfg)
-    split = store.split_ids(manifest, run.cfg)
-    side = np.array([name for name, ids in split.items() for _ in ids])
-    chosen = np.isin(side, SPLITS)
-    data, side = jax.tree.map(lambda x: x[chosen], data), side[chosen]
-
+    data, side = _load(run, directory, manifest)
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
-    key, length = jax.random.key(SEED), run.cfg.world_model.context_len
-    read = audit_codes.make_reader(run.method, length, windows)
-    params = run.method.export(run.state)
-    codes = read(params, draws, key)
+    length = run.cfg.world_model.context_len
 
-    family = registry.find("family", run.cfg.family)
-    factor = np.asarray(join_parameters(data.task), float)
+    def reader(one: Restored):
+        """Reads the same windows, whatever the model."""
+        return audit_codes.make_reader(one.method, draws, length, windows, jax.random.key(SEED))
+
+    read = reader(run)
+    codes = read(run.method.export(run.state))
+    theirs = None if other is None else reader(other)(other.method.export(other.state))
     report = {
         "method": run.cfg.method,
         "family": run.cfg.family,
@@ -81,44 +79,52 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         "windows": windows,
         "context_len": length,
         "splits": {},
-        "against": None,
+        "health": {},
+        "drift": _drift(run, workdir, read, codes),
         "cost": _cost(workdir),
-        "health": {
-            name: audit_measures.health(audit_codes.rows_of(codes, side == name)) for name in SPLITS
-        },
-        "drift": _drift(run, workdir, lambda params: read(params, draws, key).code, codes),
+        "against": other and {"workdir": str(against), "step": other.step},
     }
-    seen = audit_codes.drawn_from(data)
-    trained = {s.name for s in sources(manifest.policies, manifest.stages, *seen)}
+    trained = _trained(data, manifest)
+    factor = np.asarray(join_parameters(data.task), float)
+    sparse = registry.find("family", run.cfg.family).SPARSE
     for name in SPLITS:
-        part, parameters = audit_codes.rows_of(codes, side == name), factor[side == name]
-        asked = {"all": part.keep}
-        if trained != set(names):
-            asked["trained"] = part.keep & np.isin(names, sorted(trained))[:, None]
-        if family.SPARSE:
-            asked["informative"] = part.keep & part.rewarded
-        report["splits"][name] = {
-            "tasks": len(parameters),
-            **{
-                kind: audit_measures.of_windows(part, keep, parameters, names)
-                for kind, keep in asked.items()
-            },
+        rows = side == name
+        part = audit_codes.rows_of(codes, rows)
+        asked = _asked(part, np.isin(names, trained), sparse)
+        report["splits"][name] = {"tasks": int(rows.sum())} | {
+            kind: audit_measures.of_windows(part, keep, factor[rows], names)
+            for kind, keep in asked.items()
         }
-    if other is not None:
-        again = audit_codes.make_reader(other.method, length, windows)
-        theirs = again(other.method.export(other.state), draws, key).code
-        report["against"] = {
-            "workdir": str(against),
-            "step": other.step,
-            **{
-                name: audit_measures.alike(
-                    codes.code[side == name], theirs[side == name], codes.keep[side == name]
-                )
-                for name in SPLITS
-            },
-        }
+        report["health"][name] = audit_measures.health(part)
+        if theirs is not None:
+            alike = audit_measures.alike(part.code, theirs.code[rows], part.keep)
+            report["against"][name] = alike
     report["seconds"] = time.monotonic() - began
     return _write(Path(workdir), report, codes, side)
+
+
+def _load(run: Restored, directory: Path, manifest: store.Manifest) -> tuple[TaskData, np.ndarray]:
+    """The training and test tasks, and the name of the split [N] of each."""
+    data, split = store.load(directory, "all", run.cfg), store.split_ids(manifest, run.cfg)
+    side = np.array([name for name, ids in split.items() for _ in ids])
+    chosen = np.isin(side, SPLITS)
+    return jax.tree.map(lambda x: x[chosen], data), side[chosen]
+
+
+def _trained(data: TaskData, manifest: store.Manifest) -> list[str]:
+    """Names of the sources that the run's own draws can meet."""
+    seen = audit_codes.drawn_from(data)
+    return [source.name for source in sources(manifest.policies, manifest.stages, *seen)]
+
+
+def _asked(codes: audit_codes.Codes, trained: np.ndarray, sparse: bool) -> dict[str, np.ndarray]:
+    """The choices of windows [N, K, W] that are measured; `trained` is [K] bool."""
+    found = {"all": codes.keep}
+    if not trained.all():
+        found["trained"] = codes.keep & trained[:, None]
+    if sparse:
+        found["informative"] = codes.keep & codes.rewarded
+    return found
 
 
 def _restore(workdir: str | Path) -> Restored:
@@ -173,7 +179,7 @@ def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -
         if step < run.step:
             state = checkpoint.restore(directory, step, abstract_state(run.method))
         if state is not None:
-            before = read(run.method.export(state))
+            before = read(run.method.export(state)).code
             found.append({"step": step, **audit_measures.drift(before, codes.code, codes.keep)})
     return found
 

@@ -52,16 +52,20 @@ def halves(data: TaskData, source: Source) -> Draws:
     return Draws(half(0), half(1), halved)
 
 
-def make_reader(method: Method, length: int, windows: int) -> Callable:
-    """Builds `(params, draws of each source, key) -> Codes`, jitted once for all sources.
+def make_reader(
+    method: Method, draws: list[Draws], length: int, windows: int, key: Array
+) -> Callable:
+    """Builds `params -> Codes`, jitted once for all sources.
 
-    Windows and the noise of the inference follow from the key alone, so two models of the same
-    `length` and `windows` read the same windows.
+    Windows and the noise of the inference follow from the key alone, so two models that are given
+    the same arguments otherwise read the same windows.
 
     Args:
         method: not a privileged one.
+        draws: of each source.
         length: L, steps of a window.
         windows: W, even.
+        key: PRNG key.
     """
     over_windows = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
     over_tasks = jax.vmap(over_windows, in_axes=(None, 0, None, 0))
@@ -81,7 +85,7 @@ def make_reader(method: Method, length: int, windows: int) -> Callable:
         rewarded = ((view.reward > 0) & view.valid).any(-1)
         return code, view.valid.any(-1), rewarded, _statistics(view)
 
-    def codes(params, draws: list[Draws], key) -> Codes:
+    def codes(params) -> Codes:
         found = [
             jax.device_get(read(params, d.first, d.second, jax.random.fold_in(key, k)))
             for k, d in enumerate(draws)

@@ -4,7 +4,6 @@ Every part is a dict. What cannot be computed is `{"not_computed": reason}`.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from metastar import audit_parts as parts
@@ -86,14 +85,14 @@ def energy(codes: Codes, names: list[str]) -> dict:
     The same for the two halves of one source's episodes, on the diagonals, is the control: one
     policy, so that what differs there is which episodes there happen to be.
     """
-    num_tasks, num = codes.keep.shape[:2]
-    cells = codes.keep.sum(-1) > 1
+    code, keep = codes.code, codes.keep
+    num_tasks, num = keep.shape[:2]
+    cells = keep.sum(-1) > 1
     if num_tasks < 2 or not (cells.sum(0) > 1).any():
         return parts.missing("no source has windows of two tasks")
-    code, keep = jnp.asarray(codes.code), jnp.asarray(codes.keep)
     by_source = _energies(code.swapaxes(0, 1), keep.swapaxes(0, 1))  # [K, N, N]
     unit = float(np.nanmean(by_source[:, *np.triu_indices(num_tasks, 1)]))
-    scale = float(np.sqrt((codes.code[codes.keep].astype(float) ** 2).sum(-1).mean()))
+    scale = float(np.sqrt((code[keep].astype(float) ** 2).sum(-1).mean()))
     if not unit > parts.TINY * scale:
         return parts.missing("the codes do not tell the tasks apart")
 
@@ -105,12 +104,12 @@ def energy(codes: Codes, names: list[str]) -> dict:
     if n.size:
         a, b = i[pair], j[pair]
         p[n, a, b] = p[n, b, a] = _p_values(code[n, a], code[n, b], keep[n, a], keep[n, b])
-    half = codes.keep.shape[-1] // 2
-    first, second = codes.keep[:, :, :half], codes.keep[:, :, half:]
-    n, k = np.nonzero(codes.halved & (first.sum(-1) > 1) & (second.sum(-1) > 1))
+    half = keep.shape[-1] // 2
+    enough = (keep[..., :half].sum(-1) > 1) & (keep[..., half:].sum(-1) > 1)
+    n, k = np.nonzero(codes.halved & enough)
     if n.size:
-        pair = jnp.stack([code[n, k, :half], code[n, k, half:]], 1)
-        kept = jnp.stack([keep[n, k, :half], keep[n, k, half:]], 1)
+        pair = np.stack([code[n, k, :half], code[n, k, half:]], 1)
+        kept = np.stack([keep[n, k, :half], keep[n, k, half:]], 1)
         relative[n, k, k] = _energies(pair, kept)[:, 0, 1] / unit
         p[n, k, k] = _p_values(pair[:, 0], pair[:, 1], kept[:, 0], kept[:, 1])
     own = np.eye(num, dtype=bool)

@@ -16,9 +16,10 @@ How to read it (formulas and sources: docs/audit.md of metastar):
 - *Variance ratio*: how far a change of the collector moves the code of a task, against a change of
   the task, as variances without the windows' own noise. 0 is a code that tells the task alone. It
   is unbiased, so that it may fall below 0.
-- *Energy distance* compares whole distributions, relative to that between tasks. *Control* is the
-  same for two halves of one source's episodes: what differs there is not the policy. Only what
-  exceeds the control speaks of the policy.
+- *Energy distance* compares whole distributions, relative to that between tasks; *significant* is
+  p at most 0.05 in a permutation test of one task and two sources. *Control* is the same for two
+  halves of one source's episodes: what differs there is not the policy. Only what exceeds the
+  control speaks of the policy.
 - *Which source?* is a probe's accuracy on tasks held out; *upper bound* is that of 95 % by a
   bootstrap over tasks; *shuffled* is the mean with the sources' names exchanged within each task.
 - *Task removed* takes the task's mean from the codes (and from the target), so that what is left
@@ -91,7 +92,8 @@ def _lines(block: dict) -> dict[str, str]:
         part = block.get("energy", {}).get(key, {})
         if "relative" in part:
             found[f"relative energy distance, {name}"] = f"{part['relative']:.3f}"
-            found[f"share that differs, {name}"] = _percent(part["share_differing"])
+            share = f"{_percent(part['share_differing'])} of {part['count']}"
+            found[f"significant differences, {name}"] = share
     for key, title in (("identity", ""), ("identity_within_task", ", task removed")):
         for model in ("linear", "mlp"):
             if model in block.get(key, {}):
