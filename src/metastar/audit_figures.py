@@ -21,12 +21,12 @@ CAPTIONS = {
     "units of the distance between tasks, with the share of tasks where it is significant; on the "
     "diagonal between two halves of one source. Right: error of a linear probe for the task "
     "parameters, trained on one source and tested on another, on tasks held out.",
-    "audit_probes": "Left: how often the source is told from a code, with its upper 95 % bound; "
-    "dashes are shuffled labels, dots chance. Right: R² of linear probes for what the policy did "
-    "in the window and for the task parameters.",
+    "audit_probes": "All sources. Left: how often the source is told from a code, with its upper "
+    "95 % bound; dashes are shuffled labels, dots chance. Right: R² of linear probes for what the "
+    "policy did in the window and for the task parameters.",
     "audit_cost": "Few-shot return on test tasks by the source of the context.",
 }
-COLORS = (*("#7a7a7a", figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE), "#c23b5a")
+COLORS = (figures.GREY, figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, "#c23b5a")
 DOTS = 2000  # per panel
 
 

@@ -29,11 +29,9 @@ def identity(codes: Codes, names: list[str]) -> dict:
 
 
 def _identity(codes: Codes, code: np.ndarray, num: int) -> dict:
-    keep, cells = codes.keep, codes.keep.any(-1)
-    scale = np.sqrt((codes.code[keep].astype(float) ** 2).mean())
-    x = probes.standardize(code, keep, floor=parts.TINY * scale)
+    keep, x = codes.keep, _standard(codes, code)
     fold = probes.folds(len(keep))
-    label = _labels(cells, 1 + SHUFFLES)
+    label = _labels(keep.any(-1), 1 + SHUFFLES)
     guess = probes.linear_classes(x, keep, label, num, fold)
     linear = probes.accuracy(guess, label, keep)
 
@@ -60,10 +58,9 @@ def statistics(codes: Codes) -> dict:
 
 def _statistic(codes: Codes, value: np.ndarray) -> dict:
     found = {}
-    scale = np.sqrt((codes.code[codes.keep].astype(float) ** 2).mean())
     within = _within_task(codes.code, codes.keep), _within_task(value, codes.keep)
     for kind, (code, target) in {"plain": (codes.code, value), "within_task": within}.items():
-        x = _pooled(probes.standardize(code, codes.keep, floor=parts.TINY * scale))
+        x = _pooled(_standard(codes, code))
         y = _pooled(probes.standardize(target, codes.keep, floor=1e-6))
         keep, fold = _pooled(codes.keep), probes.folds(len(codes.keep))
         prediction = probes.with_one(x) @ probes.ridge_weights(x, y, keep, fold)[fold]
@@ -87,15 +84,11 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
     num_tasks = len(factor)
     if num_tasks < parts.MIN_TASKS:
         return parts.missing(parts.too_few(num_tasks))
-    std = factor.std(0)
-    known = std > 1e-6 * np.maximum(np.abs(factor).max(0), 1e-12)
-    if not known.any():
+    target, std = _targets(factor)
+    if not std.size:
         return parts.missing("all of these tasks have the same parameters")
-    center, std = factor[:, known].mean(0), std[known]
-    target = (factor[:, known] - center) / std
     keep, fold = codes.keep, probes.folds(num_tasks)
-    scale = np.sqrt((codes.code[keep].astype(float) ** 2).mean())
-    x = probes.standardize(codes.code, keep, floor=parts.TINY * scale)
+    x = _standard(codes, codes.code)
     y = np.broadcast_to(target[:, None, None], (*keep.shape, target.shape[-1]))
 
     def scores(prediction, y, keep):
@@ -138,17 +131,15 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
 
 def factors(codes: Codes, factor: np.ndarray) -> dict:
     """Disentanglement, completeness and informativeness, with the weights of linear probes."""
-    varying = factor.std(0) > 1e-6 * np.maximum(np.abs(factor).max(0), 1e-12)
-    factor = factor[:, varying]
     if len(factor) < parts.MIN_TASKS:
         return parts.missing(parts.too_few(len(factor)))
-    if factor.shape[1] < 2 or codes.code.shape[-1] < 2:
+    target, std = _targets(factor)
+    if std.size < 2 or codes.code.shape[-1] < 2:
         return parts.missing(
             "it needs two task parameters that vary and two dimensions of the code"
         )
-    x = _pooled(probes.standardize(codes.code, codes.keep))
-    keep, y = _pooled(codes.keep), (factor - factor.mean(0)) / factor.std(0)
-    y = np.broadcast_to(y[:, None], (*keep.shape, y.shape[-1]))
+    x, keep = _pooled(_standard(codes, codes.code)), _pooled(codes.keep)
+    y = np.broadcast_to(target[:, None], (*keep.shape, std.size))
     fold = probes.folds(len(keep))
     weights = probes.ridge_weights(x, y, keep, fold)
     importance = np.abs(weights[:, :-1]).mean(0)
@@ -163,6 +154,20 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
         "completeness": whole,
         "informativeness": (1 - error / spread).tolist(),
     }
+
+
+def _standard(codes: Codes, code: np.ndarray) -> np.ndarray:
+    """`code` [N, K, W, Z], standardised; dimensions that are rounding beside the codes become 0."""
+    scale = np.sqrt((codes.code[codes.keep].astype(float) ** 2).mean())
+    return probes.standardize(code, codes.keep, floor=parts.TINY * scale)
+
+
+def _targets(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The parameters that vary, standardised [N, F], and their standard deviations [F]."""
+    std = factor.std(0)
+    varies = std > 1e-6 * np.abs(factor).max(0)
+    factor, std = factor[:, varies], std[varies]
+    return (factor - factor.mean(0)) / std, std
 
 
 def _within_task(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
