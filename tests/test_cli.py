@@ -14,7 +14,8 @@ from metastar.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs/metastar/point_robot_sparse.py")
-COMMANDS = ["doctor", "collect", "train", "evaluate", "data", "report", "compare", "render"]
+COMMANDS = ["doctor", "collect", "train", "evaluate", "audit", "data", "report", "compare"]
+COMMANDS += ["render"]
 
 
 @pytest.fixture
@@ -158,6 +159,14 @@ def test_collect_evaluate_report_and_data(stub, capsys):
         ("verify", ("d",)),
     ]
     assert "verify done" in capsys.readouterr().out
+
+
+def test_audit_passes_both_runs(stub, capsys):
+    calls = stub("audit", "audit")
+    assert cli.main(["audit", "--workdir=w"]) == 0
+    assert cli.main(["audit", "--workdir=w", "--against=v"]) == 0
+    assert [args for _, args, _ in calls] == [("w", None), ("w", "v")]
+    assert capsys.readouterr().out == 2 * "audit done\n"
 
 
 def test_a_user_error_of_a_command_has_no_traceback(stub, monkeypatch, capsys):

@@ -89,6 +89,21 @@ def restore_latest(
     return None
 
 
+def restore(
+    directory: Path, step: int, abstract_state: Any, say: Callable[[str], None] = print
+) -> Any | None:
+    """Returns the state of checkpoint `step`, or None, with a sentence said, if it is damaged.
+
+    Arguments and errors are those of `restore_latest`.
+    """
+    path = Path(directory).resolve() / str(step)
+    try:
+        return _restore(path, step, abstract_state)[0]
+    except _Damaged as error:
+        say(f"checkpoint {path} is damaged ({error}); going on without it")
+        return None
+
+
 def steps(directory: Path) -> list[int]:
     """Steps of the checkpoints in a folder, damaged ones included, in increasing order."""
     directory = Path(directory)

@@ -178,6 +178,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         default="compare",
         help="folder of compare.md and compare.png (default: compare)",
     )
+    audit = add(
+        "audit",
+        _audit,
+        "measure whether task codes depend on the policy that collected the context",
+        workdir=workdir,
+    )
+    audit.add_argument(
+        "--against", metavar="RUN", help="a second run on the same tasks, to compare codes with"
+    )
     data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
     data.add_argument("action", choices=("inspect", "verify"))
     data.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
@@ -252,6 +261,12 @@ def _compare(args) -> None:
     from metastar import compare
 
     print(compare.compare(args.runs, args.out))
+
+
+def _audit(args) -> None:
+    from metastar import audit
+
+    print(audit.audit(args.workdir, args.against))
 
 
 def _render(args) -> None:

@@ -1,0 +1,123 @@
+"""Task codes of the same windows under one model or several: what `metastar audit` measures."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metastar.data import store
+from metastar.data.sampler import sample_windows
+from metastar.data.sources import Source
+from metastar.types import Array, Method, TaskData, View
+
+
+class Codes(NamedTuple):
+    """Codes of W windows of each of N tasks under each of K sources of context."""
+
+    code: np.ndarray  # [N, K, W, Z]
+    keep: np.ndarray  # [N, K, W] bool: the source has data in the task
+    rewarded: np.ndarray  # [N, K, W] bool: a positive reward is in the window
+    halved: np.ndarray  # [N, K] bool: both halves of the windows are of different episodes
+    statistic: dict[str, np.ndarray]  # [N, K, W, D] what the policy did in each window
+
+
+class Draws(NamedTuple):
+    """Two restrictions of a data set to one source: half of the windows come from each."""
+
+    first: TaskData
+    second: TaskData
+    halved: np.ndarray  # [N] bool
+
+
+def halves(data: TaskData, source: Source) -> Draws:
+    """Splits a source's episodes by turns in two, so that its halves share policies, not episodes.
+
+    What differs between the halves is what chance does with finitely many episodes. A task with a
+    single episode of the source gives it to both.
+    """
+    of_source = (np.asarray(data.policy) == source.policy) & (
+        np.asarray(data.stage) == source.stage
+    )
+    of_source &= np.asarray(data.length) > 0
+    turn = (np.cumsum(of_source, 1) - 1) % 2
+    halved = of_source.sum(1) > 1
+
+    def half(which):
+        mine = of_source & ((turn == which) | ~halved[:, None])
+        part = data._replace(length=np.where(mine, data.length, 0))
+        return store.restrict(part, source.policy, source.stage)
+
+    return Draws(half(0), half(1), halved)
+
+
+def make_reader(
+    method: Method, draws: list[Draws], length: int, windows: int, key: Array
+) -> Callable:
+    """Builds `params -> Codes`, jitted once for all sources.
+
+    Windows and the noise of the inference follow from the key alone, so two models that are given
+    the same arguments otherwise read the same windows.
+
+    Args:
+        method: not a privileged one.
+        draws: of each source.
+        length: L, steps of a window.
+        windows: W, even.
+        key: PRNG key.
+    """
+    over_windows = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
+    over_tasks = jax.vmap(over_windows, in_axes=(None, 0, None, 0))
+
+    @jax.jit
+    def read(params, first: TaskData, second: TaskData, key):
+        key_first, key_second, key_infer = jax.random.split(key, 3)
+        num = first.count.shape[0]
+        task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, windows // 2))
+        views = [
+            sample_windows(data, task_id, key, length)
+            for data, key in ((first, key_first), (second, key_second))
+        ]
+        view = jax.tree.map(lambda *x: jnp.concatenate(x, 1), *views)
+        keys = jax.random.split(key_infer, view.valid.shape[:2])
+        code = over_tasks(params, view, None, keys).code
+        rewarded = ((view.reward > 0) & view.valid).any(-1)
+        return code, view.valid.any(-1), rewarded, _statistics(view)
+
+    def codes(params) -> Codes:
+        found = [
+            jax.device_get(read(params, d.first, d.second, jax.random.fold_in(key, k)))
+            for k, d in enumerate(draws)
+        ]
+        code, keep, rewarded, statistic = jax.tree.map(lambda *x: np.stack(x, 1), *found)
+        return Codes(code, keep, rewarded, np.stack([d.halved for d in draws], 1), statistic)
+
+    return codes
+
+
+def drawn_from(data: TaskData) -> tuple[np.ndarray, np.ndarray]:
+    """Policy and stage of every episode that draws from the data can meet, each [P]."""
+    flat = np.asarray(data.flat)
+    valid = np.arange(flat.shape[1]) < np.asarray(data.count)[:, None]
+    task = np.nonzero(valid)[0]
+    episode = flat[valid] // data.reward.shape[-1]
+    return np.asarray(data.policy)[task, episode], np.asarray(data.stage)[task, episode]
+
+
+def rows_of(codes: Codes, rows: np.ndarray) -> Codes:
+    """The codes of the tasks `rows` [N] bool."""
+    return jax.tree.map(lambda x: x[rows], codes)
+
+
+def _statistics(view: View) -> dict[str, Array]:
+    """What shows of a policy in windows [..., L]: means and variances over the valid steps."""
+    weight = view.valid.astype(view.obs.dtype)[..., None]
+    count = jnp.maximum(weight.sum(-2), 1)
+    action = (view.action * weight).sum(-2) / count
+    deviation = (view.action - action[..., None, :]) * weight
+    return {
+        "mean action": action,
+        "variance of the action": jnp.square(deviation).sum(-2) / count,
+        "mean observation": (view.obs * weight).sum(-2) / count,
+    }

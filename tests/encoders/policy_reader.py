@@ -1,0 +1,19 @@
+"""A method whose code is the place seen in the context, beside `leak` times the policy's index."""
+
+import jax.numpy as jnp
+
+from metastar.types import Adaptation, Method, TrainState
+
+
+def make(cfg, spec):
+    def init(key):
+        params = {"leak": jnp.zeros(()), "scale": jnp.ones(())}
+        return TrainState(params, {}, {}, {}, jnp.zeros((), jnp.int32))
+
+    def infer(params, context, task, key):
+        weight = context.valid / jnp.maximum(context.valid.sum(), 1)
+        place = (context.obs * weight[:, None]).sum(0)
+        code = jnp.append(place, params["leak"] * context.policy)
+        return Adaptation(params["scale"] * code)
+
+    return Method((), init, (), lambda state: state.params, infer, None)
