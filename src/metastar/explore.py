@@ -1,16 +1,17 @@
 """Zero-shot with a purpose: learn which task it is by visiting what tells tasks apart.
 
 The plain protocol acts uniformly until its window is full and then trusts whatever the window
-says. This one keeps a posterior over the training tasks, acts as in one of those that are still
-plausible until few are left, and then acts on the code of the most informative stretch of its own
-history. Same budget: episode 1 to learn the task, episode 2 scored. It uses the *codes* of the
-training tasks and nothing else of them: neither their parameters nor their order.
+says. This one keeps a posterior over the training tasks, acts as in one that is still plausible
+until a stretch of its own history tells the task, and then on the code of that stretch. Same
+budget: episode 1 to learn the task, episode 2 scored. It uses the *codes* of the training tasks
+and nothing else of them: neither their parameters nor their order.
 
 Posterior sampling (Thompson 1933; Osband et al. 2013, arXiv 1306.0940) over a bank of codes, as
 IDAQ (Wang et al. 2023, ICML) draws its candidates from training tasks; what is kept of the history
 is chosen by the information it gives about the task under the model.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, StepIn, T
 
 BANK_WINDOWS = 64  # windows of a training task, of which the best gives its code in the bank
 PLAUSIBLE = 10.0  # a task is plausible while its posterior is at least a tenth of the largest
-DECIDED = 0.2  # exploration ends when the effective number of tasks is below this share of the bank
+DECIDED = 0.2  # a window tells the task if it leaves less than this share of the bank
 # One step may lower the posterior by e^3 at most, relative to the best task: the model's
 # likelihoods are those of a Gaussian, which rules out far too much where the model is wrong.
 MAX_EVIDENCE = 3.0
@@ -77,12 +78,12 @@ def posterior_sampling(method: Method, context_len: int, spec: EnvSpec) -> Polic
     """The exploring protocol, see the module.
 
     At each step the transition before it multiplies the posterior of every task of the bank by its
-    likelihood under the model, `method.evidence`. While the effective number of tasks, the
-    exponential of the posterior's entropy, is above `DECIDED` times the bank, it acts on the code
-    of a plausible task: it stays with one until that is ruled out, and goes on with the plausible
-    task whose code is nearest, which makes the search a sweep. Then it acts on the code inferred
-    from the most informative window so far, by the divergence from the uniform law of the
-    posterior that this window alone gives.
+    likelihood under the model, `method.evidence`. It acts on the code of a plausible task, stays
+    with one until that is ruled out, and goes on with the plausible task whose code is nearest,
+    which makes the search a sweep. It acts on the code inferred from the most informative window so
+    far once that alone narrows the tasks down to `DECIDED` of the bank, by `information`, and the
+    bank's nearest code is plausible: a window that only rules tasks out tells no encoder which one
+    is left.
 
     Args:
         method: a method that has `evidence`.
@@ -128,8 +129,9 @@ def posterior_sampling(method: Method, context_len: int, spec: EnvSpec) -> Polic
         memory = _learn(method, params, explorer.bank, memory, step)
         target = _choose(explorer.bank, memory, key_target)
         own = method.infer(params, memory.best, None, key_infer).code
-        exploring = _effective_number(memory.log_posterior) > DECIDED * explorer.bank.shape[0]
-        code = jnp.where(exploring, explorer.bank[target], own)
+        told = memory.best_information >= -math.log(DECIDED)
+        told &= _plausible(memory)[jnp.argmin(_distance(explorer.bank, own))]
+        code = jnp.where(told, own, explorer.bank[target])
         action, inner = method.policy.act(
             params, Adaptation(code), memory.inner, step, key_act, greedy
         )
@@ -157,7 +159,7 @@ def _learn(method, params, bank, memory, step):
     before = memory.last
     seen = (before.obs, step.prev_action, step.prev_reward, step.prev_next_obs)
     evidence = method.evidence(params, *seen, bank)
-    evidence = jnp.maximum(evidence, evidence.max() - MAX_EVIDENCE)
+    evidence = jnp.maximum(evidence - evidence.max(), -MAX_EVIDENCE)
     window = protocols.push(memory.window, before, step)
     rows = protocols.append(memory.evidence, evidence, memory.window.valid)
     told = information(rows)
@@ -175,13 +177,18 @@ def _learn(method, params, bank, memory, step):
 
 def _choose(bank, memory, key):
     """The task to explore as: the same while it is plausible, then the nearest plausible one."""
-    posterior, target = memory.log_posterior, memory.target
-    plausible = posterior >= posterior.max() - jnp.log(PLAUSIBLE)
-    distance = jnp.sum((bank - bank[target][None]) ** 2, axis=-1)
+    target, plausible = memory.target, _plausible(memory)
+    distance = _distance(bank, bank[target])
     nearest = jnp.argmin(jnp.where(plausible, distance, jnp.inf))
     following = jnp.where(plausible[target], target, nearest)
-    return jnp.where(target < 0, jax.random.categorical(key, posterior), following)
+    return jnp.where(target < 0, jax.random.categorical(key, memory.log_posterior), following)
 
 
-def _effective_number(log_p):
-    return jnp.exp(-jnp.sum(jnp.exp(log_p) * log_p))
+def _plausible(memory):
+    """Which tasks [K] are."""
+    return memory.log_posterior >= memory.log_posterior.max() - jnp.log(PLAUSIBLE)
+
+
+def _distance(bank, code):
+    """Squared distances [K] of the codes in the bank to one."""
+    return jnp.sum((bank - code[None]) ** 2, axis=-1)

@@ -37,6 +37,7 @@ class DataSpec(NamedTuple):
     max_episode_steps: int
     obs_mean: tuple[float, ...]
     obs_std: tuple[float, ...]
+    reward_std: float = 1.0  # over the training tasks' valid steps
     num_policies: int = 1  # names of behaviour policies and of stages that the data set has
     num_stages: int = 1
 

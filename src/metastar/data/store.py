@@ -212,9 +212,12 @@ def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
     num_tasks, num_episodes, num_steps = train_data.reward.shape
     obs = np.asarray(train_data.obs)[:, :, :num_steps]
     obs = obs.reshape(num_tasks, num_episodes * num_steps, -1)
-    tables = zip(obs, np.asarray(train_data.flat), np.asarray(train_data.count))
+    counts = np.asarray(train_data.count)
+    tables = zip(obs, np.asarray(train_data.flat), counts)
     obs = np.concatenate([rows[flat[:count]] for rows, flat, count in tables]).astype(float)
     std = obs.std(0)
+    tables = zip(np.asarray(train_data.reward), np.asarray(train_data.flat), counts)
+    reward = np.concatenate([rows.reshape(-1)[flat[:count]] for rows, flat, count in tables])
     return DataSpec(
         family=manifest.family,
         obs_dim=obs.shape[-1],
@@ -224,6 +227,7 @@ def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
         max_episode_steps=num_steps,
         obs_mean=tuple(obs.mean(0).tolist()),
         obs_std=tuple(np.where(std > 1e-6, std, 1.0).tolist()),
+        reward_std=float(reward.astype(float).std()),
         num_policies=len(manifest.policies),
         num_stages=len(manifest.stages),
     )

@@ -173,8 +173,8 @@ def make(cfg, spec: DataSpec) -> Method:
 
     def evidence(params, obs, action, reward, next_obs, code):
         own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
-        return reconstruction.reward_log_likelihood(
-            own, whiten(obs), action, reward, whiten(next_obs), code, cfg
+        return reconstruction.reward_evidence(
+            own, whiten(obs), action, reward, whiten(next_obs), code, cfg, spec
         )
 
     return Method(
