@@ -85,6 +85,18 @@ def run(workdir: Path, config: str, fields: dict) -> tuple[dict, dict]:
     return tuple(read)
 
 
+def mean_of(audits: list[dict], *path: str) -> np.ndarray:
+    """One number of every seed's audit on held-out tasks and the sources of the training."""
+    for name in ("splits", "test", "trained", *path):
+        audits = [audit[name] for audit in audits]
+    return np.array(audits, float)
+
+
+def spread(values: np.ndarray, form: str = "{:.3f}") -> str:
+    low, high = (form.format(x) for x in (values.min(), values.max()))
+    return f"{form.format(values.mean())} ({low} to {high})"
+
+
 def returns(results: list[dict], *path: str) -> str:
     """Mean over seeds and tasks of one block, with its interval; – where a cell has none."""
     for name in path:
@@ -94,6 +106,58 @@ def returns(results: list[dict], *path: str) -> str:
     scores = np.array([r["per_task"] for r in results], float)
     low, high = seed_task_interval(scores)
     return f"{scores.mean():.1f} ({low:.1f} to {high:.1f})"
+
+
+COLUMNS = (
+    "cell",
+    "seeds",
+    "ratio",
+    "energy distance",
+    "tasks that differ (control)",
+    "which source? (upper bound, chance)",
+    "task R²",
+    "few-shot",
+    "zero-shot",
+    "exploring",
+    "minutes",
+)
+
+
+def row(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]:
+    differing = mean_of(audits, "energy", "pairs", "share_differing").mean()
+    control = mean_of(audits, "energy", "control", "share_differing").mean()
+    probe = ("identity", "linear")
+    accuracy, upper = (mean_of(audits, *probe, name).mean() for name in ("accuracy", "upper95"))
+    chance = mean_of(audits, "identity", "chance").mean()
+    return (
+        cell,
+        str(len(results)),
+        spread(mean_of(audits, "ratio", "ratio")),
+        spread(mean_of(audits, "energy", "pairs", "relative")),
+        f"{100 * differing:.0f} % ({100 * control:.0f} %)",
+        f"{100 * accuracy:.0f} % ({100 * upper:.0f} %, {100 * chance:.0f} %)",
+        spread(mean_of(audits, "task", "linear", "r2")),
+        returns(results, "few_shot"),
+        returns(results, "zero_shot"),
+        returns(results, "explored"),
+        f"{np.mean([r['wall_seconds'] for r in results]) / 60:.1f}",
+    )
+
+
+def table(out: Path) -> str:
+    """The table of one folder of results, from its files alone."""
+    rows = [COLUMNS]
+    for cell in CELLS:
+        found = sorted(out.glob(f"{name_of(cell)}_seed*_results.json"))
+        if found:
+            audits = [Path(str(f).replace("_results", "_audit")) for f in found]
+            read = [[json.loads(f.read_text()) for f in files] for files in (found, audits)]
+            rows.append(row(cell, *read))
+    return tables.markdown(rows) + "\n"
+
+
+def name_of(cell: str) -> str:
+    return cell.replace("+ ", "").replace(", ", "_")
 
 
 def label_of(args) -> str:
@@ -113,17 +177,24 @@ def main() -> None:
     args = parser.parse_args()
     label = label_of(args)
     out = HERE / "results" / label
+    out.mkdir(parents=True, exist_ok=True)
     config = f"configs/metastar/{args.family}.py:{args.preset}"
     data = {"collect.cross_task_episodes": 10} if args.alike else DATA
     data = {**data, "data.dir": f"data/{label.split('_validation')[0]}"}
     for cell in args.cells:
         for seed in args.seeds:
             fields = {**data, **CELLS[cell], "seed": seed, "data.validation_tasks": args.validation}
-            name = f"{cell.replace('+ ', '').replace(', ', '_')}_seed{seed}"
+            name = f"{name_of(cell)}_seed{seed}"
             found = run(args.runs / label / name, config, fields)
             for kind, content in zip(("results", "audit"), found):
                 text = json.dumps(content, indent=1) + "\n"
                 files.write_atomic(out / f"{name}_{kind}.json", text)
+    content = table(out)
+    if not args.validation:
+        before, rest = PAGE.read_text().split(f"<!-- {label} -->\n", 1)
+        _, after = rest.split(f"<!-- /{label} -->", 1)
+        files.write_atomic(PAGE, f"{before}<!-- {label} -->\n{content}<!-- /{label} -->{after}")
+    print(content)
 
 
 if __name__ == "__main__":
