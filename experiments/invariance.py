@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metastar import files
+from metastar import files, tables
 from metastar.ops.statistics import seed_task_interval
 
 HERE = Path(__file__).parent
@@ -151,7 +151,7 @@ def table(out: Path) -> str:
         found = sorted(out.glob(f"{name_of(cell)}_seed*_results.json"))
         if found:
             audits = [Path(str(f).replace("_results", "_audit")) for f in found]
-            read = [[json.loads(f.read_text()) for f in files] for files in (found, audits)]
+            read = [[json.loads(f.read_text()) for f in kind] for kind in (found, audits)]
             rows.append(row(cell, *read))
     return tables.markdown(rows) + "\n"
 
