@@ -148,9 +148,9 @@ def test_the_example_loss_is_found_and_trained():
 
 
 def test_the_example_loss_by_hand():
-    loss = registry.find("task loss", "examples.spread_loss").make(None).loss
+    loss = registry.find("task loss", "examples.spread_loss").make(None, None).loss
     code = jnp.array([[3.0, 0.0], [-3.0, 0.0]])
-    value, metrics = loss({"context": code, "positive": code + 1}, None, None)
+    value, metrics = loss({}, {"context": code, "positive": code + 1}, None, None)
     np.testing.assert_allclose(value, 1 + (1 - 0.01) / 2, rtol=1e-5)
     np.testing.assert_allclose(metrics["spread_std"], (3 + 0.01) / 2, rtol=1e-3)
 
