@@ -35,6 +35,7 @@ FLOORS = [
         "audit_codes",
         "audit_parts",
         "audit_measures",
+        "audit_model",
         "audit_probes",
         "audit_figures",
         "audit_page",

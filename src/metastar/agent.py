@@ -69,6 +69,7 @@ def hyper_params(cfg) -> HyperParams:
         gamma=agent.gamma,
         tau=agent.tau,
         actor_average=agent.actor_average,
+        recon_weight=model.recon_weight,
         dyn_weight=model.dyn_weight,
         rep_weight=model.rep_weight,
         free_bits=model.free_bits,
@@ -104,6 +105,19 @@ def whitener(cfg, spec: DataSpec):
         return (obs - mean.reshape(shape)) / std.reshape(shape)
 
     return whiten
+
+
+def unwhitener(cfg, spec: DataSpec):
+    """Returns the inverse of `whitener`."""
+    if not cfg.agent.normalize_obs:
+        return lambda obs: obs
+    mean, std = jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
+
+    def unwhiten(obs: Array) -> Array:
+        shape = (1,) * (obs.ndim - 1) + mean.shape
+        return obs * std.reshape(shape) + mean.reshape(shape)
+
+    return unwhiten
 
 
 def view_whitener(cfg, spec: DataSpec):

@@ -11,6 +11,7 @@ from metastar import (
     audit_codes,
     audit_figures,
     audit_measures,
+    audit_model,
     audit_page,
     checkpoint,
     collect,
@@ -80,6 +81,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         "context_len": length,
         "splits": {},
         "health": {},
+        "open_loop": {},
         "drift": _drift(run, workdir, read, codes),
         "cost": _cost(workdir),
         "against": other and {"workdir": str(against), "step": other.step},
@@ -96,6 +98,15 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
             for kind, keep in asked.items()
         }
         report["health"][name] = audit_measures.health(part)
+        of_split = jax.tree.map(lambda x, rows=rows: x[rows], data)
+        report["open_loop"][name] = audit_model.open_loop(
+            run.cfg,
+            run.method,
+            run.method.export(run.state),
+            of_split,
+            run.spec.obs_std,
+            jax.random.key(SEED),
+        )
         if theirs is not None:
             alike = audit_measures.alike(part.code, theirs.code[rows], part.keep)
             report["against"][name] = alike

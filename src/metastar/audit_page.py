@@ -5,6 +5,7 @@ from pathlib import PurePath
 from metastar import audit_figures, tables
 
 HEAD = ("quantity", "train", "test")
+MODEL_KINDS = ("obs", "reward")  # of open-loop errors
 KINDS = {
     "trained": "sources that the run was trained on",
     "all": "all sources",
@@ -24,6 +25,10 @@ How to read it (formulas and sources: docs/audit.md of metastar):
   bootstrap over tasks; *shuffled* is the mean with the sources' names exchanged within each task.
 - *Task removed* takes the task's mean from the codes (and from the target), so that what is left
   cannot come from policies that behave differently in different tasks.
+- *Open-loop error*: root mean square after so many imagined steps under recorded actions, of
+  observations in standard deviations, of rewards in their own unit; under the code of another
+  window of the task (right), of another task (wrong), and zeros (none). Where the code does not
+  condition the world model the three are one.
 - Intervals are 95 % by a bootstrap over tasks; they speak of this training run only.
 """
 
@@ -46,6 +51,7 @@ def page(report: dict, images: list[str]) -> str:
         text += ["Not computed:", "\n".join(f"- {line}" for line in absent)]
     text += [NOTES.rstrip(), "## What it costs", _cost(report["cost"])]
     text += ["## Health of the code", tables.markdown(health(report["health"]))]
+    text += ["## Open-loop error of the world model", open_loop(report["open_loop"])]
     if report["drift"]:
         text += [tables.markdown(drift(report))]
     if report["against"]:
@@ -71,6 +77,7 @@ def summary(report: dict) -> str:
         if found:
             text += [f"{title}\n{tables.plain(rows(found))}"]
     text += [_cost(report["cost"], tables.plain), tables.plain(health(report["health"]))]
+    text += [open_loop(report["open_loop"], tables.plain)]
     if report["against"]:
         text += [f"against {report['against']['workdir']}\n{tables.plain(against(report))}"]
     return "\n\n".join(text)
@@ -135,6 +142,25 @@ def health(found: dict) -> list[tuple[str, ...]]:
         "dormant dimensions": lambda b: _percent(b["dormant"]),
     }
     return [HEAD, *((k, *(cell(found[split]) for split in HEAD[1:])) for k, cell in cells.items())]
+
+
+def open_loop(found: dict, table=tables.markdown) -> str:
+    """Errors of predictions by horizon and by the code they are under, of both splits."""
+    if absent := [block["not_computed"] for block in found.values() if "not_computed" in block]:
+        return f"Not computed: {absent[0]}."
+    codes = list(found["test"]["obs"])
+    head = ("imagined steps", *(f"{kind}, {code} code" for kind in MODEL_KINDS for code in codes))
+    horizon = found["test"]["horizon"]
+    chosen = [h for h in horizon if h & (h - 1) == 0 or h == horizon[-1]]  # powers of two
+    body = [
+        (
+            f"{split}, {h}",
+            *(f"{block[kind][code][h - 1]:.3f}" for kind in MODEL_KINDS for code in codes),
+        )
+        for split, block in found.items()
+        for h in chosen
+    ]
+    return table([head, *body])
 
 
 def drift(report: dict) -> list[tuple[str, ...]]:

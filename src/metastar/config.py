@@ -92,6 +92,7 @@ def base() -> ConfigDict:
                 "lr": 1e-4,
                 "clip_norm": 1000.0,
                 "free_bits": 1.0,
+                "recon_weight": 1.0,
                 "dyn_weight": 1.0,
                 "rep_weight": 0.1,
             },

@@ -52,6 +52,7 @@ INTERVALS = {
     "world_model.lr": _RATE,
     "world_model.clip_norm": "(0, inf)",
     "world_model.free_bits": _NOT_NEGATIVE,
+    "world_model.recon_weight": _NOT_NEGATIVE,
     "world_model.dyn_weight": _NOT_NEGATIVE,
     "world_model.rep_weight": _NOT_NEGATIVE,
     "infonce.temperature": "(0, inf)",

@@ -159,6 +159,9 @@ class Method(NamedTuple):
     # (params, obs [O], action [A], reward [], next_obs [O], code [K, Z]) -> [K]: log-likelihood, in
     # nats, of what the task decides in a transition under each of K codes; None without a model
     evidence: Callable | None = None
+    # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
+    # drawn, under recorded actions after K real steps; None without a world model
+    predict: Callable | None = None
 
 
 class TaskLoss(NamedTuple):
@@ -186,6 +189,7 @@ class HyperParams(NamedTuple):
     rep_weight: Array
     free_bits: Array  # nats
     task_losses: dict[str, Array]  # weight by name
+    recon_weight: Array = 1.0
     cloning: Array = 0.0  # weight of the actor's cloning term
 
 

@@ -160,7 +160,12 @@ def loss_and_codes(
     crossed = jnp.concatenate([*codes.values()][::-1])
     parts = terms(params, _stack(batch.views), encoded, crossed, hp, cfg)
     recon = parts.recon_nll + parts.recon_bounds
-    total = recon + parts.termination + hp.dyn_weight * parts.kl_dyn + hp.rep_weight * parts.kl_rep
+    total = (
+        hp.recon_weight * recon
+        + parts.termination
+        + hp.dyn_weight * parts.kl_dyn
+        + hp.rep_weight * parts.kl_rep
+    )
     metrics = {
         "recon": recon,
         "termination": parts.termination,

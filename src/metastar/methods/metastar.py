@@ -40,6 +40,7 @@ def make(cfg, spec: DataSpec) -> Method:
             )
     agent = agents.make(cfg, spec, cfg.world_model.code_dim)
     whiten, whiten_view = agents.whitener(cfg, spec), agents.view_whitener(cfg, spec)
+    unwhiten = agents.unwhitener(cfg, spec)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
     model_step = gradient_step(model_loss.loss_and_codes, optimizer)
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
@@ -171,6 +172,19 @@ def make(cfg, spec: DataSpec) -> Method:
         noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
         return Adaptation(world_model.encode_task(params["world_model"], context, noise, cfg))
 
+    def predict(params, window, action, code, key):
+        key_start, key_step = jax.random.split(key)
+        model, horizon = params["world_model"], action.shape[0]
+        noise = world_model.draw_start_noise(
+            key_start, (), window.reward.shape[0], spec.obs_dim, cfg
+        )
+        start = world_model.start(model, whiten_view(window), code, noise, cfg)
+        steps = world_model.draw_step_noise(key_step, (horizon,), spec.obs_dim, cfg)
+        step_fn = world_model.make_step_fn(model, cfg)
+        recorded = ImagineNoise(steps, action)
+        path = imagine(step_fn, lambda obs, action: action, *start, recorded, horizon)
+        return unwhiten(path.next_obs), path.reward
+
     def evidence(params, obs, action, reward, next_obs, code):
         own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
         return reconstruction.reward_evidence(
@@ -187,5 +201,6 @@ def make(cfg, spec: DataSpec) -> Method:
         export=export,
         infer=infer,
         policy=agent.policy,
+        predict=predict,
         evidence=evidence if "reconstruction" in task_losses else None,
     )
