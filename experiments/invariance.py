@@ -38,6 +38,7 @@ PAPER = {
     "world_model.dyn_weight": 1.0,
     "world_model.mask_joints": False,
     "sampler.windows": 1,
+    "sampler.positive": "any",
 }
 CONDITION = {"world_model.condition": "concat"}
 CROSS = {
