@@ -1,12 +1,14 @@
 from collections import Counter
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import stub_run
 from metastar import evaluate, play, results
 from metastar.data import store
+from metastar.envs.families import point_robot_sparse as family
 from metastar.errors import UserError
 from stub_run import META, PARAMS, tiny_config
 
@@ -155,6 +157,34 @@ def test_zero_shot_scores_the_second_episode_only(runs):
     assert not np.array_equal(first, arrays["zero_shot_return"])
     success = arrays["zero_shot_reached"][test].any(-1).mean()
     assert block["success"] == pytest.approx(success)
+
+
+def test_exploring_finds_the_goals_of_training_tasks_and_has_its_own_column(data_dir, tmp_path):
+    """With a true model of the reward, the tasks of the bank are found and then played at best."""
+
+    def evidence(params, obs, action, reward, next_obs, code):
+        inside = jnp.linalg.norm(next_obs[None] - code[:, :2], axis=-1) <= family.GOAL_RADIUS
+        return -20.0 * (reward - inside) ** 2
+
+    method = stub_run.seeker()._replace(evidence=evidence)
+    cfg = tiny_config()
+    report = evaluate.final(cfg, method, PARAMS, tmp_path, data_dir, META, explore="posterior")
+    assert set(report["explored"]) == set(report["zero_shot"])
+    arrays = results.read_arrays(tmp_path)
+    train = arrays["split"] == "train"
+    share = arrays["explored_return"] / arrays["explored_optimum"]
+    assert share[train].mean() > 0.9 > report["zero_shot"]["of_optimum"]
+    assert share[arrays["split"] == "test"].mean() == pytest.approx(
+        report["explored"]["of_optimum"], rel=0.1
+    )
+
+
+def test_a_run_that_cannot_explore_says_so(data_dir, tmp_path):
+    with pytest.raises(UserError, match=r"task_losses\.reconstruction above 0"):
+        evaluate.final(
+            tiny_config(), stub_run.seeker(), PARAMS, tmp_path, data_dir, META, explore="posterior"
+        )
+    assert not (tmp_path / "results.json").exists()
 
 
 def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, monkeypatch):

@@ -242,3 +242,21 @@ def test_an_opponent_descends_its_own_loss(module, own_loss):
     grads, before = jax.jit(jax.grad(run, has_aux=True))(params)
     _, after = run(jax.tree.map(lambda p, g: p - 1e-2 * g, params, grads))
     assert own_loss(after) < own_loss(before)
+
+
+def test_reward_evidence_by_hand():
+    """A head that predicts the first entry of the code, tolerance 0.3 of a spread of 2."""
+    spec = SPEC2._replace(reward_std=2.0)
+    task_loss = reconstruction.make(CFG, spec)
+    params = jax.tree.map(jnp.zeros_like, task_loss.init(KEY))
+    head = params["reward"]
+    code_at = SPEC.obs_dim + SPEC.action_dim
+    head["hidden_0"]["kernel"] = head["hidden_0"]["kernel"].at[code_at, 0].set(1.0)
+    head["hidden_1"]["kernel"] = head["hidden_1"]["kernel"].at[0, 0].set(1.0)
+    head["output"]["kernel"] = head["output"]["kernel"].at[0, 0].set(1.0)
+    code = jnp.array([[1.0, 0, 0], [1.6, 0, 0], [2.2, 5, 5]])
+    obs, action = jnp.ones(SPEC.obs_dim), jnp.ones(SPEC.action_dim)
+    actual = reconstruction.reward_evidence(
+        params, obs, action, jnp.array(1.0), obs, code, CFG, spec
+    )
+    np.testing.assert_allclose(actual, [0, -0.5, -2], atol=1e-5)

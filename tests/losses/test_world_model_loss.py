@@ -182,12 +182,17 @@ def test_two_views_are_averaged():
 
 def test_total_is_the_weighted_sum_and_codes_are_those_of_encode():
     batch = random_batch(jax.random.key(3), [0, 1, 2], ("context", "positive"))
-    hp = HP._replace(dyn_weight=2.0, rep_weight=3.0, task_losses={"distance": 5.0, "infonce": 7.0})
+    hp = HP._replace(
+        recon_weight=4.0,
+        dyn_weight=2.0,
+        rep_weight=3.0,
+        task_losses={"distance": 5.0, "infonce": 7.0},
+    )
     task_losses = {"distance": distance.make(CFG, SPEC), "infonce": infonce.make(CFG, SPEC)}
     noise = model_loss.draw_noise(KEY, batch, CFG, task_losses)
     total, m = jax.jit(lambda p: model_loss.loss(p, batch, noise, hp, CFG, task_losses))(PARAMS)
     parts = (
-        m["recon"] + m["termination"] + 2 * m["kl_dyn"] + 3 * m["kl_rep"]
+        4 * m["recon"] + m["termination"] + 2 * m["kl_dyn"] + 3 * m["kl_rep"]
         + 5 * m["distance"] + 7 * m["infonce"]
     )  # fmt: skip
     np.testing.assert_allclose(total, parts, rtol=1e-5)
