@@ -133,7 +133,7 @@ def loss_and_codes(
     cfg: Any,
     task_losses: dict[str, TaskLoss],
 ) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
-    """`recon + termination + dyn_weight KL_dyn + rep_weight KL_rep + sum_n weight_n task_n`.
+    """`rec_w recon + termination + dyn_w KL_dyn + rep_w KL_rep + sum_n w_n task_n`.
 
     Reconstruction is the mean over steps and dimensions of `(x - m)^2 exp(-v) + v` for
     x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds.
@@ -148,7 +148,7 @@ def loss_and_codes(
         params: parameters of `init`.
         batch: with the view "context" [M, L], and "positive" where a task loss needs it.
         noise: of `draw_noise`.
-        hp: `free_bits`, `dyn_weight`, `rep_weight` and `task_losses` are used.
+        hp: `free_bits`, `recon_weight`, `dyn_weight`, `rep_weight` and `task_losses` are used.
         cfg: the config.
         task_losses: by name; the weights are `hp.task_losses[name]`.
 
