@@ -35,6 +35,7 @@ PAPER = {
     "task_losses.infonce": 0.0,
     "task_losses.reconstruction": 0.0,
     "world_model.code_bound": "none",
+    "world_model.recon_weight": 1.0,
     "world_model.dyn_weight": 1.0,
     "world_model.mask_joints": False,
     "sampler.windows": 1,

@@ -189,9 +189,11 @@ _CHEETAH_PRESETS: dict[str, dict[str, Any]] = {
         "agent.hidden": (256, 256),
     },
 }
-# Every window of the dense point robot tells the task, to any precision the code has; positives of
-# another behaviour leave nothing but the task to share (docs/results.md).
+# Every window of the dense point robot tells the task, to any precision that the latents keep, and
+# the reconstruction is what asks them to keep it; positives of another behaviour leave nothing but
+# the task to share (docs/results.md).
 _DENSE = {
+    "world_model.recon_weight": 20.0,
     "task_losses.reconstruction": 3.0,
     "sampler.positive": "other_behavior",
     "sampler.batch_size": 128,
