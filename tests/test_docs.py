@@ -32,6 +32,13 @@ def code_blocks(page):
     return re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.M | re.S)
 
 
+def load_experiment(name):
+    spec = importlib.util.spec_from_file_location("_", ROOT / f"experiments/{name}.py")
+    experiment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(experiment)
+    return experiment
+
+
 def test_ci_runs_exactly_the_readmes_test_command_and_the_linter():
     lines = (ROOT / ".ci/run").read_text().splitlines()
     commands = [line for line in lines if not line.startswith(("#!", "set ", "cd "))]
@@ -49,9 +56,7 @@ def test_make_train_runs_the_command_of_the_quick_config():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_the_results_are_those_of_the_committed_files(page):
-    spec = importlib.util.spec_from_file_location("_", ROOT / "experiments/point_robot_sparse.py")
-    experiment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(experiment)
+    experiment = load_experiment("point_robot_sparse")
     folder = ROOT / "experiments/results/point_robot_sparse_quick"
     summary = json.loads((folder / "summary.json").read_text())
     files = sorted(folder.glob("metastar_seed*.json"))
@@ -63,11 +68,16 @@ def test_the_results_are_those_of_the_committed_files(page):
 
 @pytest.mark.parametrize("label", ["cheetah_vel_quick"])
 def test_the_tables_of_seeds_are_those_of_the_committed_files(label):
-    spec = importlib.util.spec_from_file_location("_", ROOT / "experiments/seeds.py")
-    experiment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(experiment)
+    experiment = load_experiment("seeds")
     summary = json.loads((ROOT / "experiments/results" / label / "summary.json").read_text())
     assert experiment.text(label, summary["command"]) in (ROOT / "docs/results.md").read_text()
+
+
+def test_the_ablation_is_that_of_the_committed_files():
+    label = "invariance_point_robot"
+    table = load_experiment("invariance").table(ROOT / "experiments/results" / label)
+    page = (ROOT / "docs/results.md").read_text()
+    assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -96,28 +96,14 @@ def decayed(hp: HyperParams, cfg, updates_done: Array, num_updates: int) -> Hype
 
 def whitener(cfg, spec: DataSpec):
     """Returns obs [..., O] -> obs in units of the training tasks' standard deviation."""
-    if not cfg.agent.normalize_obs:
-        return lambda obs: obs
-    mean, std = jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
-
-    def whiten(obs: Array) -> Array:
-        shape = (1,) * (obs.ndim - 1) + mean.shape
-        return (obs - mean.reshape(shape)) / std.reshape(shape)
-
-    return whiten
+    mean, std = _units(cfg, spec)
+    return lambda obs: (obs - _like(mean, obs)) / _like(std, obs)
 
 
 def unwhitener(cfg, spec: DataSpec):
     """Returns the inverse of `whitener`."""
-    if not cfg.agent.normalize_obs:
-        return lambda obs: obs
-    mean, std = jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
-
-    def unwhiten(obs: Array) -> Array:
-        shape = (1,) * (obs.ndim - 1) + mean.shape
-        return obs * std.reshape(shape) + mean.reshape(shape)
-
-    return unwhiten
+    mean, std = _units(cfg, spec)
+    return lambda obs: obs * _like(std, obs) + _like(mean, obs)
 
 
 def view_whitener(cfg, spec: DataSpec):
@@ -231,6 +217,18 @@ def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
         return action, carry
 
     return Agent(init, update, policy_fn, Policy(lambda params, adaptation: (), act))
+
+
+def _units(cfg, spec: DataSpec) -> tuple[Array, Array]:
+    """Origin and unit [O] of an observation as the networks see it."""
+    if not cfg.agent.normalize_obs:
+        return jnp.zeros(spec.obs_dim), jnp.ones(spec.obs_dim)
+    return jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
+
+
+def _like(x: Array, obs: Array) -> Array:
+    """[O] -> [1, ..., O], of the rank of `obs`."""
+    return jnp.expand_dims(x, range(obs.ndim - 1))
 
 
 def _stride(cfg) -> int:
