@@ -158,6 +158,13 @@ def table(out: Path) -> str:
     return tables.markdown(rows) + "\n"
 
 
+def insert(label: str, content: str) -> None:
+    """Puts a table between the marks of the page."""
+    before, rest = PAGE.read_text().split(f"<!-- {label} -->\n", 1)
+    _, after = rest.split(f"<!-- /{label} -->", 1)
+    files.write_atomic(PAGE, f"{before}<!-- {label} -->\n{content}<!-- /{label} -->{after}")
+
+
 def name_of(cell: str) -> str:
     return cell.replace("+ ", "").replace(", ", "_")
 
@@ -191,12 +198,9 @@ def main() -> None:
             for kind, content in zip(("results", "audit"), found):
                 text = json.dumps(content, indent=1) + "\n"
                 files.write_atomic(out / f"{name}_{kind}.json", text)
-    content = table(out)
     if not args.validation:
-        before, rest = PAGE.read_text().split(f"<!-- {label} -->\n", 1)
-        _, after = rest.split(f"<!-- /{label} -->", 1)
-        files.write_atomic(PAGE, f"{before}<!-- {label} -->\n{content}<!-- /{label} -->{after}")
-    print(content)
+        insert(label, table(out))
+    print(table(out))
 
 
 if __name__ == "__main__":
