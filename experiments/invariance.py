@@ -158,13 +158,6 @@ def table(out: Path) -> str:
     return tables.markdown(rows) + "\n"
 
 
-def insert(label: str, content: str) -> None:
-    """Puts a table between the marks of the page."""
-    before, rest = PAGE.read_text().split(f"<!-- {label} -->\n", 1)
-    _, after = rest.split(f"<!-- /{label} -->", 1)
-    files.write_atomic(PAGE, f"{before}<!-- {label} -->\n{content}<!-- /{label} -->{after}")
-
-
 def name_of(cell: str) -> str:
     return cell.replace("+ ", "").replace(", ", "_")
 
@@ -199,7 +192,7 @@ def main() -> None:
                 text = json.dumps(content, indent=1) + "\n"
                 files.write_atomic(out / f"{name}_{kind}.json", text)
     if not args.validation:
-        insert(label, table(out))
+        tables.insert(PAGE, label, table(out))
     print(table(out))
 
 

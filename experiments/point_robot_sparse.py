@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metastar import tables
 from metastar.ops import statistics
 
 FAMILY = "point_robot_sparse"
@@ -91,13 +92,6 @@ def table(summary: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def insert(page: Path, text: str) -> None:
-    """Puts the table between the two marks of a page."""
-    before, rest = page.read_text().split("<!-- results -->\n", 1)
-    _, after = rest.split("<!-- /results -->", 1)
-    page.write_text(f"{before}<!-- results -->\n{text}<!-- /results -->{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -147,7 +141,7 @@ def main() -> None:
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if args.preset == "quick" and not args.validation:
         for page in ("README.md", "docs/results.md"):
-            insert(HERE.parent / page, table(summary))
+            tables.insert(HERE.parent / page, "results", table(summary))
     print(table(summary))
 
 

@@ -76,13 +76,6 @@ def by_source(found: list[groups.Group]) -> list[tuple[str, ...]]:
     return rows
 
 
-def insert(label: str, content: str) -> None:
-    """Puts the tables between the marks of the page."""
-    before, rest = PAGE.read_text().split(f"<!-- {label} -->\n", 1)
-    _, after = rest.split(f"<!-- /{label} -->", 1)
-    PAGE.write_text(f"{before}<!-- {label} -->\n{content}<!-- /{label} -->{after}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", required=True)
@@ -111,7 +104,7 @@ def main() -> None:
     (out / "summary.json").write_text(json.dumps({"command": command}, indent=2) + "\n")
     compare.compare([str(file) for file in sorted(out.glob("*_seed*.json"))], out)
     if args.preset == "quick" and not args.validation:
-        insert(label, content)
+        tables.insert(PAGE, label, content)
     print(content)
 
 

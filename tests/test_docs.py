@@ -80,6 +80,13 @@ def test_the_ablation_is_that_of_the_committed_files():
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
+def test_the_table_of_exploring_is_that_of_the_committed_files():
+    experiment = load_experiment("exploring")
+    page = (ROOT / "docs/results.md").read_text()
+    marked = f"<!-- {experiment.LABEL} -->\n{experiment.table()}<!-- /{experiment.LABEL} -->"
+    assert marked in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_relative_links_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):

@@ -1,6 +1,9 @@
 """Tables of text cells, for a terminal and for a Markdown page. The first row is the head."""
 
 from collections.abc import Sequence
+from pathlib import Path
+
+from metastar import files
 
 Rows = Sequence[Sequence[str]]
 
@@ -31,3 +34,14 @@ def markdown(rows: Rows) -> str:
     head, *body = rows
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in lines)
+
+
+def insert(page: Path, label: str, content: str) -> None:
+    """Puts `content` between the marks `<!-- label -->` and `<!-- /label -->` of a Markdown page.
+
+    Raises `ValueError` if the page lacks one of them.
+    """
+    before, rest = page.read_text().split(f"<!-- {label} -->\n", 1)
+    _, after = rest.split(f"<!-- /{label} -->", 1)
+    marked = f"<!-- {label} -->\n{content}<!-- /{label} -->"
+    files.write_atomic(page, f"{before}{marked}{after}")

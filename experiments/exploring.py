@@ -1,0 +1,73 @@
+"""Zero-shot with and without a purpose on Point-Robot-Sparse: the table of `docs/results.md`.
+
+    python experiments/exploring.py --seeds 0 1 2
+
+Trains MetaSTAR with the reward's likelihood among its task losses, which exploration needs,
+evaluates it with `--explore=posterior`, copies `results.json` of each seed to
+`experiments/results/point_robot_sparse_explore/` and writes the table. What is complete is not done
+again.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from metastar import files, tables
+from metastar.ops.statistics import seed_task_interval
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs/results.md"
+LABEL = "point_robot_sparse_explore"
+CONFIG = "configs/metastar/point_robot_sparse.py:quick"
+ROWS = {
+    "few-shot, windows with reward": ("few_shot", "informative"),
+    "zero-shot, plain": ("zero_shot",),
+    "zero-shot, exploring": ("explored",),
+}
+
+
+def metastar(command: str, workdir: Path, *arguments: str) -> None:
+    line = [sys.executable, "-m", "metastar", command, f"--workdir={workdir}", *arguments]
+    subprocess.run(line, check=True)
+
+
+def table() -> str:
+    """The table, from the committed files alone."""
+    results = [json.loads(f.read_text()) for f in sorted((HERE / "results" / LABEL).glob("*.json"))]
+    rows = [("return, mean over tasks and seeds", "mean", "95 % interval", "by seed", "of optimum")]
+    for name, path in ROWS.items():
+        blocks = results
+        for key in path:
+            blocks = [block[key] for block in blocks]
+        scores = np.array([block["per_task"] for block in blocks], float)
+        low, high = seed_task_interval(scores)
+        seeds = ", ".join(f"{mean:.1f}" for mean in scores.mean(1))
+        share = np.mean([block["of_optimum"] for block in blocks])
+        row = (f"{scores.mean():.1f}", f"{low:.1f} to {high:.1f}", seeds, f"{100 * share:.1f} %")
+        rows.append((name, *row))
+    return tables.markdown(rows) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
+    args = parser.parse_args()
+    for seed in args.seeds:
+        workdir = args.runs / f"explore_{seed}"
+        fields = [f"--config.seed={seed}", "--config.task_losses.reconstruction=3.0"]
+        metastar("train", workdir, f"--config={CONFIG}", *fields)
+        if "explored" not in json.loads((workdir / "results.json").read_text()):
+            metastar("evaluate", workdir, "--explore=posterior")
+        text = (workdir / "results.json").read_text()
+        files.write_atomic(HERE / "results" / LABEL / f"metastar_{seed}.json", text)
+    tables.insert(PAGE, LABEL, table())
+    print(table())
+
+
+if __name__ == "__main__":
+    main()
