@@ -12,6 +12,7 @@ files go to a folder of their own and to no page.
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def train(method: str, family: str, preset: str, workdir: Path, overrides: list[
 def text(label: str, command: str) -> str:
     """The tables of one folder of results, from its files alone."""
     folder = HERE / "results" / label
-    found = groups.read([str(file) for file in sorted(folder.glob("*_seed*.json"))])
+    found = groups.read([os.path.relpath(file) for file in sorted(folder.glob("*_seed*.json"))])
     found = sorted(found, key=lambda group: group.method != "metastar")
     scores = groups.measure(found)
     runs = [run.results for group in found for run in group.runs]
@@ -102,7 +103,7 @@ def main() -> None:
     command += " ".join(args.methods) + " --seeds " + " ".join(map(str, args.seeds))
     content = text(label, command)
     (out / "summary.json").write_text(json.dumps({"command": command}, indent=2) + "\n")
-    compare.compare([str(file) for file in sorted(out.glob("*_seed*.json"))], out)
+    compare.compare([os.path.relpath(file) for file in sorted(out.glob("*_seed*.json"))], out)
     if args.preset == "quick" and not args.validation:
         tables.insert(PAGE, label, content)
     print(content)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from metastar.data.rules import FIELDS
+
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/metastar/point_robot_sparse.py"
 
@@ -47,7 +49,7 @@ def test_a_killed_run_ends_bitwise_where_a_whole_run_ends(tmp_path):
     steps = [row["step"] for row in rows]
     assert steps == [row["step"] for row in whole_rows] and len(set(steps)) == len(steps)
     files = [p.name for p in (tmp_path / "whole_data").glob("*.npy")]
-    assert len(files) == 7
+    assert sorted(files) == sorted(f"{name}.npy" for name in FIELDS)
     for name in files:
         data = [(tmp_path / f"{run}_data" / name).read_bytes() for run in ("whole", "killed")]
         assert data[0] == data[1], name
