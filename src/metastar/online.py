@@ -6,11 +6,12 @@ learns all tasks at once, which takes far less arithmetic for an equally good po
 
 An iteration is, as in the reference, a few episodes and then some updates; but the episodes of an
 iteration are played by the policies from before its updates, so that the simulator and the
-learners can work at the same time, which pays where they do not share the same cores. The data set
-is the whole replay in time order, hence it runs from random to expert.
+learners work at the same time. The data set is the whole replay in time order, hence it runs from
+random to expert.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -96,18 +97,21 @@ def make(algorithm: Algorithm, cfg: ConfigDict, env: Env) -> Behavior:
         replay = _write(replay, play_random(None, streams, tasks, key_random), 0)
         streams = Adaptation(jnp.repeat(code[:, None], num_new, 1))
         report_every = max(1, collect.iterations // REPORTS)
-        for i in range(collect.iterations):
-            filled, acting = num_random + i * num_new, learner.actor
-            keys = keys_of(jax.random.fold_in(key_learn, i))
-            learner = learn(learner, replay, code, i, keys)  # works on while the episodes play
-            played = play(acting, streams, tasks, jax.random.fold_in(key_play, i))
-            replay = _write(replay, played, filled)
-            if (i + 1) % report_every == 0:
-                mean = float(np.where(played.valid, played.reward, 0).sum(-1).mean())
-                report(
-                    f"{algorithm.name}: {filled + num_new}/{num_learned} episodes per task, "
-                    f"mean return {mean:.2f}"
-                )
+        # JAX runs what one thread asks of a CPU in order; hence the learners need their own thread.
+        with ThreadPoolExecutor(1) as worker:
+            for i in range(collect.iterations):
+                filled = num_random + i * num_new
+                keys = keys_of(jax.random.fold_in(key_learn, i))
+                learning = worker.submit(_wait_for, learn, learner, replay, code, i, keys)
+                played = play(learner.actor, streams, tasks, jax.random.fold_in(key_play, i))
+                learner = learning.result()
+                replay = _write(replay, played, filled)
+                if (i + 1) % report_every == 0:
+                    mean = float(np.where(played.valid, played.reward, 0).sum(-1).mean())
+                    report(
+                        f"{algorithm.name}: {filled + num_new}/{num_learned} episodes per task, "
+                        f"mean return {mean:.2f}"
+                    )
         trajectory = jax.tree.map(np.asarray, replay)
         policy = np.full((num_tasks, num_learned), 1, np.int32)
         policy[:, :num_random] = 0
@@ -165,25 +169,30 @@ def join(*parts: Episodes) -> Episodes:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *parts)
 
 
+def _wait_for(f: Callable, *args):
+    """Calls a jitted function and waits for what it returns."""
+    return jax.block_until_ready(f(*args))
+
+
 def _learn_each(algorithm, collect, learner, replay, code, iteration, keys):
     """The updates of an iteration with one learner per task, whose `code` is empty."""
     learn = partial(_learn, algorithm, collect)
-    return jax.vmap(learn, (0, 0, None, 0))(learner, replay, iteration, keys)
+    code = jnp.broadcast_to(code[:, None], (*replay.valid.shape[:2], code.shape[-1]))
+    return jax.vmap(learn, (0, 0, 0, None, 0))(learner, replay, code, iteration, keys)
 
 
 def _learn_shared(algorithm, collect, learner, replay, code, iteration, key):
     """The updates of an iteration with one learner, on the steps of all tasks [N, E, T, ...]."""
-    wide = jnp.broadcast_to(code[:, None, None], (*replay.valid.shape, code.shape[-1]))
-    replay = replay._replace(
-        obs=jnp.concatenate([replay.obs, wide], -1),
-        next_obs=jnp.concatenate([replay.next_obs, wide], -1),
-    )
+    code = jnp.repeat(code, replay.valid.shape[1], 0)
     joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), replay)
-    return _learn(algorithm, collect, learner, joined, iteration, key)
+    return _learn(algorithm, collect, learner, joined, code, iteration, key)
 
 
-def _learn(algorithm, collect, learner, replay, iteration, key):
-    """Scans over updates, each on rows drawn uniformly from the valid steps of [E, T, ...]."""
+def _learn(algorithm, collect, learner, replay, code, iteration, key):
+    """Scans over updates, each on rows drawn uniformly from the valid steps of [E, T, ...].
+
+    `code` [E, Z] joins the observations.
+    """
     num = collect.updates_per_iteration
     length = replay.valid.sum(-1)  # 0 where there is only room
     end = jnp.cumsum(length)
@@ -194,7 +203,11 @@ def _learn(algorithm, collect, learner, replay, iteration, key):
         place = jax.random.randint(key_place, (collect.batch_size,), 0, end[-1])
         episode = jnp.searchsorted(end, place, side="right")
         step = place - (end - length)[episode]
-        rows = jax.tree.map(lambda x: x[episode, step], replay)
+        rows, told = jax.tree.map(lambda x: x[episode, step], replay), code[episode]
+        rows = rows._replace(
+            obs=jnp.concatenate([rows.obs, told], -1),
+            next_obs=jnp.concatenate([rows.next_obs, told], -1),
+        )
         return algorithm.update(learner, rows, key_update, done), None
 
     done = iteration * num + jnp.arange(num)

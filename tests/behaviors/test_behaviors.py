@@ -1,15 +1,20 @@
 """The contract of every file of `behaviors`, and what is particular to soft actor-critic."""
 
+import threading
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
 from metastar import online, registry
 from metastar.behaviors import td3
 from metastar.config import base
 from metastar.envs.families import point_robot as family
 from metastar.envs.make import make_env
+from metastar.envs.rollout import uniform_policy
 from metastar.errors import UserError
 from metastar.nets.actor_critic import Actor, init_actor
 from metastar.types import Trajectory
@@ -60,14 +65,21 @@ def check_learning(trajectory, policy, stage, collector):
     np.testing.assert_array_equal(collector, np.broadcast_to([[0], [1], [2]], collector.shape))
 
 
+@pytest.fixture
+def log_compiles():
+    """In every thread; `jax.log_compiles` is of one."""
+    jax.config.update("jax_log_compiles", True)
+    yield
+    jax.config.update("jax_log_compiles", False)
+
+
 @pytest.mark.parametrize("name", registry.names("behavior"))
-def test_contract_of_a_behavior(name, caplog):
+def test_contract_of_a_behavior(name, caplog, log_compiles):
     lines = []
     behavior = make(name, iterations=20 if name in LEARNERS else 4)
-    with jax.log_compiles():
-        episodes = behavior.run(TASKS, jax.random.key(0), lines.append)
-        again = behavior.run(TASKS, jax.random.key(0), quiet)
-        other = behavior.run(TASKS, jax.random.key(1), quiet)
+    episodes = behavior.run(TASKS, jax.random.key(0), lines.append)
+    again = behavior.run(TASKS, jax.random.key(0), quiet)
+    other = behavior.run(TASKS, jax.random.key(1), quiet)
     compiled = [r.getMessage().split(" with ")[0] for r in caplog.records]
     assert compiled.count("Compiling jit(_learn_each)") == (name != "random")
     trajectory, policy, stage, collector = episodes
@@ -177,9 +189,10 @@ def test_episodes_of_different_lengths_are_exact():
 def test_updates_draw_every_valid_transition_and_no_other():
     # Two episodes of 3 and 1 valid steps and room for a third; each row is told by its reward.
     # The learner counts what it is shown.
-    valid = np.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
-    reward = np.arange(12.0).reshape(3, 4)
-    replay = Trajectory(*[jnp.asarray(reward)] * 5, jnp.asarray(valid))
+    valid = jnp.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+    reward = jnp.arange(12.0).reshape(3, 4)
+    place = reward[..., None]
+    replay = Trajectory(place, place, reward, place, valid, valid)
     algorithm = online.Algorithm(
         "counter",
         None,
@@ -187,9 +200,37 @@ def test_updates_draw_every_valid_transition_and_no_other():
         None,
     )
     collect = config(updates_per_iteration=50, batch_size=64).collect
-    seen = online._learn(algorithm, collect, jnp.zeros(12), replay, 0, jax.random.key(0))
+    code = jnp.zeros((3, 0))
+    seen = online._learn(algorithm, collect, jnp.zeros(12), replay, code, 0, jax.random.key(0))
     assert set(np.flatnonzero(seen)) == {0, 1, 2, 4}
     np.testing.assert_allclose(seen[jnp.array([0, 1, 2, 4])] / 3200, 0.25, atol=0.04)
+
+
+def test_simulator_and_learners_work_at_the_same_time():
+    # An update waits for the simulator to play on: it would wait in vain if it came first.
+    env, played, met = make_env(config()), threading.Event(), []
+    reset, simulate = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
+    steps = iter(range(1000))
+
+    def step(*args):
+        if next(steps) > 60:  # the random episode is over
+            played.set()
+        return jax.device_get(simulate(*args))
+
+    def update(actor, rows, key, number):
+        io_callback(lambda: met.append(played.wait(20)), None)
+        return actor
+
+    class Learner(NamedTuple):
+        actor: jax.Array
+
+    algorithm = online.Algorithm(
+        "waiter", lambda key, size: Learner(jnp.zeros(2)), update, uniform_policy(2)
+    )
+    cfg = config(random_episodes=1, iterations=1, updates_per_iteration=1, shared_learner=True)
+    host = env._replace(on_host=True, step=step, reset=lambda *args: jax.device_get(reset(*args)))
+    online.make(algorithm, cfg, host).run(TASKS, jax.random.key(0), quiet)
+    assert met == [True]
 
 
 def test_td3_smooths_the_target_and_delays_the_actor():
