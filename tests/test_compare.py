@@ -156,6 +156,22 @@ def test_out_of_distribution_columns_where_all_have_them(save):
     assert cells["metastar quick"]["extreme OOD, zero-shot"] == "8.00 (8.00 to 8.00)"
 
 
+def test_contexts_of_other_tasks_policies_have_a_column_where_all_have_them(save):
+    def crossed(few, cross, seed=0):
+        run = make(few, seed)
+        run["few_shot"]["by_context_source"] = {"sac expert": block(few)} | cross
+        return run
+
+    pair = [crossed([9.0, 9.0], {"cross_task expert": block([x, 4.0])}, i)
+            for i, x in enumerate((1.0, 3.0))]  # fmt: skip
+    name = "few-shot, cross-task contexts"
+    cells, _ = tabulate(save(*pair))
+    assert cells["metastar quick"][name].startswith("3.00 (")  # ((1 + 3) / 2 + 4) / 2
+    assert cells["bound: best behaviour"][name] == "30.00"
+    cells, _ = tabulate(save(pair[0], crossed([9.0, 9.0], {}, 1)))
+    assert name not in cells["metastar quick"]
+
+
 def test_command_writes_the_page_and_the_figure(save, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     runs = [make([10.0, 12.0], seed) for seed in (0, 1)] + [make([20.0, 21.0], method="bc")]

@@ -28,6 +28,7 @@ NOTES = """\
   draws seeds and tasks with replacement: it speaks of tasks and seeds like these. With one seed it
   speaks of tasks only, and with a few it is too narrow about seeds.
 - A difference is paired by task: where its interval leaves out 0, one group is better.
+- *Cross-task contexts* were collected in the very task, by policies that had learned other tasks.
 - *Gap closed* is 0 % for uniform random actions and 100 % for the oracle.
 - Bounds are means over runs: *best behaviour* is the mean return of each task's best behaviour
   policy and stage in the data set; the *oracle* is told the true task. The optimum is that of the

@@ -19,6 +19,11 @@ from metastar.errors import UserError
 BLOCKS = {
     "few-shot": ("few_shot",),
     "few-shot, windows with reward": ("few_shot", "informative"),
+    "few-shot, cross-task contexts": (
+        "few_shot",
+        "by_context_source",
+        f"{store.CROSS_TASK} expert",  # in the task at hand, by a policy that learned another one
+    ),
     "zero-shot": ("zero_shot",),
 }
 PROTOCOLS = ("few-shot", "zero-shot")  # the blocks that every kind of held-out tasks has
@@ -83,7 +88,8 @@ def read(sources: Sequence[str]) -> list[Group]:
 def measure(groups: Sequence[Group]) -> list[Scores]:
     """Collects every evaluation that all runs have: in distribution first, then out of it.
 
-    A task that some run has no score of (no window with reward) is left out for all of them. The
+    A task that some run has no score of (no window with reward) is left out for all of them, an
+    evaluation that some run lacks (data without cross-task episodes) altogether. The
     oracle's bound is the first oracle group's mean, or that of `bounds.oracle` if every run has it.
     """
     runs = [run.results for group in groups for run in group.runs]
@@ -124,7 +130,7 @@ def _scores(groups: Sequence[Group], part: str, name: str) -> Scores | None:
 def _block(part: dict, name: str) -> dict | None:
     block: Any = part
     for key in BLOCKS[name]:
-        block = block.get(key)
+        block = block.get(key) if block else None
     return block
 
 
