@@ -1,12 +1,17 @@
 """What a data set of simulated robots costs: simulator, learners, and both at the same time.
 
-Command:
     python experiments/collection.py --preset quick --out experiments/results/collection_quick.json
+    python experiments/collection.py --preset paper --iterations 4 --out \\
+        experiments/results/collection_paper.json
 
-Times a few iterations of the collection of a preset, each variant in its own process: as it is;
-with the learners' updates waited for before the episodes are played (no overlap); and with next to
-no updates (the simulator and the policies alone). Reports seconds per iteration (median), what a
-million transitions and the preset's whole data set cost, the learners' share, and peak memory.
+The second is the reference's form: 40 tasks, each with a learner of its own.
+
+Times a few iterations of the collection of a preset in two variants, each in its own process: as it
+is; and with the learners' updates waited for before the episodes are played. Reports seconds per
+iteration (median), what a million transitions and the preset's whole data set cost by that, the
+learners' share of the second variant, its matrix products, and peak memory. The replay grows over a
+collection; its room is taken at the beginning, here for as few iterations as are timed, and
+`replay_gib_whole_preset` tells what it is for all of them.
 """
 
 import argparse
@@ -16,40 +21,59 @@ import resource
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar import collect, presets, registry, results
+from metastar import collect, online, plan, presets, registry, results
 from metastar.envs.make import make_env
 
-ITERATIONS = 6  # the first two also compile
-VARIANTS = {
-    "as it is": {},
-    "without overlap": {"JAX_CPU_ENABLE_ASYNC_DISPATCH": "false"},
-    "next to no updates": {"UPDATES": "1"},
-}
+VARIANTS = ("as it is", "one after the other")
 
 
-def measure(family: str, preset: str, behavior: str) -> dict:
-    """Seconds per iteration of one variant, in this process."""
-    cfg = presets.make("metastar", family, preset)
-    cfg.collect.iterations = ITERATIONS
+class OneAfterTheOther:
+    """Takes the place of the learners' thread, times them and counts what they multiply."""
+
+    def __init__(self):
+        self.seconds, self.flops = [], 0.0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        del error
+
+    def submit(self, wait_for, learn, *args) -> Future:
+        """Waits for `learn(*args)`; returns it as a future that is done."""
+        self.flops = self.flops or plan.matmul_flops(learn.trace(*args).jaxpr.jaxpr)
+        began, done = time.perf_counter(), Future()
+        done.set_result(wait_for(learn, *args))
+        self.seconds.append(time.perf_counter() - began)
+        return done
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Seconds per iteration of one variant, in this process; the first two also compile."""
+    cfg = presets.make("metastar", args.family, args.preset)
+    cfg.collect.iterations = args.iterations
     cfg.collect.cross_task_episodes = 0
-    cfg.collect.updates_per_iteration = int(
-        os.environ.get("UPDATES", cfg.collect.updates_per_iteration)
-    )
-    tasks, _ = collect.draw_tasks(cfg)
-    tasks = jax.tree.map(jnp.asarray, tasks)
-    times = []
-    made = registry.find("behavior", behavior).make(cfg, make_env(cfg))
+    tasks = jax.tree.map(jnp.asarray, collect.draw_tasks(cfg)[0])
+    serial, times = OneAfterTheOther(), []
+    if args.measure == VARIANTS[1]:
+        online.ThreadPoolExecutor = lambda num_threads: serial
+    made = registry.find("behavior", args.behavior).make(cfg, make_env(cfg))
     made.run(tasks, jax.random.key(0), lambda line: times.append(time.perf_counter()))
-    return {
+    found = {
         "seconds_per_iteration": float(np.median(np.diff(times)[1:])),
         "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
     }
+    if serial.seconds:
+        found["learners_seconds"] = float(np.median(serial.seconds[2:]))
+        found["learners_gflop"] = serial.flops / 1e9
+    return found
 
 
 def main() -> None:
@@ -57,46 +81,51 @@ def main() -> None:
     parser.add_argument("--family", default="cheetah_vel")
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--behavior", default="sac")
+    parser.add_argument("--iterations", type=int, default=6, help="3 to 10")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        print(json.dumps(measure(args.family, args.preset, args.behavior)))
+        print(json.dumps(measure(args)))
         return
-    command = [sys.executable, __file__, "--measure", f"--family={args.family}"]
-    command += [f"--preset={args.preset}", f"--behavior={args.behavior}"]
+    command = ["--family", args.family, "--preset", args.preset, "--behavior", args.behavior]
+    command = [__file__, *command, "--iterations", str(args.iterations)]
     found = {}
-    for name, environment in VARIANTS.items():
+    for name in VARIANTS:
         run = subprocess.run(
-            command, env={**os.environ, **environment}, check=True, capture_output=True, text=True
+            [sys.executable, *command, "--measure", name], check=True, stdout=subprocess.PIPE
         )
         found[name] = json.loads(run.stdout.splitlines()[-1])
     cfg = presets.make("metastar", args.family, args.preset)
     num_tasks = sum(map(len, collect.draw_tasks(cfg)[1].values()))
-    steps = make_env(cfg).spec.max_episode_steps
-    per_iteration = num_tasks * cfg.collect.episodes_per_iteration * steps
-    seconds = {name: run["seconds_per_iteration"] for name, run in found.items()}
+    spec, chosen = make_env(cfg).spec, cfg.collect
+    per_iteration = num_tasks * chosen.episodes_per_iteration * spec.max_episode_steps
+    whole = num_tasks * spec.max_episode_steps * chosen.random_episodes
+    whole += per_iteration * chosen.iterations
+    parallel, serial = (found[name]["seconds_per_iteration"] for name in VARIANTS)
+    numbers = 2 * spec.obs_dim + spec.action_dim + 1  # float32, and two flags
     report = {
-        "command": f"python experiments/collection.py --family {args.family} "
-        f"--preset {args.preset} --behavior {args.behavior}",
+        "command": f"python experiments/{' '.join([Path(__file__).name, *command[1:]])}",
         "commit": results.commit(),
         "versions": results.versions(),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
+        "load": os.getloadavg()[2],  # processes, mean over a quarter of an hour: ours are two
         "tasks": num_tasks,
-        "learners": 1 if cfg.collect.shared_learner else num_tasks,
-        "hidden": list(cfg.collect.hidden),
-        "updates_per_iteration": cfg.collect.updates_per_iteration,
+        "learners": 1 if chosen.shared_learner else num_tasks,
+        "hidden": list(chosen.hidden),
+        "updates_per_iteration": chosen.updates_per_iteration,
         "transitions_per_iteration": per_iteration,
+        "transitions_whole_preset": whole,
         "variants": found,
-        "minutes_per_million_transitions": seconds["as it is"] / per_iteration * 1e6 / 60,
-        "minutes_per_million_transitions_simulator": seconds["next to no updates"]
-        / per_iteration
-        * 1e6
-        / 60,
-        "minutes_whole_preset": seconds["as it is"] * cfg.collect.iterations / 60,
-        "learners_share": 1 - seconds["next to no updates"] / seconds["without overlap"],
-        "overlap_speedup": seconds["without overlap"] / seconds["as it is"],
+        "minutes_per_million_transitions": parallel / per_iteration * 1e6 / 60,
+        "hours_whole_preset": parallel * chosen.iterations / 3600,
+        "replay_gib_whole_preset": whole * (4 * numbers + 2) / 2**30,
+        "learners_share": found[VARIANTS[1]]["learners_seconds"] / serial,
+        "learners_petaflop_whole_preset": found[VARIANTS[1]]["learners_gflop"]
+        * chosen.iterations
+        / 1e6,
+        "overlap_speedup": serial / parallel,
     }
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
