@@ -119,6 +119,11 @@ META = {
 }
 
 
+def evaluate_run(cfg, method, workdir: Path, data_dir: Path, explore="") -> dict:
+    """Evaluates a method with `PARAMS` as a run of `META`."""
+    return evaluate.make_final(cfg, method, data_dir, explore)(cfg, PARAMS, workdir, META)
+
+
 @functools.cache
 def evaluated() -> dict[str, Path]:
     """Folders "data", "oracle" (the knower) and "seeker" (with that oracle), made once."""
@@ -131,7 +136,7 @@ def evaluated() -> dict[str, Path]:
     ):
         folders[name].mkdir()
         cfg = tiny_config(**fields)
-        evaluate.final(cfg, method, PARAMS, folders[name], folders["data"], META)
+        evaluate_run(cfg, method, folders[name], folders["data"])
     return folders
 
 

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from metastar import checkpoint, files
-from metastar.checkpoint import params_sha256, restore_latest, save
+from metastar.checkpoint import params_sha256, prune, restore_latest, save
 from metastar.errors import UserError
 
 
@@ -59,9 +59,10 @@ def test_nothing_there_gives_none(tmp_path):
 
 def test_keeps_the_newest_and_the_damaged_one_ahead(tmp_path):
     for step in (1, 2, 9, 3, 4):  # 9 stands for a damaged one that the run has gone back from
-        save(tmp_path, step, make_state(step), {}, keep=2)
+        save(tmp_path, step, make_state(step), {})
+        prune(tmp_path, step, keep=2)
     assert checkpoint.steps(tmp_path) == [3, 4, 9]
-    save(tmp_path, 9, make_state(0), {}, keep=2)
+    prune(tmp_path, 9, keep=2)
     assert checkpoint.steps(tmp_path) == [4, 9]
 
 

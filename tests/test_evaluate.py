@@ -118,9 +118,9 @@ def test_a_simulation_that_broke_down_is_named_and_nothing_is_written(
 ):
     arrays = results.read_arrays(runs["folders"]["oracle"])
     arrays["zero_shot_return"][3, 1] = np.nan
-    monkeypatch.setattr(evaluate, "measure", lambda *args: arrays)
+    monkeypatch.setattr(evaluate, "make_measure", lambda *args: lambda params: arrays)
     with pytest.raises(UserError, match="broke down in task 3 while 'zero_shot_return'"):
-        evaluate.final(tiny_config(), stub_run.knower(), PARAMS, tmp_path, data_dir, META)
+        stub_run.evaluate_run(tiny_config(), stub_run.knower(), tmp_path, data_dir)
     assert not list(tmp_path.iterdir())
 
 
@@ -131,7 +131,7 @@ def test_tasks_out_of_distribution_get_columns_of_their_own(tmp_path):
         (tmp_path / name).mkdir()
         method = getattr(stub_run, {"oracle": "knower"}.get(name, name))()
         run = tiny_config(**{"data.ood_tasks": 2, **fields})
-        report = evaluate.final(run, method, PARAMS, tmp_path / name, data, META)
+        report = stub_run.evaluate_run(run, method, tmp_path / name, data)
     arrays = results.read_arrays(tmp_path / "seeker")
     names = ["train"] * 3 + ["test"] * 2 + ["ood_moderate"] * 2 + ["ood_extreme"] * 2
     np.testing.assert_array_equal(arrays["split"], names)
@@ -168,7 +168,7 @@ def test_exploring_finds_the_goals_of_training_tasks_and_has_its_own_column(data
 
     method = stub_run.seeker()._replace(evidence=evidence)
     cfg = tiny_config()
-    report = evaluate.final(cfg, method, PARAMS, tmp_path, data_dir, META, explore="posterior")
+    report = stub_run.evaluate_run(cfg, method, tmp_path, data_dir, explore="posterior")
     assert set(report["explored"]) == set(report["zero_shot"])
     arrays = results.read_arrays(tmp_path)
     train = arrays["split"] == "train"
@@ -181,8 +181,8 @@ def test_exploring_finds_the_goals_of_training_tasks_and_has_its_own_column(data
 
 def test_a_run_that_cannot_explore_says_so(data_dir, tmp_path):
     with pytest.raises(UserError, match=r"task_losses\.reconstruction above 0"):
-        evaluate.final(
-            tiny_config(), stub_run.seeker(), PARAMS, tmp_path, data_dir, META, explore="posterior"
+        stub_run.evaluate_run(
+            tiny_config(), stub_run.seeker(), tmp_path, data_dir, explore="posterior"
         )
     assert not (tmp_path / "results.json").exists()
 
@@ -191,15 +191,16 @@ def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, 
     arrays = results.read_arrays(runs["folders"]["oracle"])
     shared = {"sources", "label_name", "goal_radius"}
 
-    def measured_before(cfg, method, params, data, manifest):
+    def measured_before(cfg, method, data, manifest):
         all_tasks = store.read_manifest(data_dir).tasks["goal"]
         np.testing.assert_array_equal(data.task["goal"], all_tasks[:3].astype(np.float32))
         by_source = {k: v[:, :3] for k, v in arrays.items() if k.startswith("source_")}
-        return {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_source
+        measured = {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_source
+        return lambda params: measured
 
-    monkeypatch.setattr(evaluate, "measure", measured_before)
+    monkeypatch.setattr(evaluate, "make_measure", measured_before)
     cfg = tiny_config(**{"data.validation_tasks": 1})
-    report = evaluate.final(cfg, stub_run.knower(), PARAMS, tmp_path, data_dir, META)
+    report = stub_run.evaluate_run(cfg, stub_run.knower(), tmp_path, data_dir)
     assert report == results.read(tmp_path)
     assert report["split"] == "validation" and report["tasks"]["ids"] == [2]
     assert len(report["few_shot"]["per_task"]) == 1

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "metastar"
 # From the ground up. A module may import what stands on its own floor or below; a name that ends
 # in a dot stands for every module of that package.
 FLOORS = [
-    ("types", "errors", "files", "registry", "constraints", "config", "presets"),
+    ("types", "errors", "files", "registry", "sweep", "constraints", "config", "presets"),
     ("ops.", "nets."),
     ("data.", "envs."),
     ("world_model", "imagine", "update"),
@@ -20,8 +20,10 @@ FLOORS = [
     (
         "chunk",
         "checkpoint",
+        "nonfinite",
         "metrics",
         "workdir",
+        "runs",
         "protocols",
         "explore",
         "play",

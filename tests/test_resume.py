@@ -14,6 +14,7 @@ from fake_method import make_cfg, make_data, make_method
 from metastar.checkpoint import params_sha256
 from metastar.fit import fit
 from metastar.metrics import read_rows
+from metastar.runs import Run
 
 # Every one of these, within the workdir, is an instant at which a kill may leave a file half done.
 _FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.listdir")
@@ -22,7 +23,8 @@ _FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.li
 def run(workdir):
     """More checkpoints than a real run has, so that most kills meet one being written."""
     cfg = make_cfg(chunk=2, checkpoint_every=2, eval_every=4, keep_checkpoints=2)
-    return fit(cfg, workdir, make_method(6, 10), make_data(), lambda state, step: {"step": step})
+    method, runs = make_method(6, 10), [Run(cfg, workdir)]
+    return fit(runs, method, make_data(), [method.hp], lambda state, step: {"step": step})
 
 
 def kill_at(workdir, number, event, delay):
@@ -47,7 +49,7 @@ def kill_at(workdir, number, event, delay):
 def test_killed_at_any_instant_it_ends_where_a_whole_run_ends(tmp_path, seed):
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    whole = params_sha256(run(tmp_path / "whole").state)
+    whole = params_sha256(run(tmp_path / "whole").states[0])
     rng = np.random.default_rng(seed)
     statuses = []
     while not statuses or statuses[-1] != 0:
@@ -72,6 +74,6 @@ def test_killed_at_any_instant_it_ends_where_a_whole_run_ends(tmp_path, seed):
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     file_events = kill_at(folder, int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
-    digest = params_sha256(run(folder).state)
+    digest = params_sha256(run(folder).states[0])
     print(f"{file_events()} file events")
     print(digest)

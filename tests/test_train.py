@@ -18,13 +18,15 @@ from metastar.chunk import end_phase, init_state, replay, update_keys
 from metastar.errors import UserError
 from metastar.fit import chunk_end, fit
 from metastar.metrics import read_rows
+from metastar.runs import Run
 from metastar.types import DataSpec
 from metastar.workdir import opened, read_config, read_spec, write_spec
 
 
 def run(path, method=None, evaluate_fn=None, **settings):
     path.mkdir(exist_ok=True)
-    return fit(make_cfg(**settings), path, method or make_method(), make_data(), evaluate_fn)
+    method = method or make_method()
+    return fit([Run(make_cfg(**settings), path)], method, make_data(), [method.hp], evaluate_fn)
 
 
 @pytest.fixture(scope="module")
@@ -62,11 +64,11 @@ def test_equals_a_plain_loop_and_traces_each_phase_once(whole):
     _, fitted = whole
     assert fitted.traces == {"pretrain": 1, "joint": 1}  # with full and shorter chunks
     expected = by_hand(make_method(), 24, 3)
-    assert int(fitted.state.step) == 24
+    assert int(fitted.states[0].step) == 24
     for name in ("params", "opt_state"):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-            getattr(fitted.state, name),
+            getattr(fitted.states[0], name),
             getattr(expected, name),
         )
 
@@ -74,7 +76,7 @@ def test_equals_a_plain_loop_and_traces_each_phase_once(whole):
 @pytest.mark.parametrize("chunk", [1, 100])
 def test_the_result_does_not_depend_on_the_size_of_a_chunk(tmp_path, whole, chunk):
     fitted = run(tmp_path, chunk=chunk)
-    assert params_sha256(fitted.state) == params_sha256(whole[1].state)
+    assert params_sha256(fitted.states[0]) == params_sha256(whole[1].states[0])
     if chunk == 1:  # and a row is the mean of its chunk
         losses = [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")]
         first = read_rows(whole[0] / "metrics.jsonl")[0]
@@ -118,7 +120,7 @@ def test_the_best_validated_parameters_go_on(tmp_path):
         return {}
 
     # Without validation in the last phase nothing is chosen; `eval_every=1` sees every update.
-    state = run(tmp_path, method, evaluate_fn, chunk=1, eval_every=1).state
+    state = run(tmp_path, method, evaluate_fn, chunk=1, eval_every=1).states[0]
     running = losses[:-1]  # the last one is after the phase's end
     assert running[0] == np.inf and running[2] >= running[5]
     best = min(row["best_validation_loss"] for row in read_rows(tmp_path / "metrics.jsonl")[2:])
@@ -165,7 +167,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_end_is_the_same(tmp_path, 
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     newest = tmp_path / "checkpoints" / "24" / "record.json"
     newest.write_text(newest.read_text()[:100])
-    assert params_sha256(run(tmp_path).state) == params_sha256(whole[1].state)
+    assert params_sha256(run(tmp_path).states[0]) == params_sha256(whole[1].states[0])
     said = capsys.readouterr().out
     assert "24 is damaged" in said and "resuming after update 16" in said
     assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [4, 8, 10, 12, 16, 20, 24]
@@ -185,7 +187,7 @@ def test_sigterm_saves_at_the_end_of_the_chunk_and_says_how_to_go_on(tmp_path, w
     assert "SIGTERM after update 12" in capsys.readouterr().out
     assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 12
     resumed = run(tmp_path, eval_every=4)
-    assert params_sha256(resumed.state) == params_sha256(whole[1].state)
+    assert params_sha256(resumed.states[0]) == params_sha256(whole[1].states[0])
     assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [
         *(4, 8, 10, 12, 16, 20, 24)
     ]
@@ -196,15 +198,15 @@ def test_trains_in_a_thread_that_may_not_handle_signals(tmp_path):
     thread = threading.Thread(target=lambda: results.append(run(tmp_path)))
     thread.start()
     thread.join()
-    assert int(results[0].state.step) == 24
+    assert int(results[0].states[0].step) == 24
 
 
 def test_a_finished_run_trains_no_more_and_its_time_adds_up(tmp_path, whole):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     again = run(tmp_path)
-    meta = checkpoint.restore_latest(tmp_path / "checkpoints", whole[1].state)[2]
+    meta = checkpoint.restore_latest(tmp_path / "checkpoints", whole[1].states[0])[2]
     assert again.wall_seconds > meta["wall_seconds"] > 0
-    assert params_sha256(again.state) == params_sha256(whole[1].state)
+    assert params_sha256(again.states[0]) == params_sha256(whole[1].states[0])
     assert again.traces == {"pretrain": 0, "joint": 0}
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastar import config, sweep
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.nets.actor_critic import (
@@ -58,23 +59,10 @@ class Agent(NamedTuple):
 
 def hyper_params(cfg) -> HyperParams:
     """The traced floats of a config."""
-    agent, model = cfg.agent, cfg.world_model
+    flat = config.flatten(cfg)
     floats = HyperParams(
-        lr_pretrain=model.pretrain_lr,
-        lr_world_model=model.lr,
-        lr_actor=agent.actor_lr,
-        lr_critic=agent.critic_lr,
-        alpha=agent.alpha,
-        beta=agent.beta,
-        gamma=agent.gamma,
-        tau=agent.tau,
-        actor_average=agent.actor_average,
-        recon_weight=model.recon_weight,
-        dyn_weight=model.dyn_weight,
-        rep_weight=model.rep_weight,
-        free_bits=model.free_bits,
+        **{name: flat[field] for name, field in sweep.FIELDS.items()},
         task_losses={name: weight for name, weight in cfg.task_losses.items() if weight > 0},
-        cloning=agent.cloning,
     )
     return jax.tree.map(jnp.asarray, floats)
 

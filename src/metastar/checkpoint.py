@@ -9,7 +9,7 @@ the checksums, since orbax restores a flipped bit without complaint.
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,16 @@ class _Damaged(Exception):
     """What is wrong with one checkpoint, in a few words."""
 
 
-def save(directory: Path, step: int, state: Any, meta: dict, keep: int | None = None) -> None:
-    """Writes checkpoint `step`, then deletes all but the newest `keep` up to it (None: keeps all).
+def save(directory: Path, step: int, state: Any, meta: dict) -> None:
+    """Writes checkpoint `step`; one of the same step is replaced.
 
-    Also removes what an interrupted `save` left behind. A checkpoint of the same step is replaced.
+    Also removes what an interrupted `save` left behind.
 
     Args:
         directory: the folder of all checkpoints of a run; made if missing.
         step: updates done.
         state: a pytree of non-empty arrays.
         meta: anything JSON can hold.
-        keep: how many checkpoints remain.
     """
     directory = Path(directory).resolve()  # orbax takes absolute paths only
     directory.mkdir(parents=True, exist_ok=True)
@@ -58,9 +57,12 @@ def save(directory: Path, step: int, state: Any, meta: dict, keep: int | None = 
     files.sync(directory)
     for leftover in directory.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover)
-    if keep is not None:
-        for old in [s for s in steps(directory) if s <= step][:-keep]:
-            shutil.rmtree(directory / str(old))
+
+
+def prune(directory: Path, step: int, keep: int) -> None:
+    """Deletes all but the newest `keep` checkpoints up to `step`."""
+    for old in [s for s in steps(directory) if s <= step][:-keep]:
+        shutil.rmtree(Path(directory) / str(old))
 
 
 def restore_latest(
@@ -68,24 +70,45 @@ def restore_latest(
 ) -> tuple[Any, int, dict] | None:
     """Returns (state, step, meta) of the newest checkpoint whose every leaf verifies, or None.
 
-    Says one sentence for each newer one that it skips. Only reads.
+    Arguments and errors are those of `restore_common`.
+    """
+    found = restore_common([directory], abstract_state, say)
+    return found and found[0]
+
+
+def restore_common(
+    directories: Sequence[Path], abstract_state: Any, say: Callable[[str], None] = print
+) -> list[tuple[Any, int, dict]] | None:
+    """Returns (state, step, meta) of each run at the newest step whose every leaf verifies in all.
+
+    Says one sentence for each damaged checkpoint that makes it go back further. Only reads.
 
     Args:
-        directory: the folder of all checkpoints of a run; may be missing.
+        directories: for each run the folder of all its checkpoints; may be missing.
         abstract_state: the pytree expected, of `jax.ShapeDtypeStruct` (or arrays); a leaf without
             a sharding goes to the default device.
         say: receives the sentences.
+
+    Returns:
+        None if there is no such step.
 
     Raises:
         UserError: the newest good checkpoint holds a state of another structure, i.e. was written
             by another version of the code.
     """
-    directory = Path(directory).resolve()
-    for step in reversed(steps(directory)):
-        try:
-            return _restore(directory / str(step), step, abstract_state)
-        except _Damaged as error:
-            say(f"checkpoint {directory / str(step)} is damaged ({error}); going back before it")
+    directories = [Path(directory).resolve() for directory in directories]
+    common = set.intersection(*(set(steps(directory)) for directory in directories))
+    for step in sorted(common, reverse=True):
+        found = []
+        for directory in directories:
+            path = directory / str(step)
+            try:
+                found.append(_restore(path, step, abstract_state))
+            except _Damaged as error:
+                say(f"checkpoint {path} is damaged ({error}); going back before it")
+                break
+        else:
+            return found
     return None
 
 
@@ -94,7 +117,7 @@ def restore(
 ) -> Any | None:
     """Returns the state of checkpoint `step`, or None, with a sentence said, if it is damaged.
 
-    Arguments and errors are those of `restore_latest`.
+    Arguments and errors are those of `restore_common`.
     """
     path = Path(directory).resolve() / str(step)
     try:

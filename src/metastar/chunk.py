@@ -2,10 +2,14 @@
 
 Every key is a function of the run's key and the step, so the numbers of a run depend neither on
 the chunk's size nor on where the run was interrupted.
+
+One state is of one run, or of S runs that go on together: state, run key and `hp` then have a
+leading axis [S], which data and steps have not. Conditions are on steps, which all runs share.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -36,7 +40,10 @@ def init_state(method: Method, key: Array) -> TrainState:
 
     `extra["bad_step"]` is -1, or the update whose numbers were not finite. `extra["best"]` (only if
     a phase validates) holds the lowest validation loss of the phase and the parameters it is of.
+    Keys [S] give the states of S runs, leaves [S, ...].
     """
+    if key.ndim:
+        return jax.vmap(partial(init_state, method))(key)
     state = method.init(key)
     extra = {**state.extra, "bad_step": jnp.full_like(state.step, -1)}
     if any(phase.validate for phase in method.phases):
@@ -45,7 +52,7 @@ def init_state(method: Method, key: Array) -> TrainState:
 
 
 def abstract_state(method: Method) -> TrainState:
-    """The shapes and types of `init_state`, as a checkpoint is restored against; runs nothing."""
+    """Shapes and types of one run's `init_state`, as a checkpoint is restored against."""
     return jax.eval_shape(lambda: init_state(method, jax.random.key(0)))
 
 
@@ -61,10 +68,10 @@ def make_chunk(
 
     It runs the updates `first`, ..., `first + num - 1` of a phase as a scan over `length` >= `num`
     steps of which the last are skipped, so that a shorter chunk is no new trace. `state` is
-    donated. Metrics have leaves [length]; entries from `num` on are zero.
+    donated. Metrics have leaves [length], or [length, S]; entries from `num` on are zero.
 
     An update that gives a metric or a parameter that is not finite is undone, `extra["bad_step"]`
-    records it, and all later ones leave the state as it is.
+    records it, and all later ones leave the state of that run as it is.
 
     Args:
         phase: what to do.
@@ -74,8 +81,7 @@ def make_chunk(
         traces: `traces[phase.name]` counts how often the update was traced.
     """
 
-    @jax.jit  # traced once, although both the shapes and the branch below ask for it
-    def one(state, data, run_key, hp, step):
+    def advance(state, data, run_key, hp, step):
         traces[phase.name] += 1
         keys = update_keys(run_key, step)
         batch = phase.sample(data, keys.sample, step)
@@ -86,12 +92,22 @@ def make_chunk(
         new = new._replace(step=step + 1, extra={**new.extra, **kept})
         new = jax.tree.map(lambda n, o: jnp.where(alive & good, n, o), new, state)
         bad_step = jnp.where(alive & ~good, step, state.extra["bad_step"])
-        new = new._replace(extra={**new.extra, "bad_step": bad_step})
+        return new._replace(extra={**new.extra, "bad_step": bad_step}), metrics
+
+    def validate(state, data, run_key, hp, step):
+        return _validated(phase, state, data, update_keys(run_key, step).validate, hp, step)
+
+    @jax.jit  # traced once, although both the shapes and the branch below ask for it
+    def one(state, data, run_key, hp, step):
+        new, metrics = _over_runs(advance, state)(state, data, run_key, hp, step)
         if phase.validate is not None:
             done = step + 1 - start
             due = (done % validate_every == 0) | (done == phase.num_updates)
             new = jax.lax.cond(
-                due, lambda s: _validated(phase, s, data, keys.validate, hp, step), lambda s: s, new
+                due,
+                lambda s: _over_runs(validate, s)(s, data, run_key, hp, step),
+                lambda s: s,
+                new,
             )
         return new, metrics
 
@@ -110,6 +126,11 @@ def make_chunk(
         return jax.lax.scan(masked, state, jnp.arange(length, dtype=first.dtype))
 
     return jax.jit(chunk, donate_argnums=0)
+
+
+def _over_runs(f: Callable, state: TrainState) -> Callable:
+    """`f(state, data, run_key, hp, step)` of one run, as the function of what `state` holds."""
+    return jax.vmap(f, in_axes=(0, None, 0, 0, None)) if state.step.ndim else f
 
 
 def all_finite(tree: Any) -> Array:
@@ -135,20 +156,20 @@ def end_phase(state: TrainState) -> TrainState:
     """Continues from the best parameters of the phase, if it had a validation, and forgets them."""
     if "best" not in state.extra:
         return state
-    return _take_best(state)
+    return (jax.vmap(_take_best) if state.step.ndim else _take_best)(state)
 
 
 @jax.jit
 def _take_best(state: TrainState) -> TrainState:
     best = state.extra["best"]
-    found = jnp.isfinite(best["loss"])
+    found = jnp.isfinite(best["loss"]) & (state.extra["bad_step"] < 0)
     params = jax.tree.map(lambda b, p: jnp.where(found, b, p), best["params"], state.params)
     best = {"loss": jnp.full_like(best["loss"], jnp.inf), "params": fresh(params)}
     return state._replace(params=params, extra={**state.extra, "best": best})
 
 
 def replay(phase: Phase, state: TrainState, data: Any, run_key: Array, hp: Any, step: int):
-    """Rebuilds update `step` outside the scan; returns its (Batch, new parameters)."""
+    """Rebuilds update `step` of one run outside the scan; returns its (Batch, new parameters)."""
 
     @jax.jit
     def again(state, data, run_key, hp, step) -> tuple[Batch, Any]:

@@ -24,6 +24,10 @@ def base() -> ConfigDict:
             "family": "point_robot_sparse",
             "preset": "",
             "seed": 0,
+            "num_seeds": 1,  # runs of one program: seed, seed + 1, ...
+            # Rates and weights whose values are runs of one program, too, by their names in
+            # `types.HyperParams`: sweep.beta=0.5,1,5. Runs are the product of seeds and values.
+            "sweep": {},
             "deterministic": False,  # accelerators: ask XLA for bitwise reproducible kernels
             "data": {
                 "dir": "",  # "" is data/<family>_<preset>

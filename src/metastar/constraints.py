@@ -6,7 +6,7 @@ Works on flat dicts {dotted name: value}, so that it needs neither JAX nor ml_co
 import importlib.util
 from typing import Any
 
-from metastar import registry
+from metastar import registry, sweep
 from metastar.errors import UserError, did_you_mean
 
 _SEED = "[0, 4294967295]"
@@ -17,6 +17,7 @@ _NOT_NEGATIVE = "[0, inf)"
 # Field -> interval of its value, or of each entry of a tuple. Every number has one.
 INTERVALS = {
     "seed": _SEED,
+    "num_seeds": _COUNT,
     "data.train_tasks": "[2, inf)",
     "data.test_tasks": _COUNT,
     "data.ood_tasks": _NOT_NEGATIVE,
@@ -100,21 +101,21 @@ CHOICES = {
 # Field -> kind of extension it names.
 _NAMES = {"method": "method", "family": "family", "collect.behavior": "behavior"}
 
-_LOSS = "task_losses."
-
 
 def check(flat: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Raises `UserError` about the first field of `flat` that a config may not hold.
 
-    `defaults` tells which fields there are and their types. `task_losses` is open: its fields are
-    the names of task losses.
+    `defaults` tells which fields there are and their types. Two sections are open: the fields of
+    `task_losses` are names of task losses, those of `sweep` what `sweep.field` knows.
     """
-    fields = [name for name in defaults if not name.startswith(_LOSS)]
+    fields = [name for name in defaults if not name.startswith(sweep.LOSS)]
     for name, value in flat.items():
-        if name.startswith(_LOSS):
-            _check_name("task loss", name.removeprefix(_LOSS))
+        if name.startswith(sweep.LOSS):
+            _check_name("task loss", name.removeprefix(sweep.LOSS))
             _check_type(name, value, 0.0)
             _check_interval(name, value, _NOT_NEGATIVE)
+        elif name.startswith(sweep.PREFIX):
+            _check_sweep(name, value)
         elif name not in fields:
             raise UserError(f"unknown config field {name!r}{did_you_mean(name, fields)}")
     for name in fields:
@@ -128,7 +129,24 @@ def check(flat: dict[str, Any], defaults: dict[str, Any]) -> None:
             raise UserError(f"{name} is {value!r}{did_you_mean(value, CHOICES[name])}")
         if name in _NAMES:
             _check_name(_NAMES[name], value)
-    _check_together(flat)
+    last = flat["seed"] + flat["num_seeds"] - 1
+    _check_interval("seed of the last run", last, _SEED)
+    for changes in sweep.changes(flat):
+        _check_together({**flat, **changes})
+
+
+def _check_sweep(name: str, values: Any) -> None:
+    field = sweep.field(name.removeprefix(sweep.PREFIX))
+    if not (isinstance(values, tuple) and values and all(type(x) in (int, float) for x in values)):
+        raise UserError(f"{name} is {values!r} but must be numbers, for instance 0.5,1,5")
+    _check_interval(name, values, INTERVALS.get(field, _NOT_NEGATIVE))
+    if sweep.is_switch(field) and 0 in values:
+        raise UserError(
+            f"{name} is {values!r} but 0 leaves {field} out of the program that all its runs "
+            "share; sweep values above 0"
+        )
+    if len(set(values)) < len(values):
+        raise UserError(f"{name} is {values!r} but holds a value twice; give each once")
 
 
 def _check_type(name: str, value: Any, default: Any) -> None:
@@ -173,7 +191,7 @@ def _check_together(flat: dict[str, Any]) -> None:
     rows = flat["imagine.context_len"] + flat["imagine.horizon"]
     imagined = flat["imagine.num_rollouts"] * flat["imagine.horizon"]
     states = flat["agent.conservative_states"]
-    weights = {name: value for name, value in flat.items() if name.startswith(_LOSS)}
+    weights = {name: value for name, value in flat.items() if name.startswith(sweep.LOSS)}
     demand(
         tasks > 1,
         f"data.validation_tasks withholds all but {tasks} of the "

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import play, registry, results
+from metastar import config, play, registry, results, sweep
 from metastar.data import store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env
@@ -57,35 +57,30 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
     return curve
 
 
-def final(
+def make_final(
     cfg: FrozenConfigDict,
     method: Method,
-    params,
-    workdir: str | Path,
     data_dir: str | Path,
-    meta: dict,
     explore: str = "",
-) -> dict:
-    """Evaluates a trained agent; writes `results.json` and `evaluation.npz` into the workdir.
+) -> Callable:
+    """Builds the evaluation of trained agents; whatever their number, it compiles once.
 
     Args:
-        cfg: the run's config.
-        method: the run's method.
-        params: what `method.export` returned.
-        workdir: the run's folder.
+        cfg: the config of a run; others may differ in the seed and in `hp` only.
+        method: the runs' method.
         data_dir: the data set.
-        meta: `updates`, `wall_seconds`, `params_sha256`, `command`.
         explore: "posterior" adds a block `explored` to each column, two episodes with purposeful
             exploration; "" does not.
 
     Returns:
-        The contents of `results.json`.
+        `(cfg, params, workdir, meta) -> dict`, which evaluates what `method.export` returned for a
+        run, writes `results.json` and `evaluation.npz` into its workdir, and returns the contents
+        of `results.json`. `meta` has `updates`, `wall_seconds`, `params_sha256`, `command`. Raises
+        `UserError` if the workdir is read-only or a simulation broke down.
 
     Raises:
-        UserError: `cfg.eval.oracle` is no run on the same tasks; the workdir is read-only; a
-            simulation broke down; the method cannot explore.
+        UserError: `cfg.eval.oracle` is no run on the same tasks; the method cannot explore.
     """
-    began = time.monotonic()
     manifest = store.read_manifest(data_dir)
     split = store.split_ids(manifest, cfg)
     data = store.load(data_dir, "all", cfg)
@@ -99,19 +94,14 @@ def final(
     }
     oracle = results.oracle(cfg.eval.oracle, cfg.family, tasks["test"])
     rows = _split_names(split)
-    arrays = measure(cfg, method, params, data, manifest)
+    measure = make_measure(cfg, method, data, manifest)
     if explore:
-        train = jax.tree.map(lambda x: x[rows == "train"], data)
-        arrays |= measure_explored(cfg, method, params, data, train)
-    arrays["split"] = rows
-    arrays["task_id"] = np.concatenate(list(split.values()))
-    _check_finite(arrays)
-    arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
+        train_data = jax.tree.map(lambda x: x[rows == "train"], data)
+        measure_explored = make_measure_explored(cfg, method, data, train_data)
     behavior = results.behavior_best(data)
-
     own_context = ["zero_shot", *(["explored"] if explore else [])]
 
-    def column(rows, oracle):
+    def column(arrays, rows, oracle):
         """Both protocols and the bounds on the tasks `rows` [N] bool."""
         random = results.summary(arrays["random_return"][rows], arrays["optimum"][rows])
         bounds = {
@@ -126,33 +116,46 @@ def final(
             "bounds": bounds,
         }
 
-    train = column(rows == "train", None)
-    report = {
-        "method": cfg.method,
-        "family": cfg.family,
-        "preset": cfg.preset,
-        "seed": cfg.seed,
-        "updates": meta["updates"],
-        "wall_seconds": meta["wall_seconds"],
-        "evaluation_seconds": time.monotonic() - began,
-        "command": meta["command"],
-        "commit": results.commit(),
-        "versions": results.versions(),
-        "device": jax.devices()[0].device_kind,
-        "split": "validation" if cfg.data.validation_tasks else "test",
-        "tasks": tasks["test"],
-        **column(rows == "test", oracle),
-        "train_few_shot": train["few_shot"],
-        "train_zero_shot": train["zero_shot"],
-        "params_sha256": meta["params_sha256"],
-    }
-    for name in store.OOD:
-        if name in tasks:
-            bound = results.oracle_column(oracle, name, tasks[name], cfg.eval.oracle)
-            report[name] = {"tasks": tasks[name], **column(rows == name, bound)}
-    results.write_arrays(workdir, arrays)
-    results.write(workdir, report)
-    return report
+    def final(cfg: FrozenConfigDict, params, workdir: str | Path, meta: dict) -> dict:
+        began = time.monotonic()
+        arrays = measure(params)
+        if explore:
+            arrays |= measure_explored(params)
+        arrays["split"] = rows
+        arrays["task_id"] = np.concatenate(list(split.values()))
+        _check_finite(arrays)
+        arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
+        train = column(arrays, rows == "train", None)
+        report = {
+            "method": cfg.method,
+            "family": cfg.family,
+            "preset": cfg.preset,
+            "seed": cfg.seed,
+            "hyper_params": sweep.values(config.flatten(cfg)),
+            "updates": meta["updates"],
+            "wall_seconds": meta["wall_seconds"],
+            "evaluation_seconds": time.monotonic() - began,
+            "command": meta["command"],
+            "commit": results.commit(),
+            "versions": results.versions(),
+            "device": jax.devices()[0].device_kind,
+            "split": "validation" if cfg.data.validation_tasks else "test",
+            "tasks": tasks["test"],
+            **column(arrays, rows == "test", oracle),
+            "train_few_shot": train["few_shot"],
+            "train_zero_shot": train["zero_shot"],
+            "params_sha256": meta["params_sha256"],
+        }
+        for name in store.OOD:
+            if name in tasks:
+                bound = results.oracle_column(oracle, name, tasks[name], cfg.eval.oracle)
+                own = column(arrays, rows == name, bound)
+                report[name] = {"tasks": tasks[name], **own}
+        results.write_arrays(workdir, arrays)
+        results.write(workdir, report)
+        return report
+
+    return final
 
 
 def _check_finite(arrays: dict) -> None:
@@ -173,8 +176,8 @@ def _split_names(split: dict[str, list[int]]) -> np.ndarray:
     return np.array([name for name, ids in split.items() for _ in ids])
 
 
-def measure(cfg, method: Method, params, data: TaskData, manifest: store.Manifest) -> dict:
-    """Plays all protocols on all tasks of `data`; returns NumPy arrays by name.
+def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) -> Callable:
+    """Builds `(params) -> dict`: all protocols on all tasks of `data`, as NumPy arrays by name.
 
     N tasks, W windows, V zero-shot streams, K sources of context. Returns are undiscounted and,
     over the episodes of one window, averaged: `return` [N, W], `reached` [N, W] share of episodes
@@ -194,54 +197,66 @@ def measure(cfg, method: Method, params, data: TaskData, manifest: store.Manifes
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(found))
     task = jax.device_get(data.task)
-    played, contexts = jax.device_get(given(params, data, keys[0], key_play))
-    by_source = [
-        jax.device_get(
-            given(params, store.restrict(data, source.policy, source.stage), key, key_play)
-        )
-        for source, key in zip(found, keys[1:])
-    ]
-    zero_shot = jax.device_get(own(params, data.task, key_own, key_play_own))
-    random = jax.device_get(uniform(data.task, key_play))
-    random_own = jax.device_get(uniform_own(data.task, key_play_own))
     label_name, label = family.label(task)
-    return {
-        "return": played.episode_return.mean(-1),
-        "reached": played.reached.mean(-1),
-        "rewarded": contexts.rewarded if family.SPARSE else np.zeros(0, bool),
-        "code": contexts.code,
-        "path": played.path,
-        "sources": np.array([source.name for source in found]),
-        "source_return": np.stack([p.episode_return.mean(-1) for p, _ in by_source]),
-        "source_present": np.stack([c.present for _, c in by_source]),
-        "source_code": np.stack([c.code for _, c in by_source]),
-        "random_return": random.episode_return.mean(-1),
-        "optimum": _optimum(family, played.start, task).mean(-1),
-        "zero_shot_return": zero_shot.episode_return[..., -1],
-        "zero_shot_first_return": zero_shot.episode_return[..., 0],
-        "zero_shot_reached": zero_shot.reached,
-        "zero_shot_path": zero_shot.path,
-        "zero_shot_random_return": random_own.episode_return[..., -1],
-        "zero_shot_optimum": _optimum(family, zero_shot.start, task)[..., -1],
-        "label_name": np.array(label_name),
-        "label": np.asarray(label),
-        "goal": np.asarray(task.get("goal", [])),
-        "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
-    }
+
+    def measure(params) -> dict:
+        played, contexts = jax.device_get(given(params, data, keys[0], key_play))
+        by_source = [
+            jax.device_get(
+                given(params, store.restrict(data, source.policy, source.stage), key, key_play)
+            )
+            for source, key in zip(found, keys[1:])
+        ]
+        zero_shot = jax.device_get(own(params, data.task, key_own, key_play_own))
+        random = jax.device_get(uniform(data.task, key_play))
+        random_own = jax.device_get(uniform_own(data.task, key_play_own))
+        return {
+            "return": played.episode_return.mean(-1),
+            "reached": played.reached.mean(-1),
+            "rewarded": contexts.rewarded if family.SPARSE else np.zeros(0, bool),
+            "code": contexts.code,
+            "path": played.path,
+            "sources": np.array([source.name for source in found]),
+            "source_return": np.stack([p.episode_return.mean(-1) for p, _ in by_source]),
+            "source_present": np.stack([c.present for _, c in by_source]),
+            "source_code": np.stack([c.code for _, c in by_source]),
+            "random_return": random.episode_return.mean(-1),
+            "optimum": _optimum(family, played.start, task).mean(-1),
+            "zero_shot_return": zero_shot.episode_return[..., -1],
+            "zero_shot_first_return": zero_shot.episode_return[..., 0],
+            "zero_shot_reached": zero_shot.reached,
+            "zero_shot_path": zero_shot.path,
+            "zero_shot_random_return": random_own.episode_return[..., -1],
+            "zero_shot_optimum": _optimum(family, zero_shot.start, task)[..., -1],
+            "label_name": np.array(label_name),
+            "label": np.asarray(label),
+            "goal": np.asarray(task.get("goal", [])),
+            "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
+        }
+
+    return measure
 
 
-def measure_explored(cfg, method: Method, params, data: TaskData, train_data: TaskData) -> dict:
-    """Plays two episodes with purposeful exploration on all tasks; arrays `explored_*` [N, V]."""
+def make_measure_explored(cfg, method: Method, data: TaskData, train_data: TaskData) -> Callable:
+    """Builds `(params) -> dict`: two episodes of purposeful exploration on all tasks of `data`.
+
+    The arrays are `explored_*` [N, V].
+    """
     env, family = make_env(cfg), registry.find("family", cfg.family)
     run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams)
     key_bank, key_play = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 1))
-    played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
-    return {
-        "explored_return": played.episode_return[..., -1],
-        "explored_first_return": played.episode_return[..., 0],
-        "explored_reached": played.reached,
-        "explored_optimum": _optimum(family, played.start, jax.device_get(data.task))[..., -1],
-    }
+    task = jax.device_get(data.task)
+
+    def measure(params) -> dict:
+        played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
+        return {
+            "explored_return": played.episode_return[..., -1],
+            "explored_first_return": played.episode_return[..., 0],
+            "explored_reached": played.reached,
+            "explored_optimum": _optimum(family, played.start, task)[..., -1],
+        }
+
+    return measure
 
 
 def _optimum(family, start, task):

@@ -1,13 +1,11 @@
 """The training loop: chunks on the device, and everything else between them (floor F6)."""
 
 import contextlib
-import io
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,87 +13,105 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import checkpoint, files
-from metastar.chunk import abstract_state, end_phase, init_state, make_chunk, replay
+from metastar import checkpoint, nonfinite
+from metastar.chunk import abstract_state, end_phase, init_state, make_chunk
 from metastar.errors import UserError
 from metastar.metrics import MetricsWriter, Progress
+from metastar.runs import Run, stack, unstack
 from metastar.types import Array, Method, Phase, TaskData, TrainState
 
 
 class Fit(NamedTuple):
-    """A finished run."""
+    """Finished runs."""
 
-    state: TrainState
+    states: list[TrainState]  # of each; one with `extra["bad_step"]` >= 0 stopped there
     wall_seconds: float  # over all resumes, as far as checkpoints know
     traces: dict[str, int]  # how often this process traced the update of each phase
 
 
-class _Run(NamedTuple):
+class _Program(NamedTuple):
     """What does not change between two chunks."""
 
-    workdir: Path
+    runs: Sequence[Run]
     train: ConfigDict
     data: TaskData
-    run_key: Array
+    run_key: Array  # [], or [S] of several runs, as the leaves of `hp`
     hp: Any
 
 
 def fit(
-    cfg: ConfigDict,
-    workdir: Path,
+    runs: Sequence[Run],
     method: Method,
     data: TaskData,
+    hps: Sequence[Any],
     evaluate_fn: Callable[[TrainState, int], dict] | None = None,
 ) -> Fit:
-    """Runs a method's phases one after the other, from the newest good checkpoint of `workdir`.
+    """Takes runs through a method's phases together, from their newest good common checkpoint.
 
     Between two chunks it writes a row of metrics, evaluates (every `train.eval_every` updates) and
     saves a checkpoint (every `train.checkpoint_every` updates, at the end of a phase, and on
-    SIGTERM or SIGINT). A run that was killed and started again ends bitwise where an uninterrupted
-    one ends: chunks end at steps that depend on the config alone.
+    SIGTERM or SIGINT), all of it for each run in its own workdir. Runs that were killed and started
+    again end bitwise where uninterrupted ones end: chunks end at steps that depend on the config
+    alone. A run that meets a number that is not finite stays as it was before, and the others go
+    on.
 
     Args:
-        cfg: reads `seed` and `train`.
-        workdir: an existing folder.
+        runs: their configs differ in `seed` and in what `hps` holds; their workdirs exist.
         method: what to train.
         data: the training tasks.
-        evaluate_fn: `(state, step) -> {name: number}`; enters the row of metrics as `eval/<name>`.
+        hps: `Method.hp` of each run.
+        evaluate_fn: `(state, step) -> {name: number}` of one run; enters its row of metrics as
+            `eval/<name>`.
 
     Raises:
-        UserError: an update gave a number that is not finite.
+        UserError: every run met a number that is not finite.
         SystemExit: 128 + the signal's number, after the checkpoint is saved.
     """
     started = time.perf_counter()
-    key_init, run_key = jax.random.split(jax.random.key(cfg.seed))
-    restored = checkpoint.restore_latest(workdir / "checkpoints", abstract_state(method))
-    state, step, meta = restored or (init_state(method, key_init), 0, {"wall_seconds": 0.0})
-    started -= meta["wall_seconds"]
-
-    run = _Run(
-        workdir, cfg.train, jax.device_put(data), run_key, jax.tree.map(jnp.asarray, method.hp)
-    )
+    train, num = runs[0].cfg.train, len(runs)
+    keys = [jax.random.split(jax.random.key(run.cfg.seed)) for run in runs]
+    init_key, run_key = stack([key[0] for key in keys]), stack([key[1] for key in keys])
+    hp = stack([jax.tree.map(jnp.asarray, hp) for hp in hps])
+    program = _Program(runs, train, jax.device_put(data), run_key, hp)
     traces: Counter = Counter({phase.name: 0 for phase in method.phases})
-    progress = Progress(sum(phase.num_updates for phase in method.phases), time.perf_counter)
+    progress = Progress(sum(phase.num_updates for phase in method.phases), time.perf_counter, num)
+
+    folders = [run.workdir / "checkpoints" for run in runs]
+    restored = checkpoint.restore_common(folders, abstract_state(method))
     if restored:
+        states, steps, metas = zip(*restored)
+        state, step = stack(states), steps[0]
+        started -= metas[0]["wall_seconds"]
         progress.say(f"resuming after update {step}")
+    else:
+        state, step = init_state(method, init_key), 0
+    _expect_one_alive(program, state)
 
-    with contextlib.closing(MetricsWriter(workdir, step)) as writer, _signals() as received:
+    with contextlib.ExitStack() as context:
+        writers = [
+            context.enter_context(contextlib.closing(MetricsWriter(run.workdir, step)))
+            for run in runs
+        ]
+        received = context.enter_context(_signals())
 
-        def between(phase: Phase, state: TrainState, row: dict, end: int) -> None:
+        def between(phase: Phase, state: TrainState, rows: list[dict], end: int) -> None:
             """The host's work after a chunk; all of it is safe to lose and to repeat."""
-            step = row["step"]
-            if evaluate_fn is not None and step % cfg.train.eval_every == 0:
-                result = evaluate_fn(state, step)
-                row |= {f"eval/{name}": float(value) for name, value in result.items()}
-            writer.write(row)
+            step = rows[0]["step"]
+            if evaluate_fn is not None and step % train.eval_every == 0:
+                for row, own in zip(rows, unstack(state, num)):
+                    result = {} if "bad_step" in row else evaluate_fn(own, step)
+                    row |= {f"eval/{name}": float(value) for name, value in result.items()}
+            for writer, row in zip(writers, rows):
+                writer.write(row)
             stop_by = received[:1]  # looked at once: a signal may arrive at any line below
-            progress.show(phase.name, step, row["updates_per_second"], end - step)
-            if step == end or step % cfg.train.checkpoint_every == 0 or stop_by:
-                writer.sync()
+            progress.show(phase.name, step, rows[0]["updates_per_second"], end - step)
+            if step == end or step % train.checkpoint_every == 0 or stop_by:
                 meta = {"wall_seconds": time.perf_counter() - started}
-                checkpoint.save(
-                    workdir / "checkpoints", step, state, meta, cfg.train.keep_checkpoints
-                )
+                for writer, folder, own in zip(writers, folders, unstack(state, num)):
+                    writer.sync()
+                    checkpoint.save(folder, step, own, meta)
+                for folder in folders:  # only now: until here the older ones were the common ones
+                    checkpoint.prune(folder, step, train.keep_checkpoints)
             if stop_by:
                 progress.say(
                     f"stopped by {stop_by[0].name} after update {step}; the checkpoint is saved, "
@@ -107,52 +123,91 @@ def fit(
         for phase in method.phases:
             end = start + phase.num_updates
             if step < end:
-                state = _run_phase(run, phase, state, start, step, traces, progress, between)
+                state = _run_phase(program, phase, state, start, step, traces, progress, between)
                 step = end
             start = end
-    return Fit(state, time.perf_counter() - started, dict(traces))
+    return Fit(unstack(state, num), time.perf_counter() - started, dict(traces))
 
 
 def _run_phase(
-    run: _Run,
+    program: _Program,
     phase: Phase,
     state: TrainState,
     start: int,
     step: int,
     traces: Counter,
     progress: Progress,
-    between: Callable[[Phase, TrainState, dict, int], None],
+    between: Callable[[Phase, TrainState, list[dict], int], None],
 ) -> TrainState:
     """Runs the updates `step`, ..., of a phase that began at `start`, to its end."""
     end = start + phase.num_updates
-    length = min(run.train.chunk, phase.num_updates)
-    chunk = make_chunk(phase, start, length, run.train.validate_every, traces)
+    length = min(program.train.chunk, phase.num_updates)
+    chunk = make_chunk(phase, start, length, program.train.validate_every, traces)
     integer = state.step.dtype.type
+    fixed = (program.data, program.run_key, program.hp)
     began = time.perf_counter()
-    arguments = (state, run.data, run.run_key, run.hp, integer(step), integer(0))
-    compiled = chunk.lower(*arguments).compile()
+    compiled = chunk.lower(state, *fixed, integer(step), integer(0)).compile()
     progress.say(f"compiled {phase.name} in {time.perf_counter() - began:.1f} s")
     while step < end:
-        num = chunk_end(step, end, run.train) - step
+        num = chunk_end(step, end, program.train) - step
         began = time.perf_counter()
-        state, metrics = compiled(state, run.data, run.run_key, run.hp, integer(step), integer(num))
+        state, metrics = compiled(state, *fixed, integer(step), integer(num))
         metrics = {name: np.asarray(value)[:num] for name, value in metrics.items()}
         rate = num / (time.perf_counter() - began)
-        if int(state.extra["bad_step"]) >= 0:
-            _stop_at_bad_step(run, phase, state, step, metrics)
+        metrics = {name: value.reshape(num, -1) for name, value in metrics.items()}  # [num, S]
+        _report_bad_steps(program, phase, state, step, metrics, progress)
         step += num
         row = {"step": step, "phase": phase.name, "updates_per_second": rate}
-        row |= {name: float(value.mean(dtype=np.float64)) for name, value in metrics.items()}
-        if np.isfinite(best := _best_loss(phase, state)):
-            row["best_validation_loss"] = best
+        rows = [row | own for own in _own_parts(phase, state, metrics)]
         if step == end:
             state = end_phase(state)
-        between(phase, state, row, end)
+        between(phase, state, rows, end)
     return state
 
 
-def _best_loss(phase: Phase, state: TrainState) -> float:
-    return np.inf if phase.validate is None else float(state.extra["best"]["loss"])
+def _own_parts(phase: Phase, state: TrainState, metrics: dict[str, np.ndarray]) -> list[dict]:
+    """What each run's row says of a chunk: means of metrics [num, S], or where the run stopped."""
+    parts = []
+    for k, bad_step in enumerate(np.atleast_1d(state.extra["bad_step"])):
+        if bad_step >= 0:
+            parts.append({"bad_step": int(bad_step)})
+            continue
+        part = {name: float(value[:, k].mean(dtype=np.float64)) for name, value in metrics.items()}
+        if phase.validate is not None:
+            best = np.atleast_1d(state.extra["best"]["loss"])[k]
+            part |= {"best_validation_loss": float(best)} if np.isfinite(best) else {}
+        parts.append(part)
+    return parts
+
+
+def _report_bad_steps(
+    program: _Program,
+    phase: Phase,
+    state: TrainState,
+    first: int,
+    metrics: dict[str, np.ndarray],
+    progress: Progress,
+) -> None:
+    """Saves and names what stopped a run in the chunk that began at `first`; raises if all have."""
+    num = len(program.runs)
+    bad_steps = np.atleast_1d(state.extra["bad_step"])
+    for k in np.flatnonzero(bad_steps >= first):
+        own = [unstack(tree, num)[k] for tree in (state, program.run_key, program.hp)]
+        values = {name: value[bad_steps[k] - first, k] for name, value in metrics.items()}
+        sentence = nonfinite.save_batch(
+            program.runs[k].workdir, phase, own[0], program.data, *own[1:], values
+        )
+        if num == 1:
+            raise UserError(sentence)
+        progress.say(sentence)
+    _expect_one_alive(program, state)
+
+
+def _expect_one_alive(program: _Program, state: TrainState) -> None:
+    """Raises `UserError` if no run has anything left to train."""
+    if (np.asarray(state.extra["bad_step"]) >= 0).all():
+        workdirs = [run.workdir for run in program.runs]
+        raise UserError(nonfinite.summary(workdirs, unstack(state, len(workdirs))))
 
 
 def chunk_end(step: int, end: int, train: ConfigDict) -> int:
@@ -163,31 +218,6 @@ def chunk_end(step: int, end: int, train: ConfigDict) -> int:
     """
     periods = (train.chunk, train.eval_every, train.checkpoint_every)
     return min(end, *((step // period + 1) * period for period in periods))
-
-
-def _stop_at_bad_step(
-    run: _Run, phase: Phase, state: TrainState, first: int, metrics: dict[str, np.ndarray]
-) -> None:
-    """Saves the batch of the bad update and raises the sentence that names what went wrong."""
-    step = int(state.extra["bad_step"])
-    batch, params = replay(phase, state, run.data, run.run_key, run.hp, step)
-    terms = [name for name, value in metrics.items() if not np.isfinite(value[step - first])]
-    terms = terms or [
-        "params" + jax.tree_util.keystr(path)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-        if not np.isfinite(leaf).all()
-    ]
-    content = io.BytesIO()
-    arrays = jax.tree_util.tree_leaves_with_path(batch)
-    np.savez(content, **{jax.tree_util.keystr(path).lstrip("."): leaf for path, leaf in arrays})
-    file = run.workdir / f"bad_batch_{step}.npz"
-    files.write_atomic(file, content.getvalue())
-    good = checkpoint.steps(run.workdir / "checkpoints")
-    kept = f"the newest checkpoint is of update {good[-1]}" if good else "no checkpoint exists yet"
-    raise UserError(
-        f"{', '.join(terms) or 'a parameter'} is not finite in update {step} ({phase.name}); "
-        f"its batch is in {file} and {kept}; look at the batch or lower the learning rate"
-    )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Runs that may be compared: read, grouped by system, refused where they are not alike.
 
-The runs of a group share method and preset; they are its seeds. All runs are of one family and
-were evaluated on the same held-out tasks, so that scores of any two groups are paired by task.
+The runs of a group share method, preset and hyper-parameters; they are its seeds. All runs are of
+one family and were evaluated on the same held-out tasks, so that scores of any two groups are
+paired by task.
 """
 
 import json
@@ -39,7 +40,7 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-    """The runs of one method and preset, by seed."""
+    """The runs of one method, preset and set of hyper-parameters, by seed."""
 
     method: str
     name: str
@@ -57,7 +58,9 @@ class Scores(NamedTuple):
 
 
 def read(sources: Sequence[str]) -> list[Group]:
-    """Reads runs and groups them by method and preset, in the order of their first appearance.
+    """Reads runs and groups them, in the order of their first appearance.
+
+    Groups of one method and preset are told apart by the hyper-parameters that differ among them.
 
     Args:
         sources: workdirs with `results.json`, or such files (`*.json`). The same file twice counts
@@ -70,10 +73,10 @@ def read(sources: Sequence[str]) -> list[Group]:
     runs = list({_file(source): Run(source, _read(source)) for source in sources}.values())
     for run in runs[1:]:
         _check_alike(runs[0], run)
-    names = dict.fromkeys(_name(run) for run in runs)
+    names = _names(runs)
     groups = []
-    for name in names:
-        seeds = [run for run in runs if _name(run) == name]
+    for name in dict.fromkeys(names):
+        seeds = [run for run, own in zip(runs, names) if own == name]
         seeds.sort(key=lambda run: run.results["seed"])
         groups.append(Group(seeds[0].results["method"], name, seeds))
         for a, b in pairwise(seeds):
@@ -138,7 +141,18 @@ def _mean(values: list[float | None]) -> float | None:
     return None if None in values else float(np.mean(values))
 
 
-def _name(run: Run) -> str:
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The name of each run's group."""
+    names = []
+    for run in runs:
+        own = run.results.get("hyper_params", {})  # results of older versions have none
+        rest = [r.results.get("hyper_params", {}) for r in runs if _system(r) == _system(run)]
+        varied = [name for name in own if any(own[name] != hp.get(name, own[name]) for hp in rest)]
+        names.append(", ".join([_system(run), *(f"{name} {own[name]:g}" for name in varied)]))
+    return names
+
+
+def _system(run: Run) -> str:
     return f"{run.results['method']} {run.results['preset'] or 'default'}"
 
 

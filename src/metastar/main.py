@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_flags import config_flags
 
 import metastar
-from metastar import config
+from metastar import config, sweep
 from metastar.errors import UserError, did_you_mean
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -68,8 +68,9 @@ def _run(argv: list[str]) -> int:
 def load_config(source: str, overrides: Sequence[str] = ()) -> FrozenConfigDict:
     """Returns the validated config of `path.py:preset` with `--config.field=value` applied.
 
-    A weight of `task_losses` may be new; every other field must exist. Raises `UserError` for a
-    missing file or preset, and for a field that is unknown, of another type or out of range.
+    A weight of `task_losses` and a `sweep` may be new; every other field must exist. Raises
+    `UserError` for a missing file or preset, and for a field that is unknown, of another type or
+    out of range.
     """
     cfg = config.load_preset(source)
     for word in overrides:
@@ -91,13 +92,19 @@ def load_config(source: str, overrides: Sequence[str] = ()) -> FrozenConfigDict:
 
 
 def _expect_field(cfg: ConfigDict, option: str) -> None:
-    """Raises `UserError` unless an option `--config.FIELD` or `--noconfig.FIELD` names a field."""
+    """Raises `UserError` unless an option `--config.FIELD` or `--noconfig.FIELD` names a field.
+
+    Adds the fields of open sections, which exist once they are named.
+    """
     name = re.sub(r"^--?(no)?config\.", "", option)
     if name == option:
         raise UserError(f"unknown option {option!r}; {_OVERRIDES}")
-    section, _, loss = name.partition(".")
-    if section == "task_losses" and loss and "." not in loss:
-        cfg.task_losses[loss] = cfg.task_losses.get(loss, 0.0)  # a new loss may be named here
+    section, _, entry = name.partition(".")
+    if section == "task_losses" and entry and "." not in entry:
+        cfg.task_losses[entry] = cfg.task_losses.get(entry, 0.0)
+    if section == "sweep" and entry:
+        sweep.field(entry)
+        cfg.sweep[entry] = cfg.sweep.get(entry, ())
     fields = config.flatten(cfg)
     if name not in fields and not any(field.startswith(f"{name}.") for field in fields):
         raise UserError(f"unknown config field {name!r}{did_you_mean(name, fields)}")

@@ -69,16 +69,27 @@ def read_rows(path: Path) -> list[dict]:
 class Progress:
     """One line that renews itself in a terminal; elsewhere a plain line now and then."""
 
-    def __init__(self, total: int, clock: Callable[[], float], every_seconds: float = 10.0):
-        """`total` updates over all phases; outside a terminal one line per `every_seconds`."""
+    def __init__(
+        self,
+        total: int,
+        clock: Callable[[], float],
+        num_runs: int = 1,
+        every_seconds: float = 10.0,
+    ):
+        """`total` updates of each run; outside a terminal one line per `every_seconds`."""
         self._total, self._clock, self._every = total, clock, every_seconds
+        self._num_runs = num_runs
         self._terminal = sys.stdout.isatty()
         self._last, self._width = -math.inf, 0
 
     def show(self, phase: str, step: int, rate: float, left: int) -> None:
-        """Shows the position: updates done, updates/s, and the time to the end of the phase."""
+        """Shows the position: updates done, updates/s, and the time to the end of the phase.
+
+        `rate` is that of one run; several runs are counted together.
+        """
+        runs = f" of {self._num_runs} runs" if self._num_runs > 1 else ""
         line = (
-            f"{phase} {step}/{self._total} · {rate:.1f} updates/s · "
+            f"{phase} {step}/{self._total} · {rate * self._num_runs:.1f} updates/s{runs} · "
             f"ETA {_minutes(left / rate)} (end of {phase})"
         )
         if self._terminal:

@@ -14,6 +14,7 @@ from metastar import files
 from metastar.errors import UserError
 from metastar.ops import statistics
 from metastar.types import TaskData
+from metastar.workdir import RUNS
 
 FILE = "results.json"
 ARRAYS_FILE = "evaluation.npz"  # what the figures need
@@ -243,6 +244,9 @@ def _read(workdir, name, read_from):
     try:
         return read_from(path)
     except OSError:
+        if (runs := Path(workdir) / RUNS).is_dir():
+            remedy = f"it holds several runs: give one of them, {runs / '0'} for instance"
+            raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy}") from None
         raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy} first") from None
     except (ValueError, zipfile.BadZipFile):
         raise UserError(f"{str(path)!r} is damaged; {remedy} again") from None

@@ -1,6 +1,7 @@
-"""The main job: data, training, evaluation, report, from one config into one workdir (floor F7)."""
+"""The main job: data, training, evaluation, report, from a config into its workdir (floor F7)."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,18 +11,22 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar import (
     checkpoint,
     collect,
+    compare,
     config,
     evaluate,
     files,
+    nonfinite,
     plan,
     registry,
     report,
     results,
+    runs,
 )
 from metastar.chunk import abstract_state
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.fit import fit
+from metastar.runs import Run
 from metastar.types import DataSpec, Method, TaskData, TrainState
 from metastar.workdir import opened, read_config, read_spec, write_spec
 
@@ -48,8 +53,10 @@ def train(
     """Runs a config to its end, from wherever an earlier call with this workdir stopped.
 
     Makes the data set unless it is there, trains, evaluates on held-out tasks, writes
-    `results.json`, `report.md` and figures, and prints the summary. A complete run is left as it
-    is. With `deterministic` set, call this before anything else uses a device.
+    `results.json`, `report.md` and figures, and prints the summary. The runs of a config with
+    several seeds or swept values train in one program, each into a workdir of its own below this
+    one (`runs.expand`), and are then compared. A complete run is left as it is. With
+    `deterministic` set, call this before anything else uses a device.
 
     Args:
         cfg: the config.
@@ -58,7 +65,8 @@ def train(
         command: what the report shows as the origin of the run; kept from the first call.
 
     Raises:
-        UserError: as `config.validate`, `workdir.opened`, `collect.ensure` and `fit.fit`.
+        UserError: as `config.validate`, `workdir.opened`, `collect.ensure` and `fit.fit`; some runs
+            met a number that is not finite, after the others are complete.
         SystemExit: a signal stopped the run after a checkpoint.
     """
     cfg = FrozenConfigDict(cfg)
@@ -68,16 +76,26 @@ def train(
     if dry_run:
         print(plan.describe(cfg, *_plan_data(cfg)))
         return
-    with opened(cfg, workdir) as path:
-        if not (path / COMMAND).exists():
-            files.write_atomic(path / COMMAND, command + "\n")
-        if _is_complete(cfg, path):
+    with runs.opened(cfg, workdir) as (path, found):
+        for folder in {path, *(run.workdir for run in found)}:
+            if not (folder / COMMAND).exists():
+                files.write_atomic(folder / COMMAND, command + "\n")
+        stopped = None
+        if all(_is_complete(run) for run in found):
             print(f"the run in {path} is complete")
         else:
-            _run(cfg, path)
-        if not (path / "report.md").exists():
-            report.write(path)
-        print(report.summary(path))
+            stopped = _train_all(found)
+        complete = [run.workdir for run in found if _is_complete(run)]
+        for folder in complete:
+            if not (folder / "report.md").exists():
+                report.write(folder)
+        if complete == [path]:
+            print(report.summary(path))
+        elif complete:
+            shown = [str(Path(workdir) / folder.relative_to(path)) for folder in complete]
+            print(compare.compare(shown, workdir))
+        if stopped:
+            raise UserError(stopped)
 
 
 def restore(workdir: str | Path) -> Restored:
@@ -96,47 +114,55 @@ def restore(workdir: str | Path) -> Restored:
 def evaluate_workdir(workdir: str | Path, explore: str = "") -> None:
     """Evaluates the newest good checkpoint of a run again; rewrites its results and report.
 
-    `explore` is that of `evaluate.final`. Raises `UserError` as `restore` and `evaluate.final` do.
+    `explore` is that of `evaluate.make_final`. Raises `UserError` as `restore` and that do.
     """
     run = restore(workdir)
     with opened(run.cfg, workdir) as path:
-        _evaluate(run, path, collect.ensure(run.cfg), explore)
+        final = evaluate.make_final(run.cfg, run.method, collect.ensure(run.cfg), explore)
+        _evaluate(run, path, final)
         report.write(path)
 
 
-def _run(cfg: FrozenConfigDict, path: Path) -> None:
+def _train_all(found: list[Run]) -> str | None:
+    """Trains and evaluates runs; returns a sentence about those that stopped early, if any did."""
+    cfg = found[0].cfg
     if cfg.eval.oracle:
         results.read(cfg.eval.oracle)  # a wrong folder is an error now, not after the training
     directory = collect.ensure(cfg)
     data = store.load(directory, "train", cfg)
     spec = store.data_spec(store.read_manifest(directory), data)
-    write_spec(path, spec)
+    for run in found:
+        write_spec(run.workdir, spec)
     method = _method(cfg, spec)
+    hps = [_method(run.cfg, spec).hp for run in found]
     curve = evaluate.make_curve(cfg, method, directory)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
-    done = fit(cfg, path, method, data, lambda state, step: curve(method.export(state), key))
-    step, meta = int(done.state.step), {"wall_seconds": done.wall_seconds}
-    _evaluate(Restored(cfg, spec, method, done.state, step, meta), path, directory)
-    report.write(path)
+    done = fit(found, method, data, hps, lambda state, step: curve(method.export(state), key))
+    final = evaluate.make_final(cfg, method, directory)
+    for run, state in zip(found, done.states):
+        if state.extra["bad_step"] < 0 and not _is_complete(run):
+            step, meta = int(state.step), {"wall_seconds": done.wall_seconds}
+            _evaluate(Restored(run.cfg, spec, method, state, step, meta), run.workdir, final)
+            report.write(run.workdir)
+    return nonfinite.summary([run.workdir for run in found], done.states)
 
 
-def _evaluate(run: Restored, path: Path, directory: Path, explore: str = "") -> None:
+def _evaluate(run: Restored, path: Path, final: Callable) -> None:
     meta = {
         **run.meta,
-        "updates": run.step,
+        "updates": int(run.state.step),
         "command": (path / COMMAND).read_text().strip(),
         "params_sha256": checkpoint.params_sha256(run.state.params),
     }
-    params = run.method.export(run.state)
-    evaluate.final(run.cfg, run.method, params, path, directory, meta, explore)
+    final(run.cfg, run.method.export(run.state), path, meta)
 
 
-def _is_complete(cfg: FrozenConfigDict, path: Path) -> bool:
+def _is_complete(run: Run) -> bool:
     """Whether the results are those of the last update; `metastar evaluate` writes earlier ones."""
-    if not (path / results.FILE).exists() or not (path / "spec.json").exists():
+    if not all((run.workdir / name).exists() for name in (results.FILE, "spec.json")):
         return False
-    total = sum(phase.num_updates for phase in _method(cfg, read_spec(path)).phases)
-    return results.read(path)["updates"] == total
+    total = sum(phase.num_updates for phase in _method(run.cfg, read_spec(run.workdir)).phases)
+    return results.read(run.workdir)["updates"] == total
 
 
 def _method(cfg: FrozenConfigDict, spec: DataSpec) -> Method:

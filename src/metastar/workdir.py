@@ -1,4 +1,4 @@
-"""The folder of one run: which config it belongs to, and who writes in it (floor F6)."""
+"""The folder of a run: which config it belongs to, and who writes in it (floor F6)."""
 
 import contextlib
 import fcntl
@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from metastar import config, files
+from metastar import config, files, sweep
 from metastar.errors import UserError
 from metastar.types import DataSpec
+
+RUNS = "seeds"  # below the workdir of a config that stands for several runs: one workdir for each
 
 
 @contextlib.contextmanager
@@ -41,12 +43,17 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
 
 
 def read_config(path: str | Path) -> ConfigDict:
-    """Returns the config of a workdir; raises `UserError` if it has none or it is unreadable."""
-    file = Path(path) / "config.json"
-    try:
-        return config.from_json(file.read_text(), str(file))
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path} is not a workdir: it has no readable config.json") from None
+    """Returns the config of a run.
+
+    Raises:
+        UserError: the folder has no config or an unreadable one, or it holds several runs.
+    """
+    cfg = _stored(path)
+    flat = config.flatten(cfg)
+    if sweep.is_many(flat):
+        num, folder = len(sweep.changes(flat)), Path(path) / RUNS
+        raise UserError(f"{path} holds {num} runs; give one of them, {folder / '0'} for instance")
+    return cfg
 
 
 def write_spec(path: Path, spec: DataSpec) -> None:
@@ -71,9 +78,17 @@ def read_spec(path: str | Path) -> DataSpec:
         ) from None
 
 
+def _stored(path: str | Path) -> ConfigDict:
+    file = Path(path) / "config.json"
+    try:
+        return config.from_json(file.read_text(), str(file))
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"{path} is not a workdir: it has no readable config.json") from None
+
+
 def _claim(cfg: ConfigDict, path: Path) -> None:
     if (path / "config.json").exists():
-        stored = read_config(path)
+        stored = _stored(path)
         mine = config.from_json(config.to_json(cfg))
         mine.eval.oracle = stored.eval.oracle  # shown beside this run's results; may change
         difference = config.diff(stored, mine)
