@@ -48,6 +48,19 @@ def test_encode_task_equals_encode():
     )
 
 
+def test_precise_latents_tell_observations_apart_from_the_start():
+    def signal_to_noise(**fields):
+        cfg = tiny_cfg(width=64, latent_dim=8, **fields)
+        view = random_view(jax.random.key(3), 64, LENGTH)
+        noise = world_model.draw_encode_noise(KEY, view.valid.shape, cfg)
+        encoded = world_model.encode(world_model.init(KEY, cfg, SPEC), view, noise, cfg)
+        spread = encoded.post_mean.std((0, 1))
+        return float((spread / np.exp(0.5 * encoded.post_logvar).mean((0, 1))).mean())
+
+    assert signal_to_noise() < 0.01
+    assert signal_to_noise(latent_init="precise") > 0.1
+
+
 def test_sphere_bounds_the_code_and_keeps_its_direction():
     code = encode(PARAMS, VIEW, NOISE).task_code
     bound = world_model.encode_task(PARAMS, VIEW, NOISE, tiny_cfg(code_bound="sphere"))

@@ -83,6 +83,9 @@ def base() -> ConfigDict:
                 # How the task code enters prior, decoder and termination:
                 # "none" | "concat" | "add" | "film".
                 "condition": "none",
+                # Latents at the start: "reference" (means within thousandths of zero under noise of
+                # standard deviation one) | "precise" (means of tenths, deviation e^-2).
+                "latent_init": "reference",
                 "latent_dim": 16,
                 "width": 128,
                 "num_layers": 2,

@@ -93,6 +93,7 @@ CHOICES = {
     "simulator.backend": ("c", "mjx"),
     "sampler.positive": ("any", "other_behavior"),
     "world_model.core": ("transformer", "gru", "mlp"),
+    "world_model.latent_init": ("reference", "precise"),
     "world_model.condition": ("none", "concat", "add", "film"),
     "world_model.code_bound": ("none", "sphere"),
     "train.lr_decay": ("none", "cosine"),

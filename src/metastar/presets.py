@@ -21,6 +21,7 @@ _OURS = {
     "task_losses.infonce": 10.0,
     "world_model.code_dim": 16,
     "world_model.code_bound": "sphere",
+    "world_model.latent_init": "precise",
     "world_model.dyn_weight": 0.1,
     "world_model.pretrain_lr": 1e-3,
     "world_model.lr": 2e-4,

@@ -22,6 +22,7 @@ from metastar.nets.mlp import MLP
 from metastar.ops import gaussian
 from metastar.types import Array, DataSpec, StepOut, View
 
+PRECISE_LOGVAR = -4.0  # of latents at the start, with `latent_init = "precise"`
 CONDITIONED = ("prior", "decoder", "termination")  # the heads that may see the task code
 
 
@@ -88,7 +89,7 @@ def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
     decoder = Decoder((model.width, model.width), spec.obs_dim + 1)
     nets = {
         "encoder": (_encoder(cfg), obs_reward),
-        "posterior": (GaussianHead(model.latent_dim), embedding),
+        "posterior": (_posterior(cfg), embedding),
         "core": (_core(cfg), latent, action, jnp.ones(1, bool)),
         "prior": (GaussianHead(model.latent_dim), feats),
         "decoder": (decoder, latent),
@@ -114,8 +115,7 @@ def embed(params: Any, obs: Array, prev_reward: Array, cfg: Any) -> Array:
 
 def posterior(params: Any, embedding: Array, cfg: Any) -> tuple[Array, Array]:
     """Mean and log-variance [..., D] of the latent given its embedding [..., D]."""
-    head = GaussianHead(cfg.world_model.latent_dim)
-    return head.apply({"params": params["posterior"]}, embedding)
+    return _posterior(cfg).apply({"params": params["posterior"]}, embedding)
 
 
 def prior(params: Any, feats: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
@@ -259,7 +259,13 @@ def draw_start_noise(
 
 def _encoder(cfg: Any) -> MLP:
     model = cfg.world_model
-    return MLP((model.width, model.width), model.latent_dim)
+    bound = {"reference": 3e-3, "precise": 2 * model.width**-0.5}[model.latent_init]
+    return MLP((model.width, model.width), model.latent_dim, bound)
+
+
+def _posterior(cfg: Any) -> GaussianHead:
+    offset = {"reference": 0.0, "precise": PRECISE_LOGVAR}[cfg.world_model.latent_init]
+    return GaussianHead(cfg.world_model.latent_dim, offset)
 
 
 def _core(cfg: Any) -> nn.Module:

@@ -14,12 +14,13 @@ class GaussianHead(nn.Module):
     """Mean and log-variance of a latent as two linear maps: [..., n] -> two of [..., D]."""
 
     latent_dim: int
+    logvar_offset: float = 0.0  # added to the log-variance: where it starts
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
         """Returns the mean and the log-variance, clipped to [-10, 2]."""
         mean = linear(self.latent_dim, x.shape[-1], "mean")(x)
-        logvar = linear(self.latent_dim, x.shape[-1], "logvar")(x)
+        logvar = linear(self.latent_dim, x.shape[-1], "logvar")(x) + self.logvar_offset
         return mean, jnp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
 
 
