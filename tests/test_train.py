@@ -20,7 +20,7 @@ from metastar.fit import chunk_end, fit
 from metastar.metrics import read_rows
 from metastar.runs import Run
 from metastar.types import DataSpec
-from metastar.workdir import opened, read_config, read_spec, write_spec
+from metastar.workdir import COMMAND, opened, read_config, read_spec, write_spec
 
 
 def run(path, method=None, evaluate_fn=None, **settings):
@@ -223,6 +223,21 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         opened(cfg, tmp_path).__enter__()
+
+
+def test_a_mistake_before_the_data_are_known_claims_no_workdir(tmp_path):
+    def fail(cfg, message):
+        with pytest.raises(UserError, match=message), opened(cfg, tmp_path):
+            raise UserError("the data have no such policy")
+
+    other = make_cfg(**{"updates": 77})
+    fail(make_cfg(), "no such policy")
+    assert not (tmp_path / "config.json").exists()
+    fail(other, "no such policy")
+    (tmp_path / COMMAND).write_text("metastar train")
+    fail(other, "no such policy")
+    assert (tmp_path / "config.json").exists()
+    fail(make_cfg(), "holds a run with train")
 
 
 def test_a_workdir_is_written_by_one_run_at_a_time(tmp_path):

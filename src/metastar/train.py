@@ -28,9 +28,7 @@ from metastar.errors import UserError
 from metastar.fit import fit
 from metastar.runs import Run
 from metastar.types import DataSpec, Method, TaskData, TrainState
-from metastar.workdir import opened, read_config, read_spec, write_spec
-
-COMMAND = "command.txt"
+from metastar.workdir import COMMAND, opened, read_config, read_spec, write_spec
 
 
 class Restored(NamedTuple):
@@ -77,14 +75,11 @@ def train(
         print(plan.describe(cfg, *_plan_data(cfg)))
         return
     with runs.opened(cfg, workdir) as (path, found):
-        for folder in {path, *(run.workdir for run in found)}:
-            if not (folder / COMMAND).exists():
-                files.write_atomic(folder / COMMAND, command + "\n")
         stopped = None
         if all(_is_complete(run) for run in found):
             print(f"the run in {path} is complete")
         else:
-            stopped = _train_all(found)
+            stopped = _train_all(path, found, command)
         complete = [run.workdir for run in found if _is_complete(run)]
         for folder in complete:
             if not (folder / "report.md").exists():
@@ -123,7 +118,7 @@ def evaluate_workdir(workdir: str | Path, explore: str = "") -> None:
         report.write(path)
 
 
-def _train_all(found: list[Run]) -> str | None:
+def _train_all(path: Path, found: list[Run], command: str) -> str | None:
     """Trains and evaluates runs; returns a sentence about those that stopped early, if any did."""
     cfg = found[0].cfg
     if cfg.eval.oracle:
@@ -133,6 +128,9 @@ def _train_all(found: list[Run]) -> str | None:
     spec = store.data_spec(store.read_manifest(directory), data)
     for run in found:
         write_spec(run.workdir, spec)
+    for folder in {path, *(run.workdir for run in found)}:
+        if not (folder / COMMAND).exists():
+            files.write_atomic(folder / COMMAND, command + "\n")
     method = _method(cfg, spec)
     hps = [_method(run.cfg, spec).hp for run in found]
     curve = evaluate.make_curve(cfg, method, directory)

@@ -14,12 +14,16 @@ from metastar.types import DataSpec
 
 RUNS = "seeds"  # below the workdir of a config that stands for several runs: one workdir for each
 
+COMMAND = "command.txt"  # what started the run
+
 
 @contextlib.contextmanager
 def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
     """Makes or reopens the workdir of `cfg` and holds it until the context ends.
 
-    Writes `config.json` on the first visit and compares it on the next ones.
+    Writes `config.json` on the first visit and compares it on the next ones. A mistake that shows
+    before the run has its data and writes `COMMAND`, such as a policy that these lack, leaves the
+    folder free for another config.
 
     Raises:
         UserError: not writable, in use by another process, or made by another config.
@@ -39,7 +43,12 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
                 f"workdir {path} is not writable ({error.strerror}); give another --workdir"
             ) from None
         _claim(cfg, path)
-        yield path
+        try:
+            yield path
+        except UserError:
+            if not (path / COMMAND).exists():
+                (path / "config.json").unlink(missing_ok=True)
+            raise
 
 
 def read_config(path: str | Path) -> ConfigDict:
