@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from metastar import protocols
-from metastar.types import Adaptation, EnvSpec, Method, Policy, StepIn
+from metastar.envs.rollout import make_rollout
+from metastar.types import Adaptation, Env, EnvSpec, Method, Policy, StepIn, StepOut
 
 SPEC = EnvSpec("stub", obs_dim=2, action_dim=1, max_episode_steps=5)
 STEPS, EPISODES, LENGTH = 5, 2, 3
@@ -40,12 +42,13 @@ def step_in(episode, t, previous, executed):
         prev_reward=jnp.array(reward_at(*previous) if previous else 0.0),
         prev_next_obs=jnp.array(led_to, float),
         first=jnp.array(t == 0),
+        time=jnp.array(episode * STEPS + t),
     )
 
 
-def run(method):
+def run(method, reinfer_every=1):
     """Drives the protocol by hand; returns actions and carries after each of the 10 steps."""
-    policy = protocols.own_context(method, LENGTH, SPEC)
+    policy = protocols.own_context(method, LENGTH, SPEC, reinfer_every)
     empty = method.infer(None, protocols.empty_window(SPEC, LENGTH), None, None)
     carry = policy.init(None, empty)
     act = jax.jit(policy.act, static_argnums=5)
@@ -60,6 +63,45 @@ def run(method):
             carries.append(carry)
             executed, previous = action, (episode, t)
     return np.array(actions), carries
+
+
+def world(on_host):
+    """Moves by the action in JAX; on the host it is called with whole batches."""
+
+    def reset(noise, task):
+        return noise, noise
+
+    def step(state, action, task):
+        state = state + 0.1 * action[..., :1]
+        xp = np if on_host else jnp
+        return state, StepOut(state, state[..., 0], xp.zeros(state.shape[:-1], bool))
+
+    draw = lambda key: jax.random.uniform(key, (2,))  # noqa: E731
+    return Env(SPEC, draw, reset, step, on_host)
+
+
+@pytest.fixture(params=[False, True], ids=["jax", "host"])
+def rollout_of(request):
+    """Returns a function that counts how often a rollout of 6 streams really infers."""
+
+    def count(reinfer_every):
+        calls = []
+
+        def infer(params, view, task, key):
+            jax.debug.callback(lambda _: calls.append(1), view.obs[0, 0])
+            return Adaptation(view.obs[0, :1])
+
+        policy = Policy(lambda params, a: (), lambda p, a, c, s, k, g: (jnp.tanh(a.code), c))
+        method = Method((), None, (), None, infer, policy)
+        own = protocols.own_context(method, LENGTH, SPEC, reinfer_every)
+        run = make_rollout(world(request.param), own, EPISODES)
+        given = Adaptation(jnp.zeros((3, 2, 1)))
+        jax.block_until_ready(run(None, given, {"x": jnp.zeros(3)}, jax.random.key(0)))
+        jax.effects_barrier()
+        assert len(calls) % 6 == 0
+        return len(calls) // 6
+
+    return count
 
 
 def test_warm_up_is_random_for_exactly_the_context_length():
@@ -96,6 +138,40 @@ def test_the_code_is_inferred_anew_at_each_step_from_the_full_window():
         rows = np.concatenate([window.obs, window.action, reward], -1)
         np.testing.assert_array_equal(carries[now].inner["code"], rows.reshape(-1))
     assert carries[-1].inner["calls"] == EPISODES * STEPS
+
+
+def test_the_code_is_kept_between_two_inferences():
+    _, every = run(stub_method())
+    _, carries = run(stub_method(), reinfer_every=3)
+    codes = [np.array(carry.inner["code"]) for carry in carries]
+    for now in range(LENGTH, EPISODES * STEPS):
+        inferred = now - (now - LENGTH) % 3
+        np.testing.assert_array_equal(codes[now], codes[inferred])
+    own = [np.array(carry.inner["code"]) for carry in every]
+    np.testing.assert_array_equal(codes[LENGTH], own[LENGTH])
+    assert (codes[LENGTH + 2] != own[LENGTH + 2]).any()
+
+
+def test_nothing_is_inferred_where_it_is_not_due(rollout_of):
+    """The branch stays a branch under vmap over streams and tasks, on both back ends."""
+    for every, expected in ((1, 7), (3, 3)):  # times 3 to 9; 3, 6, 9
+        assert rollout_of(every) == expected
+        assert protocols.inferences(EPISODES * STEPS, LENGTH, every) == expected
+
+
+@pytest.mark.parametrize("on_host", [False, True])
+def test_what_is_played_is_what_inferring_at_every_step_plays(monkeypatch, on_host):
+    def play():
+        act = lambda params, a, carry, *_: (jnp.tanh(a.code[:1]), carry)  # noqa: E731
+        method = stub_method()._replace(policy=Policy(lambda params, a: (), act))
+        own = protocols.own_context(method, LENGTH, SPEC)
+        given = Adaptation(jnp.zeros((2, 2, 4 * LENGTH)))
+        run = make_rollout(world(on_host), own, EPISODES)
+        return run(None, given, {"x": jnp.zeros(2)}, jax.random.key(0))
+
+    due = play()
+    monkeypatch.setattr(protocols, "is_due", lambda *_: jnp.array(True))
+    jax.tree.map(np.testing.assert_array_equal, due, play())
 
 
 def test_at_time_t_the_newest_previous_reward_is_that_of_two_steps_ago():

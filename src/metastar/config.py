@@ -144,6 +144,7 @@ def base() -> ConfigDict:
                 "windows": 20,  # contexts per task and kind of context
                 "episodes": 1,  # per context
                 "zero_shot_streams": 8,  # independent two-episode histories per task
+                "reinfer_every": 1,  # steps between two inferences of the zero-shot protocol
                 "curve_windows": 4,  # contexts per task in the evaluations during training
                 "oracle": "",  # workdir of an oracle run whose return is the upper bound
             },

@@ -85,6 +85,7 @@ INTERVALS = {
     "eval.windows": _COUNT,
     "eval.episodes": _COUNT,
     "eval.zero_shot_streams": _COUNT,
+    "eval.reinfer_every": _COUNT,
     "eval.curve_windows": _COUNT,
 }
 

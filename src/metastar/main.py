@@ -58,7 +58,7 @@ def _run(argv: list[str]) -> int:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)
     args.typed = shlex.join(["metastar", *argv])
-    if "config" in args:
+    if getattr(args, "config", None):
         args.config = load_config(args.config, overrides)
     elif overrides:
         raise UserError(f"unknown argument {overrides[0]!r}; see metastar {args.command} --help")
@@ -141,7 +141,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         if config:
             command.add_argument(
                 "--config",
-                required=True,
+                required=name != "bench",  # its plots need none
                 metavar="PATH.py[:PRESET]",
                 help=f"config file and preset, for instance {_EXAMPLE}",
             )
@@ -193,6 +193,37 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     audit.add_argument(
         "--against", metavar="RUN", help="a second run on the same tasks, to compare codes with"
+    )
+    bench = add("bench", _bench, "time a part of a run on this device", config=True)
+    bench.add_argument(
+        "part",
+        metavar="PART",
+        help="update, world_model, imagine, critic, env, eval or seeds; or plot: figures of --out",
+    )
+    bench.add_argument(
+        "--sizes",
+        metavar="AXIS=N,N,...",
+        default="",
+        help="time the part at each size, for instance horizon=1,2,4 or sampler.meta_batch=8,16",
+    )
+    bench.add_argument(
+        "--repeats", type=int, metavar="N", default=20, help="interleaved rounds (default: 20)"
+    )
+    bench.add_argument(
+        "--max-steps",
+        type=int,
+        metavar="N",
+        default=0,
+        help="eval: steps of an episode at most (default: the family's)",
+    )
+    bench.add_argument(
+        "--out",
+        metavar="DIR",
+        default="benchmarks/results",
+        help="folder of the results (default: benchmarks/results)",
+    )
+    bench.add_argument(
+        "--profile", action="store_true", help="write a trace of one call of each case"
     )
     data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
     data.add_argument("action", choices=("inspect", "verify"))
@@ -274,6 +305,22 @@ def _audit(args) -> None:
     from metastar import audit
 
     print(audit.audit(args.workdir, args.against))
+
+
+def _bench(args) -> None:
+    if args.part == "plot":
+        from metastar import bench_plots
+
+        for file in bench_plots.write(args.out):
+            print(file)
+        return
+    if not args.config:
+        raise UserError("bench needs --config=PATH.py[:PRESET]; see metastar bench --help")
+    from metastar import bench
+
+    names = ("out", "sizes", "repeats", "max_steps", "profile")
+    options = {name: getattr(args, name) for name in names}
+    print(bench.run(args.part, args.config, **options, command=args.typed))
 
 
 def _render(args) -> None:

@@ -13,6 +13,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar import collect
 from metastar.chunk import init_state, make_chunk
 from metastar.data import store
+from metastar.roofline import matmul_flops
+from metastar.timing import compiled
 from metastar.types import Method, Phase, TaskData, TrainState
 
 _MEASURED_UPDATES = 20
@@ -81,50 +83,22 @@ def measure(
     state = jax.tree.map(jnp.copy, state._replace(step=jnp.full_like(state.step, start)))
     fixed = (data, jax.random.key(cfg.seed), hp, integer(start))
 
-    began = time.perf_counter()
-    traced = chunk.trace(state, *fixed, integer(0))
-    compiled = traced.lower().compile()
-    compile_seconds = time.perf_counter() - began
+    program = compiled(chunk, state, *fixed, integer(0))
 
     def run(state, num):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(compiled(state, *fixed, integer(num)))
+        state, _ = jax.block_until_ready(program.run(state, *fixed, integer(num)))
         return state, (time.perf_counter() - began) / num
 
     state, seconds = run(state, 1)  # the first call also pays for allocation
     state, seconds = run(state, int(np.clip(_MEASURED_SECONDS / seconds, 1, length)))
-    memory = compiled.memory_analysis()
     return PhaseCost(
-        compile_seconds,
+        program.seconds,
         seconds,
-        matmul_flops(traced.jaxpr.jaxpr) / length,
-        compiled.cost_analysis().get("flops", float("nan")),
-        memory.argument_size_in_bytes
-        + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes
-        - memory.alias_size_in_bytes,
+        matmul_flops(program.jaxpr) / length,
+        program.xla_flops,
+        program.peak_bytes,
     )
-
-
-def matmul_flops(jaxpr: Any) -> float:
-    """Counts 2 m k n for every matrix product of a jaxpr.
-
-    A scan counts its body as often as it runs, a `cond` its dearer branch, a `while` loop, whose
-    number of rounds is not known, once.
-    """
-    total = 0.0
-    for eqn in jaxpr.eqns:
-        inner = [matmul_flops(sub) for sub in _sub_jaxprs(eqn.params)]
-        if eqn.primitive.name == "dot_general":
-            (contracted, _), _ = eqn.params["dimension_numbers"]
-            shape = eqn.invars[0].aval.shape
-            depth = np.prod([shape[axis] for axis in contracted])
-            total += 2.0 * np.prod(eqn.outvars[0].aval.shape) * depth
-        elif eqn.primitive.name == "cond":
-            total += max(inner)
-        else:
-            total += eqn.params.get("length", 1) * sum(inner) if inner else 0.0
-    return float(total)
 
 
 def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
@@ -136,13 +110,6 @@ def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
         collect.collect(small, folder, report=lambda line: None)
         data = jax.tree.map(np.array, store.load(folder, "train", small))
         return data, store.read_manifest(folder)
-
-
-def _sub_jaxprs(params: dict) -> list:
-    values = [
-        v for value in params.values() for v in (value if isinstance(value, tuple) else [value])
-    ]
-    return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "jaxpr") or hasattr(v, "eqns")]
 
 
 def _groups(params: Any) -> dict[str, Any]:

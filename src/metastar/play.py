@@ -86,7 +86,7 @@ def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callab
         of the `tasks`.
     """
     length = cfg.world_model.context_len
-    policy = protocols.own_context(method, length, env.spec)
+    policy = protocols.own_context(method, length, env.spec, cfg.eval.reinfer_every)
     play = player(env, family, policy, ZERO_SHOT_EPISODES)
 
     @jax.jit

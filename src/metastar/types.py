@@ -5,7 +5,8 @@ R rollouts, B batch, K samples; O observation, A action, Z task code.
 Names are singular even when batched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +119,9 @@ class StepIn(NamedTuple):
     prev_reward: Array  # []
     prev_next_obs: Array  # [O] where the previous action led; differs from obs only after a reset
     first: Array  # [] bool
+    # [] int: steps since the stream began, over its episodes; the same in all streams of a batch,
+    # so that a branch on it remains a branch under vmap
+    time: Array | int = 0
 
 
 class StepOut(NamedTuple):
@@ -162,6 +166,9 @@ class Method(NamedTuple):
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
     # drawn, under recorded actions after K real steps; None without a world model
     predict: Callable | None = None
+    # terms of the last phase by name ("world_model", "imagine", "critic"), each to be timed alone:
+    # (TrainState, Batch, key, hp) -> (TrainState, what it made)
+    parts: Mapping[str, Callable] = MappingProxyType({})
 
 
 class TaskLoss(NamedTuple):

@@ -27,9 +27,9 @@ def make_host_rollout(
         return begin_stream(env, policy, params, adaptation, key, episodes)
 
     def act_one(params, episode, step, adaptation, step_keys, memory, previous, obs, alive):
-        key, first = step_keys[episode, step], step == 0
+        key, time = step_keys[episode, step], episode * spec.max_episode_steps + step
         action, acted = next_step(
-            policy, params, adaptation, memory, previous, obs, first, key, greedy
+            policy, params, adaptation, memory, previous, obs, time, step == 0, key, greedy
         )
         if spec.done_ends_episode:
             acted = where(alive, acted, memory)

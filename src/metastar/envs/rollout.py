@@ -100,14 +100,14 @@ def _play(env, policy, params, adaptation, task, key, episodes, greedy):
     stream = begin_stream(env, policy, params, adaptation, key, episodes)
 
     def episode(carry, inputs):
-        noise, step_keys = inputs
+        noise, step_keys, start = inputs
         env_state, obs = env.reset(noise, task)
 
         def step(carry, inputs):
             env_state, obs, memory, previous, alive = carry
-            first, key = inputs
+            t, key = inputs
             action, acted = next_step(
-                policy, params, adaptation, memory, previous, obs, first, key, greedy
+                policy, params, adaptation, memory, previous, obs, start + t, t == 0, key, greedy
             )
             next_state, out = env.step(env_state, action, task)
             transition = Trajectory(obs, action, out.reward, out.obs, out.done, alive)
@@ -117,10 +117,11 @@ def _play(env, policy, params, adaptation, task, key, episodes, greedy):
                 alive &= ~out.done
             return (*carry, alive), transition
 
-        first = jnp.arange(num_steps) == 0
+        steps = jnp.arange(num_steps), step_keys
         carry = (env_state, obs, *carry, jnp.array(True))
-        (_, _, *carry, _), transitions = jax.lax.scan(step, carry, (first, step_keys))
+        (_, _, *carry, _), transitions = jax.lax.scan(step, carry, steps)
         return tuple(carry), transitions
 
     carry = (stream.memory, stream.previous)
-    return jax.lax.scan(episode, carry, (stream.reset_noise, stream.step_keys))[1]
+    starts = num_steps * jnp.arange(episodes)
+    return jax.lax.scan(episode, carry, (stream.reset_noise, stream.step_keys, starts))[1]

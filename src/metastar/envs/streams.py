@@ -31,9 +31,9 @@ def begin_stream(
     )
 
 
-def next_step(policy: Policy, params, adaptation, memory, previous, obs, first, key, greedy):
+def next_step(policy: Policy, params, adaptation, memory, previous, obs, time, first, key, greedy):
     """Lets the policy act: the action that is executed, clipped to [-1, 1], and its new carry."""
-    step_in = StepIn(obs, *previous, first)
+    step_in = StepIn(obs, *previous, first, time)
     action, memory = policy.act(params, adaptation, memory, step_in, key, greedy)
     return jnp.clip(action, -1, 1), memory
 

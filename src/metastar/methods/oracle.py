@@ -53,4 +53,5 @@ def make(cfg, spec: DataSpec) -> Method:
         infer=infer,
         policy=agent.policy,
         privileged=True,
+        parts={"critic": update},
     )

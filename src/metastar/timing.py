@@ -1,0 +1,82 @@
+"""Times functions in turn, so that a machine's drift hits all of them alike; and compiles them."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+
+class Compiled(NamedTuple):
+    """A jitted function at one set of shapes."""
+
+    run: Callable
+    jaxpr: Any
+    seconds: float  # to trace and compile
+    xla_flops: float  # XLA's cost analysis, which counts a loop's body once; NaN if it has none
+    peak_bytes: int  # arguments included
+
+
+def compiled(function: Callable, *args: Any) -> Compiled:
+    """Compiles a jitted function for arguments like these; runs nothing."""
+    began = time.perf_counter()
+    traced = function.trace(*args)
+    program = traced.lower().compile()
+    seconds = time.perf_counter() - began
+    memory = program.memory_analysis()
+    peak = (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
+    cost = program.cost_analysis() or {}
+    xla_flops = cost.get("flops", float("nan"))
+    return Compiled(program, traced.jaxpr.jaxpr, seconds, xla_flops, peak)
+
+
+def interleaved(
+    calls: dict[str, Callable[[], Any]],
+    repeats: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
+    """Seconds of each call, A B C A B C ..., after one call of each that is not counted.
+
+    A call ends when all arrays that it returned are there.
+
+    Args:
+        calls: functions without arguments, by name.
+        repeats: rounds.
+        clock: seconds since any moment.
+
+    Returns:
+        `repeats` numbers for each name, in the order of the rounds.
+    """
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            began = clock()
+            jax.block_until_ready(call())
+            seconds[name].append(clock() - began)
+    return seconds
+
+
+def rounds_for(call: Callable[[], Any], seconds: float, most: int) -> int:
+    """How many calls in a row, 1 to `most`, take about `seconds`; two calls find out."""
+    jax.block_until_ready(call())
+    began = time.perf_counter()
+    jax.block_until_ready(call())
+    return int(np.clip(seconds / (time.perf_counter() - began), 1, most))
+
+
+def spread(samples: list[float]) -> dict[str, float]:
+    """Median and quartiles.
+
+    >>> spread([4.0, 1.0, 2.0, 3.0, 5.0])
+    {'median': 3.0, 'quartile_1': 2.0, 'quartile_3': 4.0}
+    """
+    low, middle, high = np.quantile(samples, (0.25, 0.5, 0.75))
+    return {"median": float(middle), "quartile_1": float(low), "quartile_3": float(high)}

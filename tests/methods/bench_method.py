@@ -1,0 +1,40 @@
+"""A method whose every part compiles at once, for tests of the benchmark: one matrix product each."""
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Adaptation, Batch, Method, Phase, Policy, TrainState
+
+ROWS, FEATURES = 6, 5
+UPDATE_FLOPS = 2 * ROWS * FEATURES * 1  # x [6, 5] times w [5, 1]
+
+
+def make(cfg, spec) -> Method:
+    def init(key):
+        params = {"w": jax.random.normal(key, (FEATURES, 1))}
+        return TrainState(params, {}, {}, {}, jnp.zeros((), jnp.int32))
+
+    def sample(data, key, step):
+        x = jax.random.normal(jax.random.fold_in(key, step), (ROWS, FEATURES))
+        return Batch(jnp.zeros(1, int), {}, {"x": x + data.obs[0, 0, 0, 0]})
+
+    def update(state, batch, key, hp):
+        value = (batch.views["x"] @ state.params["w"]).mean() + jax.random.normal(key)
+        moved = {"w": state.params["w"] - hp["lr"] * value}
+        return state._replace(params=moved), {"loss": value}
+
+    def infer(params, view, task, key):
+        return Adaptation(view.obs[:3].reshape(1, -1)[:, :FEATURES] @ params["w"])
+
+    def act(params, adaptation, carry, step, key, greedy):
+        return jnp.tanh(adaptation.code[0]) * jnp.ones(spec.action_dim), carry
+
+    return Method(
+        hp={"lr": 0.1},
+        init=init,
+        phases=(Phase("joint", 10, sample, update),),
+        export=lambda state: state.params,
+        infer=infer,
+        policy=Policy(lambda params, adaptation: (), act),
+        parts={"critic": update},
+    )

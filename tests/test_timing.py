@@ -1,0 +1,53 @@
+"""Timing: calls take turns, and only what lies between two looks at the clock counts."""
+
+import doctest
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from metastar import timing
+
+
+def test_the_examples_are_right():
+    failed, attempted = doctest.testmod(timing)
+    assert attempted and not failed
+
+
+def test_calls_take_turns_after_one_round_that_does_not_count():
+    now, order = [0.0], []
+
+    def taking(name, seconds):
+        def call():
+            order.append(name)
+            now[0] += seconds * len(order)  # later calls take longer: the order shows
+            return jnp.zeros(())
+
+        return call
+
+    calls = {"a": taking("a", 1.0), "b": taking("b", 10.0)}
+    seconds = timing.interleaved(calls, repeats=2, clock=lambda: now[0])
+    assert order == ["a", "b"] * 3
+    assert seconds == {"a": [3.0, 5.0], "b": [40.0, 60.0]}
+
+
+def test_a_call_is_over_when_its_arrays_are_there(monkeypatch):
+    waited = []
+    monkeypatch.setattr(timing.jax, "block_until_ready", waited.append)
+    timing.interleaved({"a": lambda: "array"}, repeats=1)
+    assert waited == ["array", "array"]
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(10.0, 1), (0.5, 2), (1e-9, 7)])
+def test_rounds_fill_the_seconds_that_are_wanted(monkeypatch, taken, expected):
+    looks = iter([0.0, taken])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: next(looks))
+    assert timing.rounds_for(lambda: None, seconds=1.0, most=7) == expected
+
+
+def test_compiling_runs_nothing_and_counts_arguments():
+    x = jnp.ones((8, 16))
+    made = timing.compiled(jax.jit(lambda x: x @ x.T), x)
+    assert made.peak_bytes >= 4 * (8 * 16 + 8 * 8)
+    assert made.xla_flops >= 2 * 8 * 16 * 8
+    assert made.run(x).shape == (8, 8) and made.seconds > 0
