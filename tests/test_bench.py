@@ -5,13 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
-from methods.bench_method import UPDATE_FLOPS
 from ml_collections import FrozenConfigDict
 
 from metastar import bench, bench_data, bench_eval, bench_parts, bench_report, presets, roofline
 from metastar import main as cli
 from metastar.errors import UserError
 from metastar.roofline import Probe, Product
+from methods.bench_method import UPDATE_FLOPS
 
 STUB = "methods.bench_method"
 REPEATS = 2
@@ -31,7 +31,9 @@ def quick_probes(monkeypatch):
 
 
 def run(part, tmp_path, cfg=None, **options):
-    text = bench.run(part, cfg or make_cfg(), tmp_path, repeats=REPEATS, command="as typed", **options)
+    text = bench.run(
+        part, cfg or make_cfg(), tmp_path, repeats=REPEATS, command="as typed", **options
+    )
     (file,) = tmp_path.glob("*.json")
     report = json.loads(file.read_text())
     assert report["part"] == part and file.stem == report["name"]
@@ -78,13 +80,16 @@ def test_seeds_share_the_data_and_count_each_of_their_updates(tmp_path):
 
 
 def test_seeds_do_what_one_run_does():
-    setting = bench_data.make(make_cfg())
-    phase = bench_parts.last_phase(setting)
-    case = bench_parts.updates("seeds", setting, phase, num_seeds=2)
-    state, metrics = case.call()
-    assert metrics["loss"].shape == (2, case.units // 2)
-    assert not np.allclose(*state.params["w"])
-    assert state.step.tolist() == [case.units // 2] * 2
+    cases = []
+    for fields in ({"num_seeds": 2}, {"seed": 1}):
+        setting = bench_data.make(make_cfg(**fields))
+        cases.append(bench_parts.updates("update", setting, bench_parts.last_phase(setting)))
+    (two, metrics), (one, alone) = (case.call() for case in cases)
+    num = cases[1].units
+    assert cases[0].units == 2 * num and two.step.tolist() == [num, num]
+    assert metrics["loss"].shape == (num, 2) and (metrics["loss"][:, 0] != alone["loss"]).all()
+    np.testing.assert_allclose(metrics["loss"][:, 1], alone["loss"], rtol=1e-5)
+    np.testing.assert_allclose(two.params["w"][1], one.params["w"], rtol=1e-5)
 
 
 def test_a_constant_batch_is_the_first_one_and_stays():
@@ -159,7 +164,9 @@ def test_the_critic_part_is_the_agents_update_on_a_whole_batch():
     flops = []
     for each in (setting, oracle):
         state = jax.eval_shape(each.method.init, jax.random.key(0))
-        batch = jax.eval_shape(bench_parts.last_phase(each).sample, each.train, jax.random.key(0), 0)
+        batch = jax.eval_shape(
+            bench_parts.last_phase(each).sample, each.train, jax.random.key(0), 0
+        )
         part = bench_parts.part_phase(each, "critic").update
         traced = jax.make_jaxpr(part)(state, batch, jax.random.key(0), each.method.hp)
         flops.append(roofline.matmul_flops(traced.jaxpr))
@@ -186,7 +193,9 @@ def test_fractions_and_ratios_by_hand():
 
 
 def test_overhead_by_hand(monkeypatch):
-    monkeypatch.setattr(bench_report, "interleaved", lambda calls, repeats: {"row": [8.0] * repeats})
+    monkeypatch.setattr(
+        bench_report, "interleaved", lambda calls, repeats: {"row": [8.0] * repeats}
+    )
     metrics = {"loss": np.ones(2)}
     case = bench_parts.Case("", "update", 2, lambda: (None, metrics), {}, 1.0)
     cases = {bench_parts.CONFIGURED: case, bench_parts.CONSTANT: case._replace(units=1)}

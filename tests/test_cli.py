@@ -15,7 +15,7 @@ from metastar.errors import UserError
 ROOT = Path(__file__).parent.parent
 CONFIG = str(ROOT / "configs/metastar/point_robot_sparse.py")
 COMMANDS = ["doctor", "collect", "train", "evaluate", "audit", "data", "report", "compare"]
-COMMANDS += ["render"]
+COMMANDS += ["render", "bench"]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`metastar bench`: how fast the parts of a run are on this device, beside what it can do at most."""
+"""`metastar bench`: how fast parts of a run are on this device, beside what it can do at most."""
 
 import itertools
 import json
@@ -15,7 +15,6 @@ from metastar.errors import UserError, did_you_mean
 from metastar.timing import interleaved
 
 PARTS = ("update", "world_model", "imagine", "critic", "env", "eval", "seeds")
-NUM_SEEDS = "num_seeds"
 # Short names of the axes that are scanned most, and the field of each.
 AXES = {
     "meta_batch": "sampler.meta_batch",
@@ -26,7 +25,7 @@ AXES = {
     "num_actions": "agent.num_actions",
     "windows": "eval.windows",
     "streams": "eval.zero_shot_streams",
-    NUM_SEEDS: NUM_SEEDS,
+    "num_seeds": "num_seeds",
 }
 
 
@@ -39,7 +38,7 @@ class Sizes(NamedTuple):
 
 
 _ONE_SIZE = Sizes("", "", (None,))
-_SEEDS = Sizes(NUM_SEEDS, NUM_SEEDS, (1, 2, 4, 8))
+_SEEDS = Sizes("num_seeds", "num_seeds", (1, 2, 4, 8))
 
 
 def run(
@@ -124,9 +123,9 @@ def parse_sizes(text: str, cfg: Any) -> Sizes:
     if not (axis and listed):
         raise UserError(f"--sizes is {text!r} but must be of the form horizon=1,2,4")
     field, known = AXES.get(axis, axis), config.flatten(cfg)
-    if field != NUM_SEEDS and field not in known:
+    if field not in known:
         raise UserError(f"--sizes names no axis {axis!r}{did_you_mean(axis, [*AXES, *known])}")
-    kind = type(known.get(field, 0))
+    kind = type(known[field])
     if kind not in (int, float, str):
         raise UserError(f"--sizes cannot scan {field}, a {kind.__name__}; scan a number or a name")
     try:
@@ -139,7 +138,7 @@ def parse_sizes(text: str, cfg: Any) -> Sizes:
 def _at(cfg: FrozenConfigDict, scan: Sizes, size: Any) -> FrozenConfigDict:
     """The config at one size; raises `UserError` if that is none."""
     variant = ConfigDict(cfg.to_dict())
-    if scan.field in config.flatten(cfg):
+    if scan.field:
         variant.update_from_flattened_dict({scan.field: size})
     config.validate(variant)
     return FrozenConfigDict(variant)
@@ -152,7 +151,7 @@ def _cases(part: str, setting: Setting, size: Any, max_steps: int) -> list[Case]
     if part == "eval":
         return bench_eval.cases(setting, max_steps)
     if part == "seeds":
-        return [bench_parts.updates("update", setting, phase, num_seeds=size)]
+        return [bench_parts.updates("update", setting, phase)]
     if part == "update":
         configured = bench_parts.updates(bench_parts.CONFIGURED, setting, phase)
         if size is not None:

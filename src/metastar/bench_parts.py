@@ -13,10 +13,11 @@ from metastar.bench_data import Setting
 from metastar.chunk import init_state, make_chunk, update_keys
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
-from metastar.errors import UserError, did_you_mean
+from metastar.errors import UserError
 from metastar.roofline import matmul_flops, products
+from metastar.runs import stack
 from metastar.timing import compiled
-from metastar.types import Phase
+from metastar.types import Array, Method, Phase, TrainState
 
 CONFIGURED, CONSTANT = "as configured", "constant batch"  # forms of an update
 
@@ -52,46 +53,31 @@ def part_phase(setting: Setting, name: str) -> Phase:
     return last_phase(setting)._replace(update=parts[name])
 
 
-def updates(
-    name: str, setting: Setting, phase: Phase, constant: bool = False, num_seeds: int | None = None
-) -> Case:
+def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -> Case:
     """Updates of the last phase, or of what takes its place, in the chunks of a training run.
 
-    A call runs one chunk and fetches its metrics.
+    A call runs one chunk and fetches its metrics. With `num_seeds` above 1 the runs of all seeds go
+    on together, as in training, and a unit is the update of one of them.
 
     Args:
         name: of the case.
         setting: the method and its data.
         phase: what to run in place of the method's last phase.
         constant: one batch for all updates, sampled beforehand.
-        num_seeds: None for one run; S for S of them, vmapped over state and key and sharing the
-            data. A unit is then the update of one of them.
     """
-    cfg, method = setting.cfg, setting.method
+    cfg, method, num = setting.cfg, setting.method, setting.cfg.num_seeds
     start = sum(p.num_updates for p in method.phases[:-1])
-    key = jax.random.key(cfg.seed)
+    first = jnp.int32(start)
+    keys = [jax.random.key(cfg.seed + k) for k in range(num)]
     data = jax.device_put(setting.train)
     if constant:
-        data = jax.jit(phase.sample)(data, update_keys(key, jnp.int32(start)).sample, start)
+        data = jax.jit(phase.sample)(data, update_keys(keys[0], first).sample, first)
         phase = phase._replace(sample=lambda batch, key, step: batch)
-    if num_seeds is not None:
-        key = jax.random.split(key, num_seeds)
-    hp = jax.tree.map(jnp.asarray, method.hp)
-
-    @jax.jit
-    def new_state(key):
-        def one(key):
-            return init_state(method, key)._replace(step=jnp.int32(start))
-
-        return one(key) if num_seeds is None else jax.vmap(one)(key)
-
-    length = _chunk_length(phase, jax.eval_shape(new_state, key), data, key, hp)
+    key, hp = stack(keys), stack([jax.tree.map(jnp.asarray, method.hp)] * num)
+    length = _chunk_length(setting, phase, data)
     run = make_chunk(phase, start, length, cfg.train.validate_every, Counter())
-    if num_seeds is not None:
-        over_seeds = jax.vmap(run, in_axes=(0, None, 0, None, None, None))
-        run = jax.jit(over_seeds, donate_argnums=0)
-    state = new_state(key)
-    arguments = data, key, hp, jnp.int32(start), jnp.int32(length)
+    state = jax.jit(lambda key: _begun(method, key, start))(key)
+    arguments = data, key, hp, first, jnp.int32(length)
     program = compiled(run, state, *arguments)
 
     def call():
@@ -102,7 +88,7 @@ def updates(
     return Case(
         name=name,
         unit="update",
-        units=length * (num_seeds or 1),
+        units=length * num,
         call=call,
         products=products(program.jaxpr),
         compile_seconds=program.seconds,
@@ -122,7 +108,9 @@ def env_steps(name: str, setting: Setting) -> Case:
     return rollout_case(name, env, run, arguments, units, Counter())
 
 
-def rollout_case(name: str, env, run: Callable, arguments: tuple, units: int, made: Counter) -> Case:
+def rollout_case(
+    name: str, env, run: Callable, arguments: tuple, units: int, made: Counter
+) -> Case:
     """Env steps, in a simulator of either kind; `made` are the products of one call.
 
     On the host only the policy is compiled, at the first call, which is all that is known of it.
@@ -145,15 +133,20 @@ def rollout_case(name: str, env, run: Callable, arguments: tuple, units: int, ma
     )
 
 
-def _chunk_length(phase: Phase, state, data, key, hp) -> int:
+def _begun(method: Method, key: Array, start: int) -> TrainState:
+    """The state of a run, or of several, before update `start`."""
+    state = init_state(method, key)
+    return state._replace(step=jnp.full_like(state.step, start))
+
+
+def _chunk_length(setting: Setting, phase: Phase, data) -> int:
     """Updates of a call: many where they are quick, so that starting a chunk does not count."""
-    step = jnp.int32(0)
+    method, key = setting.method, jax.random.key(0)
 
-    def one(state, data, key, hp):
-        return phase.update(state, phase.sample(data, key, step), key, hp)
+    def one(data, key, hp):
+        state = init_state(method, key)
+        return phase.update(state, phase.sample(data, key, state.step), key, hp)
 
-    if key.ndim:
-        one = jax.vmap(one, in_axes=(0, None, 0, None))
-    flops = matmul_flops(jax.make_jaxpr(one)(state, data, key, hp).jaxpr)
+    flops = setting.cfg.num_seeds * matmul_flops(jax.make_jaxpr(one)(data, key, method.hp).jaxpr)
     wanted = _CHUNK_FLOPS if jax.default_backend() == "cpu" else _CHUNK_FLOPS_ACCELERATOR
     return int(np.clip(wanted / max(flops, 1), 1, _MAX_UPDATES))

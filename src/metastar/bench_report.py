@@ -15,7 +15,7 @@ import numpy as np
 from metastar import roofline, tables
 from metastar.bench_parts import CONFIGURED, CONSTANT, Case
 from metastar.metrics import MetricsWriter
-from metastar.roofline import Probe, Product
+from metastar.roofline import Product
 from metastar.timing import interleaved, spread
 
 _CPUINFO = Path("/proc/cpuinfo")
@@ -98,7 +98,7 @@ def _case(case: Case, seconds: np.ndarray, reference: np.ndarray, alone: dict) -
 
 
 def overhead(cases: dict[str, Case], seconds: dict, chunk: int, repeats: int) -> dict:
-    """What an update of training costs beside its arithmetic: sampling, metrics, logging, transfers.
+    """What an update costs beside its arithmetic: sampling, metrics, logging, transfers.
 
     The difference to the same chunk with a constant batch, which returns no metrics, and the row of
     metrics that the host writes once in `chunk` updates.
@@ -118,9 +118,7 @@ def overhead(cases: dict[str, Case], seconds: dict, chunk: int, repeats: int) ->
             writer.write({"step": 1, **means})
 
         row_seconds = spread(interleaved({"row": row}, repeats)["row"])["median"]
-    whole, bare = (
-        np.divide(seconds[name], cases[name].units) for name in (CONFIGURED, CONSTANT)
-    )
+    whole, bare = (np.divide(seconds[name], cases[name].units) for name in (CONFIGURED, CONSTANT))
     share = float(np.median((whole - bare) / whole)) + row_seconds / chunk / np.median(whole)
     return {"row_seconds": row_seconds, "share": float(share)}
 

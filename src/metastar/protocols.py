@@ -49,9 +49,7 @@ def empty_window(spec: EnvSpec, length: int) -> View:
     )
 
 
-def own_context(
-    method: Method, context_len: int, spec: EnvSpec, reinfer_every: int = 1
-) -> Policy:
+def own_context(method: Method, context_len: int, spec: EnvSpec, reinfer_every: int = 1) -> Policy:
     """The zero-shot protocol: random until L own steps are there, then re-infer at every step.
 
     At time t the step t-1 enters a first-in first-out window of capacity L: s, a and the reward

@@ -1,4 +1,4 @@
-"""A method whose every part compiles at once, for tests of the benchmark: one matrix product each."""
+"""A method that compiles at once, for tests of the benchmark: one matrix product a part."""
 
 import jax
 import jax.numpy as jnp
