@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env train test test-all lint lock
+.PHONY: env train test test-all lint lock benchmarks
 
 env: $(STAMP)
 
@@ -28,6 +28,10 @@ test: env
 
 test-all: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+
+# About a quarter of an hour on two idle cores.
+benchmarks: env
+	$(BIN)/python experiments/benchmarks.py
 
 lint: env
 	$(BIN)/ruff check .

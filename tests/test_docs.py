@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import config, presets, registry
+from metastar import bench, config, main, presets, registry
 from metastar.data.sampler import sample_windows
 from metastar.envs.make import make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
@@ -85,6 +85,25 @@ def test_the_table_of_exploring_is_that_of_the_committed_files():
     page = (ROOT / "docs/results.md").read_text()
     marked = f"<!-- {experiment.LABEL} -->\n{experiment.table()}<!-- /{experiment.LABEL} -->"
     assert marked in page
+
+
+def test_the_tables_of_benchmarks_are_those_of_the_committed_files():
+    experiment = load_experiment("benchmarks")
+    readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/benchmarks.md").read_text()
+    assert f"<!-- performance -->\n{experiment.table()}<!-- /performance -->" in readme
+    assert f"<!-- benchmarks -->\n{experiment.page()}<!-- /benchmarks -->" in page
+
+
+def test_the_commands_of_the_benchmarks_are_valid():
+    experiment = load_experiment("benchmarks")
+    for command in (*experiment.CPU, *experiment.ACCELERATOR):
+        part, source, *options = command.split()
+        assert part in bench.PARTS
+        overrides = [word for word in options if word.startswith("--config.")]
+        cfg = main.load_config(str(ROOT / source.removeprefix("--config=")), overrides)
+        for word in options:
+            if word.startswith("--sizes="):
+                bench.variants(bench.parse_sizes(word.removeprefix("--sizes="), cfg), cfg)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

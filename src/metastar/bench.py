@@ -75,9 +75,8 @@ def run(
     if max_steps < 0:
         raise UserError(f"--max-steps is {max_steps} but must be at least 0")
     scan = parse_sizes(sizes, cfg) if sizes else _SEEDS if part == "seeds" else _ONE_SIZE
-    variants = [(size, _at(cfg, scan, size)) for size in scan.values]
     cases = {}
-    for size, variant in variants:
+    for size, variant in variants(scan, cfg):
         for case in _cases(part, bench_data.make(variant), size, max_steps):
             cases[case.name if size is None else f"{scan.axis}={size}, {case.name}"] = case
     name = _name(part, cfg, scan)
@@ -135,8 +134,12 @@ def parse_sizes(text: str, cfg: Any) -> Sizes:
     return Sizes(axis, field, values)
 
 
+def variants(scan: Sizes, cfg: Any) -> list[tuple[Any, FrozenConfigDict]]:
+    """Every size with the config at it; raises `UserError` if that is none."""
+    return [(size, _at(cfg, scan, size)) for size in scan.values]
+
+
 def _at(cfg: FrozenConfigDict, scan: Sizes, size: Any) -> FrozenConfigDict:
-    """The config at one size; raises `UserError` if that is none."""
     variant = ConfigDict(cfg.to_dict())
     if scan.field:
         variant.update_from_flattened_dict({scan.field: size})

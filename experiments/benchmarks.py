@@ -1,0 +1,117 @@
+"""Runs the benchmarks of `docs/benchmarks.md` and writes the tables that are made of them.
+
+    python experiments/benchmarks.py                   # two CPU cores, about a quarter of an hour
+    python experiments/benchmarks.py --on accelerator  # what needs one
+    python experiments/benchmarks.py --tables          # figures and tables of the files that exist
+
+Run it on an otherwise idle machine. Each command is one `metastar bench` with its result in
+`benchmarks/results/`.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from metastar import bench_plots, bench_report, tables
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks/results"
+POINT = "--config=configs/metastar/point_robot_sparse.py:paper"
+CHEETAH = "--config=configs/metastar/cheetah_vel.py:paper"
+QUICK = "--config=configs/metastar/point_robot_sparse.py:quick"
+
+CPU = (
+    f"update {POINT}",
+    f"update {CHEETAH}",
+    f"eval {POINT} --config.eval.zero_shot_streams=2",
+    f"eval {CHEETAH} --config.eval.zero_shot_streams=1 --max-steps=60",
+    f"env {POINT}",
+    f"env {CHEETAH}",
+    f"seeds {QUICK}",
+    f"imagine {POINT} --sizes=horizon=1,2,4,8,16",
+    f"imagine {POINT} --sizes=num_rollouts=4,8,16,32,64",
+    f"world_model {POINT} --sizes=meta_batch=4,8,16,32",
+    f"world_model {POINT} --config.sampler.meta_batch=4 --sizes=context_len=32,64,128,256,512,1024",
+    f"critic {QUICK} --sizes=num_actions=2,4,8,16",
+    f"critic {QUICK} --sizes=batch_size=64,128,256,512",
+)
+ACCELERATOR = (
+    f"update {CHEETAH}",
+    f"critic {CHEETAH}",
+    f"seeds {CHEETAH} --sizes=num_seeds=1,2,4,8",
+    f"eval {CHEETAH} --config.simulator.backend=mjx",
+    f"env {CHEETAH} --config.simulator.backend=mjx --sizes=windows=1,10,100",
+    f"world_model {CHEETAH} --sizes=context_len=128,256,512,1024",
+    f"imagine {CHEETAH} --sizes=horizon=1,2,4,8,16",
+    f"imagine {CHEETAH} --sizes=num_rollouts=8,16,32,64,128",
+    f"critic {CHEETAH} --sizes=batch_size=256,512,1024,2048",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--on", choices=("cpu", "accelerator"), default="cpu")
+    parser.add_argument("--tables", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    os.chdir(ROOT)
+    for command in () if args.tables else CPU if args.on == "cpu" else ACCELERATOR:
+        print(f"metastar bench {command}", flush=True)
+        subprocess.run([sys.executable, "-m", "metastar", "bench", *command.split()], check=True)
+    bench_plots.write(RESULTS)
+    tables.insert(ROOT / "README.md", "performance", table())
+    tables.insert(ROOT / "docs/benchmarks.md", "benchmarks", page())
+
+
+def reports() -> list[dict]:
+    """The results that exist, in the order of their names."""
+    return list(bench_plots.read(RESULTS).values()) if any(RESULTS.glob("*.json")) else []
+
+
+def table() -> str:
+    """What a part costs at the paper's sizes: the README's table."""
+    rows = [("", "per second", "ms", "time, relative", "GFLOP/s", "of the matrix rate")]
+    found = [report for report in reports() if report["axis"] is None]
+    for report in found:
+        for name, case in report["cases"].items():
+            share = case["of_matrix_rate"]
+            rows.append(
+                (
+                    f"{report['part']}, {report['config']['family']}: {name}, {report['device']}",
+                    f"{case['per_second']:.4g} {case['unit']}s",
+                    f"{1e3 * case['per_unit']['median']:.3g}",
+                    f"{case['relative']:.2f}",
+                    f"{case['flops_per_second'] / 1e9:.3g}" if case["matmul_flops"] else "–",
+                    "–" if share is None else f"{100 * share:.0f} %",
+                )
+            )
+    if not found:
+        return "Not measured yet.\n"
+    machine = found[0]
+    note = (
+        f"Medians of {machine['repeats']} interleaved repeats on {machine['cpu']}, "
+        f"{machine['cores']} cores. Command: `python experiments/benchmarks.py`"
+    )
+    return f"{tables.markdown(rows)}\n\n{note}\n"
+
+
+def page() -> str:
+    """Every result in full, with its command."""
+    parts = []
+    for report in reports():
+        parts.append(
+            f"`{report['command']}`\n\n{tables.markdown(bench_report.rows(report['cases']))}"
+        )
+        if "overhead" in report:
+            share = 100 * report["overhead"]["share"]
+            parts.append(
+                f"Sampling, metrics, logging and transfers: {share:.1f} % of the configured update."
+            )
+        if bench_plots.series(report):
+            parts.append(f"![{report['name']}](../benchmarks/results/{report['name']}.png)")
+    return "\n\n".join(parts or ["Not measured yet."]) + "\n"
+
+
+if __name__ == "__main__":
+    main()
