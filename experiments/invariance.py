@@ -141,7 +141,7 @@ def row(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]:
         spread(mean_of(audits, "task", "linear", "r2")),
         returns(results, "few_shot"),
         returns(results, "zero_shot"),
-        returns(results, "explored"),
+        returns(results, "explored", "posterior"),
         f"{np.mean([r['wall_seconds'] for r in results]) / 60:.1f}",
     )
 

@@ -119,9 +119,9 @@ META = {
 }
 
 
-def evaluate_run(cfg, method, workdir: Path, data_dir: Path, explore="") -> dict:
+def evaluate_run(cfg, method, workdir: Path, data_dir: Path, strategies=()) -> dict:
     """Evaluates a method with `PARAMS` as a run of `META`."""
-    return evaluate.make_final(cfg, method, data_dir, explore)(cfg, PARAMS, workdir, META)
+    return evaluate.make_final(cfg, method, data_dir, strategies)(cfg, PARAMS, workdir, META)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import pytest
 
 import stub_run
 from metastar import compare, groups, results
+from metastar.errors import UserError
 from metastar.main import main
 from metastar.ops.statistics import seed_task_interval
 
@@ -170,6 +171,35 @@ def test_contexts_of_other_tasks_policies_have_a_column_where_all_have_them(save
     assert cells["bound: best behaviour"][name] == "30.00"
     cells, _ = tabulate(save(pair[0], crossed([9.0, 9.0], {}, 1)))
     assert name not in cells["metastar quick"]
+
+
+def test_strategies_of_exploration_that_all_runs_have_are_columns(save):
+    own, other = ({"posterior": block([6.0, 8.0]), "idaq": block([1.0, 1.0])} for _ in range(2))
+    del other["idaq"]
+    runs = [{**make([1.0, 1.0], seed), "explored": e} for seed, e in enumerate((own, other))]
+    cells, _ = tabulate(save(*runs))
+    assert cells["metastar quick"]["zero-shot, exploring: posterior"].startswith("7.00 (")
+    assert not any("idaq" in name for name in cells["metastar quick"])
+    runs[1]["explored"] = block([6.0, 8.0])  # as before strategies had names
+    with pytest.raises(UserError, match="evaluate the run again"):
+        groups.read(save(*runs))
+
+
+def test_stability_and_success_are_means_over_seeds(save):
+    runs = [make([1.0, 1.0], seed) for seed in (0, 1)]
+    for run, drop in zip(runs, (1.0, 4.0)):
+        run["stability"] = {"few_shot": {"mean": 3.0, "drop": drop}}
+        run["few_shot"]["success"] = drop / 10
+    head, row = compare.steadiness(groups.read(save(*runs)))
+    assert dict(zip(head, row)) == {
+        "group": "metastar quick",
+        "few-shot: last mean": "3.00",
+        "few-shot: drop": "2.50",
+        "few-shot: success": "25%",
+        "zero-shot: last mean": "–",
+        "zero-shot: drop": "–",
+        "zero-shot: success": "–",
+    }
 
 
 def test_command_writes_the_page_and_the_figure(save, tmp_path, capsys, monkeypatch):

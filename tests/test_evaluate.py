@@ -10,6 +10,7 @@ from metastar import evaluate, play, results
 from metastar.data import store
 from metastar.envs.families import point_robot_sparse as family
 from metastar.errors import UserError
+from metastar.types import TaskModel
 from stub_run import META, PARAMS, tiny_config
 
 KEYS = {
@@ -162,27 +163,29 @@ def test_zero_shot_scores_the_second_episode_only(runs):
 def test_exploring_finds_the_goals_of_training_tasks_and_has_its_own_column(data_dir, tmp_path):
     """With a true model of the reward, the tasks of the bank are found and then played at best."""
 
-    def evidence(params, obs, action, reward, next_obs, code):
-        inside = jnp.linalg.norm(next_obs[None] - code[:, :2], axis=-1) <= family.GOAL_RADIUS
-        return -20.0 * (reward - inside) ** 2
+    def inside(params, obs, action, next_obs, code):
+        apart = jnp.linalg.norm(next_obs - code[:, :2], axis=-1)
+        return jnp.where(apart <= family.GOAL_RADIUS, 1.0, 0.0)
 
-    method = stub_run.seeker()._replace(evidence=evidence)
-    cfg = tiny_config()
-    report = stub_run.evaluate_run(cfg, method, tmp_path, data_dir, explore="posterior")
-    assert set(report["explored"]) == set(report["zero_shot"])
+    model = TaskModel(lambda params, obs, action, code: obs[None] + 0.1 * action, inside, 0.15)
+    method = stub_run.seeker()._replace(task_model=model)
+    cfg, names = tiny_config(), ("posterior", "bank_swept")
+    report = stub_run.evaluate_run(cfg, method, tmp_path, data_dir, strategies=names)
+    assert tuple(report["explored"]) == names
     arrays = results.read_arrays(tmp_path)
-    train = arrays["split"] == "train"
-    share = arrays["explored_return"] / arrays["explored_optimum"]
-    assert share[train].mean() > 0.9 > report["zero_shot"]["of_optimum"]
-    assert share[arrays["split"] == "test"].mean() == pytest.approx(
-        report["explored"]["of_optimum"], rel=0.1
-    )
+    train, test = (arrays["split"] == name for name in ("train", "test"))
+    for name in names:
+        block = report["explored"][name]
+        assert set(block) == set(report["zero_shot"])
+        share = arrays[f"explored_{name}_return"] / arrays[f"explored_{name}_optimum"]
+        assert share[train].mean() > 0.9 > report["zero_shot"]["of_optimum"]
+        assert share[test].mean() == pytest.approx(block["of_optimum"], rel=0.1)
 
 
 def test_a_run_that_cannot_explore_says_so(data_dir, tmp_path):
     with pytest.raises(UserError, match=r"task_losses\.reconstruction above 0"):
         stub_run.evaluate_run(
-            tiny_config(), stub_run.seeker(), tmp_path, data_dir, explore="posterior"
+            tiny_config(), stub_run.seeker(), tmp_path, data_dir, strategies=["posterior"]
         )
     assert not (tmp_path / "results.json").exists()
 
@@ -282,3 +285,21 @@ def test_results_that_are_missing_damaged_or_not_writable(tmp_path):
         results.read_arrays(tmp_path)
     with pytest.raises(UserError, match="cannot write"):
         results.write(tmp_path / "nowhere", {})
+
+
+def test_stability_is_of_the_last_five_evaluations():
+    rows = [{"step": i, "eval/few_shot": float(x)} for i, x in enumerate([99, 1, 4, 2, 5, 3])]
+    rows += [
+        {"step": 9, "td_loss": 1.0, "eval/few_shot": None},
+        {"step": 10, "eval/zero_shot": 1.0},
+    ]
+    found = results.stability(rows)
+    assert found["few_shot"] == {"mean": 3.0, "drop": 2.0, "evaluations": 5}
+    assert found["zero_shot"] == {"mean": 1.0, "drop": 0.0, "evaluations": 1}
+    assert results.stability([]) == {}
+
+
+def test_success_is_none_in_families_without_a_goal():
+    reached = np.array([True, False])
+    assert results.success(reached, np.array(0.2)) == 0.5
+    assert results.success(reached, np.array(np.nan)) is None

@@ -27,6 +27,9 @@ FLOORS = [
         "timing",
         "roofline",
         "protocols",
+        "belief",
+        "turns",
+        "strategies.",
         "explore",
         "play",
         "results",
@@ -65,7 +68,7 @@ FLOORS = [
     ("main", "__init__"),
     ("__main__",),
 ]
-SIBLINGS = ("methods.", "behaviors.", "losses.task.", "envs.families.")
+SIBLINGS = ("methods.", "behaviors.", "losses.task.", "envs.families.", "strategies.")
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path

@@ -30,6 +30,9 @@ NOTES = """\
 - A difference is paired by task: where its interval leaves out 0, one group is better.
 - *Cross-task contexts* were collected in the very task, by policies that had learned other tasks.
 - *Gap closed* is 0 % for uniform random actions and 100 % for the oracle.
+- *Last mean* and *drop* are of the last five evaluations during training: their mean, and the
+  largest fall from one of them to a later one, each a mean over seeds. *Success* is the share of
+  episodes (zero-shot: of streams) that met the goal, in families that have one.
 - Bounds are means over runs: *best behaviour* is the mean return of each task's best behaviour
   policy and stage in the data set; the *oracle* is told the true task. The optimum is that of the
   evaluation's own starts; the other bounds are of the few-shot episodes, but for the oracle's where
@@ -74,6 +77,8 @@ def compare(sources: Sequence[str], out: str | Path) -> str:
         head, rows = f"Difference to {found[0].name}", differences(found, scores)
         page += [f"## {head}", tables.markdown(rows)]
         text += [f"{head}\n{tables.plain(rows)}"]
+    page += ["## Stability and success", tables.markdown(steadiness(found))]
+    text += [tables.plain(steadiness(found))]
     page += [NOTES.rstrip(), f"![comparison]({FIGURE})", CAPTION]
     page += ["## Runs", tables.markdown(provenance(found))]
     results.save(out / FILE, "\n\n".join(page) + "\n")
@@ -106,6 +111,37 @@ def differences(found: Sequence[Group], scores: Sequence[Scores]) -> list[tuple[
             first, own = seed_task_means([s.groups[0], s.groups[i]])
             difference = s.groups[i].mean() - s.groups[0].mean()
             cells.append(_cell(difference, percentile_interval(own - first), sign="+"))
+        rows.append((group.name, *cells))
+    return rows
+
+
+def steadiness(found: Sequence[Group]) -> list[tuple[str, ...]]:
+    """Rows of text cells: the last evaluations during training, and success; means over seeds.
+
+    "–" where a run has no such number, for instance one evaluated before there was any.
+    """
+
+    def mean_of(group, *path):
+        values = [run.results for run in group.runs]
+        for key in path:
+            values = [value.get(key) for value in values]
+            if None in values:
+                return None
+        return float(np.mean(values))
+
+    def text(value, form):
+        return "–" if value is None else form.format(value)
+
+    names = {name: name.replace("-", "_") for name in groups.PROTOCOLS}
+    head = [f"{name}: {what}" for name in names for what in ("last mean", "drop", "success")]
+    rows = [("group", *head)]
+    for group in found:
+        cells = []
+        for key in names.values():
+            cells += [
+                text(mean_of(group, "stability", key, what), "{:.2f}") for what in ("mean", "drop")
+            ]
+            cells.append(text(mean_of(group, key, "success"), "{:.0%}"))
         rows.append((group.name, *cells))
     return rows
 

@@ -6,14 +6,14 @@ method and seed the same context windows.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import config, play, registry, results, sweep
+from metastar import config, metrics, play, registry, results, sweep
 from metastar.data import store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env
@@ -61,7 +61,7 @@ def make_final(
     cfg: FrozenConfigDict,
     method: Method,
     data_dir: str | Path,
-    explore: str = "",
+    strategies: Sequence[str] = (),
 ) -> Callable:
     """Builds the evaluation of trained agents; whatever their number, it compiles once.
 
@@ -69,8 +69,8 @@ def make_final(
         cfg: the config of a run; others may differ in the seed and in `hp` only.
         method: the runs' method.
         data_dir: the data set.
-        explore: "posterior" adds a block `explored` to each column, two episodes with purposeful
-            exploration; "" does not.
+        strategies: of purposeful exploration; each adds a block to `explored` in each column, of
+            two episodes with it.
 
     Returns:
         `(cfg, params, workdir, meta) -> dict`, which evaluates what `method.export` returned for a
@@ -79,7 +79,8 @@ def make_final(
         `UserError` if the workdir is read-only or a simulation broke down.
 
     Raises:
-        UserError: `cfg.eval.oracle` is no run on the same tasks; the method cannot explore.
+        UserError: `cfg.eval.oracle` is no run on the same tasks; a strategy is unknown, or the
+            method lacks the model that it needs.
     """
     manifest = store.read_manifest(data_dir)
     split = store.split_ids(manifest, cfg)
@@ -95,11 +96,9 @@ def make_final(
     oracle = results.oracle(cfg.eval.oracle, cfg.family, tasks["test"])
     rows = _split_names(split)
     measure = make_measure(cfg, method, data, manifest)
-    if explore:
-        train_data = jax.tree.map(lambda x: x[rows == "train"], data)
-        measure_explored = make_measure_explored(cfg, method, data, train_data)
+    train_data = jax.tree.map(lambda x: x[rows == "train"], data)
+    exploring = [make_measure_explored(cfg, method, data, train_data, s) for s in strategies]
     behavior = results.behavior_best(data)
-    own_context = ["zero_shot", *(["explored"] if explore else [])]
 
     def column(arrays, rows, oracle):
         """Both protocols and the bounds on the tasks `rows` [N] bool."""
@@ -110,16 +109,20 @@ def make_final(
             "oracle": oracle and oracle["few_shot"]["mean"],
             "optimum": random["optimum"],
         }
+        explored = {
+            name: results.zero_shot(arrays, rows, bounds, f"explored_{name}") for name in strategies
+        }
         return {
             "few_shot": results.few_shot(arrays, rows, bounds),
-            **{name: results.zero_shot(arrays, rows, bounds, name) for name in own_context},
+            "zero_shot": results.zero_shot(arrays, rows, bounds),
+            **({"explored": explored} if explored else {}),
             "bounds": bounds,
         }
 
     def final(cfg: FrozenConfigDict, params, workdir: str | Path, meta: dict) -> dict:
         began = time.monotonic()
         arrays = measure(params)
-        if explore:
+        for measure_explored in exploring:
             arrays |= measure_explored(params)
         arrays["split"] = rows
         arrays["task_id"] = np.concatenate(list(split.values()))
@@ -144,6 +147,7 @@ def make_final(
             **column(arrays, rows == "test", oracle),
             "train_few_shot": train["few_shot"],
             "train_zero_shot": train["zero_shot"],
+            "stability": results.stability(metrics.read_rows(Path(workdir) / metrics.FILE)),
             "params_sha256": meta["params_sha256"],
         }
         for name in store.OOD:
@@ -160,8 +164,7 @@ def make_final(
 
 def _check_finite(arrays: dict) -> None:
     """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN."""
-    names = ("return", "source_return", "zero_shot_return", "explored_return", "random_return")
-    for name in filter(arrays.__contains__, names):
+    for name in (name for name in arrays if name.endswith("return")):
         broken = ~np.isfinite(arrays[name]).all(-1)
         if broken.any():
             task = arrays["task_id"][np.argwhere(broken)[0, -1]]
@@ -237,24 +240,27 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
     return measure
 
 
-def make_measure_explored(cfg, method: Method, data: TaskData, train_data: TaskData) -> Callable:
+def make_measure_explored(
+    cfg, method: Method, data: TaskData, train_data: TaskData, strategy: str
+) -> Callable:
     """Builds `(params) -> dict`: two episodes of purposeful exploration on all tasks of `data`.
 
-    The arrays are `explored_*` [N, V].
+    The arrays are `explored_<strategy>_*` [N, V].
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
-    run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams)
+    run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams, strategy)
     key_bank, key_play = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 1))
     task = jax.device_get(data.task)
 
     def measure(params) -> dict:
         played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
-        return {
-            "explored_return": played.episode_return[..., -1],
-            "explored_first_return": played.episode_return[..., 0],
-            "explored_reached": played.reached,
-            "explored_optimum": _optimum(family, played.start, task)[..., -1],
+        found = {
+            "return": played.episode_return[..., -1],
+            "first_return": played.episode_return[..., 0],
+            "reached": played.reached,
+            "optimum": _optimum(family, played.start, task)[..., -1],
         }
+        return {f"explored_{strategy}_{key}": value for key, value in found.items()}
 
     return measure
 

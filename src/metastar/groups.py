@@ -27,6 +27,7 @@ BLOCKS = {
     ),
     "zero-shot": ("zero_shot",),
 }
+EXPLORING = "zero-shot, exploring: {}"  # a block of each strategy that all runs have
 PROTOCOLS = ("few-shot", "zero-shot")  # the blocks that every kind of held-out tasks has
 BOUNDS = ("random", "behavior_best", "oracle", "optimum")
 _FIELDS = ("method", "preset", "family", "seed", "updates", "wall_seconds", "commit", "split")
@@ -96,7 +97,9 @@ def measure(groups: Sequence[Group]) -> list[Scores]:
     oracle's bound is the first oracle group's mean, or that of `bounds.oracle` if every run has it.
     """
     runs = [run.results for group in groups for run in group.runs]
-    found = [_scores(groups, "", name) for name in BLOCKS]
+    explored = [run.get("explored", {}) for run in runs]
+    shared = [name for name in explored[0] if all(name in found for found in explored)]
+    found = [_scores(groups, "", name) for name in [*BLOCKS, *map(EXPLORING.format, shared)]]
     for part in store.OOD:
         if all(part in run for run in runs):
             found += [_scores(groups, part, name) for name in PROTOCOLS]
@@ -131,8 +134,9 @@ def _scores(groups: Sequence[Group], part: str, name: str) -> Scores | None:
 
 
 def _block(part: dict, name: str) -> dict | None:
+    strategy = name.removeprefix(EXPLORING.format(""))
     block: Any = part
-    for key in BLOCKS[name]:
+    for key in BLOCKS.get(name, ("explored", strategy)):
         block = block.get(key) if block else None
     return block
 
@@ -190,7 +194,7 @@ def _is_complete(found: Any) -> bool:
         parts = [found, *(found[name] for name in store.OOD if name in found)]
         for part in parts:
             shape = (len(part["tasks"]["ids"]),)
-            for name in BLOCKS:
+            for name in [*BLOCKS, *map(EXPLORING.format, part.get("explored", {}))]:
                 block = _block(part, name)
                 if block is None and name not in PROTOCOLS:
                     continue

@@ -170,9 +170,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     )
     evaluate.add_argument(
         "--explore",
-        choices=("posterior",),
+        metavar="NAME[,NAME]",
         default="",
-        help="add a column: zero-shot with posterior sampling over the training tasks' codes",
+        help="add a column each: zero-shot exploring by a strategy, for instance posterior or "
+        "bank_swept (docs/methods.md, section 8)",
     )
     add("report", _report, "write a run's report.md and figures again", workdir=workdir)
     compare = add("compare", _compare, "set runs side by side, with intervals over tasks and seeds")
@@ -284,7 +285,7 @@ def _train(args) -> None:
 def _evaluate(args) -> None:
     from metastar import report, train
 
-    train.evaluate_workdir(args.workdir, args.explore)
+    train.evaluate_workdir(args.workdir, [name for name in args.explore.split(",") if name])
     print(report.summary(args.workdir))
 
 

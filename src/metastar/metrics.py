@@ -11,6 +11,8 @@ from tensorboardX import SummaryWriter
 
 from metastar import files
 
+FILE = "metrics.jsonl"
+
 
 class MetricsWriter:
     """Appends rows to `metrics.jsonl` and their numbers to TensorBoard, each step once.
@@ -21,7 +23,7 @@ class MetricsWriter:
 
     def __init__(self, workdir: Path, step: int):
         """Opens the files of `workdir` for a run that continues after `step` updates."""
-        path = Path(workdir) / "metrics.jsonl"
+        path = Path(workdir) / FILE
         rows = [row for row in read_rows(path) if row["step"] <= step]
         files.write_atomic(path, "".join(json.dumps(row) + "\n" for row in rows))
         self._file = path.open("a")

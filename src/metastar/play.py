@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metastar import explore, protocols
+from metastar import belief, explore, protocols
 from metastar.data.sampler import sample_windows
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
@@ -102,8 +102,8 @@ def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callab
     return evaluate
 
 
-def explored(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
-    """Builds the evaluation with purposeful exploration: `explore.posterior_sampling`.
+def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str) -> Callable:
+    """Builds the evaluation with purposeful exploration by a strategy: `explore.exploring`.
 
     Returns:
         `(params, train_data, tasks, key_bank, key_play) -> Played` with two episodes per stream of
@@ -111,9 +111,9 @@ def explored(cfg, method: Method, env: Env, family, num_streams: int) -> Callabl
         `UserError` if the method cannot.
     """
     length = cfg.world_model.context_len
-    policy = explore.posterior_sampling(method, length, env.spec)
+    policy = explore.exploring(method, name, length, env.spec)
     play = player(env, family, policy, ZERO_SHOT_EPISODES)
-    make_bank = explore.make_bank(cfg, method)
+    make_bank = belief.make_bank(cfg, method)
     empty = protocols.empty_window(env.spec, length)
 
     def evaluate(params, train_data: TaskData, tasks, key_bank, key_play):

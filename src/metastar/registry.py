@@ -11,6 +11,7 @@ _PACKAGES = {
     "task loss": "metastar.losses.task",
     "family": "metastar.envs.families",
     "behavior": "metastar.behaviors",
+    "exploration strategy": "metastar.strategies",
 }
 
 
@@ -21,7 +22,8 @@ def names(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> ModuleType:
-    """Returns the module of a `kind` ("method", "task loss", "family", "behavior") by its name.
+    """Returns the module of a `kind` by its name: a "method", "task loss", "family", "behavior"
+    or "exploration strategy".
 
     A dotted name (`my_package.my_loss`) is imported as it stands, so one file outside this
     repository is enough for an extension. A slash may stand for a dot (`my_package/my_loss`): the

@@ -15,6 +15,7 @@ COLUMNS = (
     "of optimum",
     "scale",
     "of oracle's gap",
+    "success",
 )
 OOD = {"ood_moderate": "moderately out of distribution", "ood_extreme": "far out of distribution"}
 NOTES = """\
@@ -23,12 +24,17 @@ How to read the table:
 - *Few-shot*: the task code comes from a context window of the task's own data, drawn uniformly and
   fixed for the episode; *zero-shot*: the agent acts at random until its own history fills a
   context, then infers the code anew at every step, and the return of its second episode counts.
+  *Exploring* it acts in the first episode on codes of training tasks, chosen by the strategy.
 - Means are over tasks of the task's mean. Intervals are bootstrap intervals stratified over tasks
   (windows or streams are resampled within each task): they speak of these tasks and this training
   run, not of other tasks or seeds. IQM is the mean of the middle half of all scores.
 - *Contexts* is the share of the windows a row is made of; *of optimum* compares with the analytic
   optimum from the same starts, averaged alike; *scale* is 0 for uniform random actions and 1 for
   the optimum; *of oracle's gap* is 0 for uniform random actions and 100 % for the oracle.
+- *Success* is the share of episodes (zero-shot: of streams, in either episode) that met the goal,
+  in families that have one.
+- *Last evaluations* are the last five during training: their mean, and the largest fall from one of
+  them to a later one.
 - Rows that name a behaviour policy draw all contexts from its episodes: *cross_task* ones were
   made in the very task by policies that had learned other tasks.
 - Tasks *out of distribution* lie between (moderately) or beyond (far) the training tasks.
@@ -61,6 +67,7 @@ def write(workdir: str | Path) -> Path:
             "```\n" + report["command"] + "\n```\n",
             f"## Results on {_tasks(report)}\n",
             tables.markdown(table(report)),
+            *([tables.markdown(stability(report))] if report.get("stability") else []),
             NOTES,
             "## Figures\n",
             *images,
@@ -92,6 +99,7 @@ def summary(workdir: str | Path) -> str:
             "",
             *(line.rstrip() for line in rows),
             "",
+            *([tables.plain(stability(report)), ""] if report.get("stability") else []),
             f"files in {workdir}: {', '.join(found)}",
         ]
     )
@@ -118,11 +126,22 @@ def table(report: dict) -> list[tuple[str, ...]]:
     return [COLUMNS, *rows]
 
 
+def stability(report: dict) -> list[tuple[str, ...]]:
+    """Rows of text cells: mean and drop of the last evaluations during training."""
+    head = ("last evaluations", "mean return", "drop", "evaluations")
+    return [
+        head,
+        *(
+            (name, f"{b['mean']:.2f}", f"{b['drop']:.2f}", str(b["evaluations"]))
+            for name, b in report["stability"].items()
+        ),
+    ]
+
+
 def _protocols(column):
     blocks = [("few-shot", column["few_shot"]), ("zero-shot", column["zero_shot"])]
-    if "explored" in column:
-        blocks.append(("zero-shot, exploring", column["explored"]))
-    return blocks
+    explored = column.get("explored", {}).items()
+    return blocks + [(f"zero-shot, exploring: {name}", block) for name, block in explored]
 
 
 def _bounds(bounds, prefix=""):
@@ -142,6 +161,7 @@ def _bounds(bounds, prefix=""):
 def _cells(block):
     low, high = block["ci95"]
     of_optimum, scale, gap = block["of_optimum"], block["normalized"], block["gap_closed"]
+    success = block.get("success")
     return (
         f"{block['mean']:.2f}",
         f"{low:.2f} to {high:.2f}",
@@ -150,6 +170,7 @@ def _cells(block):
         "–" if of_optimum is None else f"{100 * of_optimum:.1f} %",
         "–" if scale is None else f"{scale:.3f}",
         "–" if gap is None else f"{100 * gap:.1f} %",
+        "–" if success is None else f"{100 * success:.0f} %",
     )
 
 

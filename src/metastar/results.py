@@ -6,6 +6,7 @@ import json
 import platform
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,16 +79,16 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
 
     Returns:
         `summary` of all windows, with `gap_closed`; `success`, the share of episodes that met the
-        goal; `by_context_source`, the same by name of the source; `informative` and
-        `uninformative`, of windows with and without reward (None in dense families, and where
-        there are none).
+        goal, None in families without one; `by_context_source`, the same by name of the source;
+        `informative` and `uninformative`, of windows with and without reward (None in dense
+        families, and where there are none).
     """
     score, random = arrays["return"][rows], arrays["random_return"][rows]
     optimum = arrays["optimum"][rows]
     found = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
     block = {
         **gap_closed(summary(score, optimum, random), bounds),
-        "success": float(arrays["reached"][rows].mean()),
+        "success": success(arrays["reached"][rows], arrays["goal_radius"]),
         "by_context_source": {
             str(name): gap_closed(summary(part[rows], optimum, random, present[rows]), bounds)
             for name, part, present in found
@@ -105,7 +106,7 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
 def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_shot") -> dict:
     """The zero-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
 
-    `name` "explored" makes it of the arrays of `evaluate.measure_explored`.
+    `name` "explored_<strategy>" makes it of the arrays of `evaluate.measure_explored`.
 
     Returns:
         `summary` of the returns of episode 2, with `gap_closed`; `first_episode`, the mean return
@@ -117,8 +118,35 @@ def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_sh
     return {
         **gap_closed(summary(score, optimum, random), bounds),
         "first_episode": float(arrays[f"{name}_first_return"][rows].mean()),
-        "success": float(arrays[f"{name}_reached"][rows].any(-1).mean()),
+        "success": success(arrays[f"{name}_reached"][rows].any(-1), arrays["goal_radius"]),
     }
+
+
+def stability(rows: Sequence[dict], num: int = 5) -> dict:
+    """How steady the last evaluations during training were, from the rows of `metrics.jsonl`.
+
+    Returns:
+        By name of the evaluation ("few_shot", "zero_shot", ...): `mean` of the last `num` (fewer in
+        a short run), `drop`, the `largest_drop` among them, and `evaluations`, how many there were.
+    """
+    curves: dict[str, list[float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key.startswith("eval/") and value is not None:
+                curves.setdefault(key.removeprefix("eval/"), []).append(value)
+    return {
+        name: {
+            "mean": float(np.mean(values[-num:])),
+            "drop": statistics.largest_drop(values[-num:]),
+            "evaluations": len(values[-num:]),
+        }
+        for name, values in curves.items()
+    }
+
+
+def success(reached: np.ndarray, goal_radius: np.ndarray) -> float | None:
+    """Share of `reached` that is True; None in families without a goal, where the radius is NaN."""
+    return float(reached.mean()) if np.isfinite(goal_radius) else None
 
 
 def behavior_best(data: TaskData) -> np.ndarray:

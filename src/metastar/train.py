@@ -1,7 +1,7 @@
 """The main job: data, training, evaluation, report, from a config into its workdir (floor F7)."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,14 +106,14 @@ def restore(workdir: str | Path) -> Restored:
     return Restored(cfg, spec, method, *found)
 
 
-def evaluate_workdir(workdir: str | Path, explore: str = "") -> None:
+def evaluate_workdir(workdir: str | Path, strategies: Sequence[str] = ()) -> None:
     """Evaluates the newest good checkpoint of a run again; rewrites its results and report.
 
-    `explore` is that of `evaluate.make_final`. Raises `UserError` as `restore` and that do.
+    `strategies` are those of `evaluate.make_final`. Raises `UserError` as `restore` and that do.
     """
     run = restore(workdir)
     with opened(run.cfg, workdir) as path:
-        final = evaluate.make_final(run.cfg, run.method, collect.ensure(run.cfg), explore)
+        final = evaluate.make_final(run.cfg, run.method, collect.ensure(run.cfg), strategies)
         _evaluate(run, path, final)
         report.write(path)
 

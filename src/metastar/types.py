@@ -150,6 +150,36 @@ class Policy(NamedTuple):
     act: Callable  # (params, adaptation, carry, StepIn, key, greedy) -> (action, carry)
 
 
+class TaskModel(NamedTuple):
+    """What a method expects of one transition under each of K codes: means, nothing is drawn."""
+
+    next_obs: Callable  # (params, obs [O], action [A], code [K, Z]) -> [K, O]
+    reward: Callable  # (params, obs [O], action [A], next_obs [K, O], code [K, Z]) -> [K]
+    tolerance: float  # a reward that is off by less than this tells little, in its own unit
+
+
+class Strategy(NamedTuple):
+    """How to explore while the task is not known: one file of `strategies/`."""
+
+    init: Callable  # (bank [K, Z]) -> memory
+    choose: Callable  # (params, Seen, memory, key) -> (code [Z] to act on, memory)
+    # (window View [L], log_likelihood [L, K + 1]) -> []: what a stretch of the own history is worth
+    # as a context; the one of largest worth is kept
+    worth: Callable
+
+
+class Seen(NamedTuple):
+    """What a strategy of exploration chooses by."""
+
+    bank: Array  # [K, Z] codes of the training tasks, in any order
+    log_posterior: Array  # [K] of the training tasks; uniform without a task model
+    own: Array  # [Z] the code inferred from the kept stretch of the own history
+    worth: Array  # [] of that stretch
+    episode: Array  # [] int, from 0
+    time: Array  # [] int: steps since the episode began
+    obs: Array  # [O] where it is
+
+
 class Method(NamedTuple):
     """One offline meta-RL system, pure."""
 
@@ -160,9 +190,7 @@ class Method(NamedTuple):
     infer: Callable  # (params, View [L], task, key) -> Adaptation; task is None unless privileged
     policy: Policy
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
-    # (params, obs [O], action [A], reward [], next_obs [O], code [K, Z]) -> [K]: log-likelihood, in
-    # nats, of what the task decides in a transition under each of K codes; None without a model
-    evidence: Callable | None = None
+    task_model: TaskModel | None = None  # None for a method whose code predicts nothing
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
     # drawn, under recorded actions after K real steps; None without a world model
     predict: Callable | None = None

@@ -244,19 +244,21 @@ def test_an_opponent_descends_its_own_loss(module, own_loss):
     assert own_loss(after) < own_loss(before)
 
 
-def test_reward_evidence_by_hand():
-    """A head that predicts the first entry of the code, tolerance 0.3 of a spread of 2."""
-    spec = SPEC2._replace(reward_std=2.0)
-    task_loss = reconstruction.make(CFG, spec)
+def test_expected_rewards_by_hand():
+    """A head that predicts the first entry of the code plus the first of the next observation."""
+    task_loss = reconstruction.make(CFG, SPEC2)
     params = jax.tree.map(jnp.zeros_like, task_loss.init(KEY))
     head = params["reward"]
     code_at = SPEC.obs_dim + SPEC.action_dim
-    head["hidden_0"]["kernel"] = head["hidden_0"]["kernel"].at[code_at, 0].set(1.0)
+    for row in (code_at, code_at + CFG.world_model.code_dim):
+        head["hidden_0"]["kernel"] = head["hidden_0"]["kernel"].at[row, 0].set(1.0)
     head["hidden_1"]["kernel"] = head["hidden_1"]["kernel"].at[0, 0].set(1.0)
     head["output"]["kernel"] = head["output"]["kernel"].at[0, 0].set(1.0)
     code = jnp.array([[1.0, 0, 0], [1.6, 0, 0], [2.2, 5, 5]])
     obs, action = jnp.ones(SPEC.obs_dim), jnp.ones(SPEC.action_dim)
-    actual = reconstruction.reward_evidence(
-        params, obs, action, jnp.array(1.0), obs, code, CFG, spec
-    )
-    np.testing.assert_allclose(actual, [0, -0.5, -2], atol=1e-5)
+    after = jnp.zeros((3, SPEC.obs_dim)).at[1, 0].set(2.0)
+    reward = reconstruction.expected_reward(params, obs, action, after, code, CFG)
+    np.testing.assert_allclose(reward, [1.0, 3.6, 2.2], rtol=1e-6)
+    # The other head says nothing: no change is expected.
+    next_obs = reconstruction.expected_next_obs(params, obs, action, code, CFG, SPEC2)
+    np.testing.assert_allclose(next_obs, np.ones((3, SPEC.obs_dim)), rtol=1e-6)

@@ -106,3 +106,16 @@ def test_groups_are_paired_by_task():
     assert one.std() > 10 and one.shape == (10_000,)
     apart = statistics.seed_task_means([scores + 3.0], seed=1)[0] - one
     assert apart.std() > 10
+
+
+@pytest.mark.parametrize(
+    "values, drop",
+    [
+        ([1.0, 2.0, 3.0], 0.0),
+        ([3.0, 1.0, 2.0], 2.0),
+        ([1.0, 5.0, 4.0, 6.0, 2.0], 4.0),
+        ([7.0], 0.0),
+    ],
+)
+def test_the_largest_drop_is_forward_in_time(values, drop):
+    assert statistics.largest_drop(values) == drop

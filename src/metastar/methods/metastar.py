@@ -20,8 +20,18 @@ from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
 from metastar.losses.task import reconstruction
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.types import (
+    Adaptation,
+    Batch,
+    DataSpec,
+    Method,
+    Phase,
+    TaskModel,
+    TrainState,
+)
 from metastar.update import gradient_step, make_optimizer
+
+TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
 
 
 def make(cfg, spec: DataSpec) -> Method:
@@ -205,11 +215,17 @@ def make(cfg, spec: DataSpec) -> Method:
         path = imagine(step_fn, lambda obs, action: action, *start, recorded, horizon)
         return unwhiten(path.next_obs), path.reward
 
-    def evidence(params, obs, action, reward, next_obs, code):
+    def expected_next_obs(params, obs, action, code):
         own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
-        return reconstruction.reward_evidence(
-            own, whiten(obs), action, reward, whiten(next_obs), code, cfg, spec
-        )
+        return unwhiten(reconstruction.expected_next_obs(own, whiten(obs), action, code, cfg, spec))
+
+    def expected_reward(params, obs, action, next_obs, code):
+        own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
+        seen = whiten(obs), action, whiten(next_obs)
+        return reconstruction.expected_reward(own, *seen, code, cfg)
+
+    tolerance = TOLERANCE * max(spec.reward_std, 1e-6)
+    task_model = TaskModel(expected_next_obs, expected_reward, tolerance)
 
     return Method(
         hp=agents.hyper_params(cfg),
@@ -222,6 +238,6 @@ def make(cfg, spec: DataSpec) -> Method:
         infer=infer,
         policy=agent.policy,
         predict=predict,
-        evidence=evidence if "reconstruction" in task_losses else None,
+        task_model=task_model if "reconstruction" in task_losses else None,
         parts={"world_model": world_model_part, "imagine": imagine_part, "critic": critic_part},
     )

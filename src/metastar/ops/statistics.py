@@ -107,6 +107,18 @@ def seed_task_interval(
     return percentile_interval(seed_task_means([scores], num_resamples, seed)[0], level)
 
 
+def largest_drop(values: Sequence[float]) -> float:
+    """The largest fall from one of `values`, in time order, to a later one: `max_{i<=j} x_i - x_j`.
+
+    0 where they never fall, so that a rise is not taken for unsteadiness.
+
+    >>> largest_drop([3.0, 5.0, 4.0, 6.0, 4.5])
+    1.5
+    """
+    values = np.asarray(values, float)
+    return float((np.maximum.accumulate(values) - values).max())
+
+
 def percentile_interval(samples: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """The percentiles of bootstrap samples [B] that leave `1 - level` out, half on each side.
 

@@ -9,7 +9,6 @@ from metastar.nets.heads import Decoder
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, DataSpec, TaskLoss, View
 
-TOLERANCE = 0.3  # of `reward_evidence`, in standard deviations of the reward
 BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
 
 
@@ -24,8 +23,7 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     policy but only the task connects with it. Gaussian heads of two hidden layers; each term is
     `mean (x - m)^2 exp(-v) + v`.
     """
-    hidden = (cfg.world_model.width,) * 2
-    heads = {"next_obs": Decoder(hidden, spec.obs_dim), "reward": Decoder(hidden, 1)}
+    heads = {"next_obs": _head(cfg, spec.obs_dim), "reward": _head(cfg, 1)}
     sizes = {"next_obs": 0, "reward": spec.obs_dim}
     base = spec.obs_dim + spec.action_dim + cfg.world_model.code_dim
 
@@ -55,39 +53,44 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     return TaskLoss(views=("context",), loss=loss, init=init)
 
 
-def reward_evidence(
-    params: Any,
-    obs: Array,
-    action: Array,
-    reward: Array,
-    next_obs: Array,
-    code: Array,
-    cfg: Any,
-    spec: DataSpec,
+def expected_next_obs(
+    params: Any, obs: Array, action: Array, code: Array, cfg: Any, spec: DataSpec
 ) -> Array:
-    """`-(r - m(s, a, s', z))^2 / (2 (TOLERANCE std r)^2)`, ONE transition under K codes: [K] nats.
-
-    A log-likelihood up to a constant, by the means of the model alone: its variances are as small
-    as it fits the data, and say nothing where it has seen none. A deviation below a third of the
-    spread of rewards counts for little.
+    """The mean of `p(s' | s, a, z)` for ONE transition under K codes: [K, O].
 
     Args:
         params: of this loss.
         obs: [O], as the loss saw it.
         action: [A].
-        reward: [].
-        next_obs: [O].
         code: [K, Z].
         cfg: the config.
-        spec: `reward_std` is used.
+        spec: its sizes are used.
     """
-    num = code.shape[0]
-    seen, after = (jnp.tile(x[None], (num, 1)) for x in (jnp.concatenate([obs, action]), next_obs))
-    head = Decoder((cfg.world_model.width,) * 2, 1)
-    given = jnp.concatenate([seen, code, after], -1)
-    mean, _ = head.apply({"params": params["reward"]}, given)
-    scale = TOLERANCE * max(spec.reward_std, 1e-6)
-    return -0.5 * ((reward - mean[:, 0]) / scale) ** 2
+    given = _given(obs, action, code)
+    mean, _ = _head(cfg, spec.obs_dim).apply({"params": params["next_obs"]}, given)
+    return obs[None] + mean
+
+
+def expected_reward(
+    params: Any, obs: Array, action: Array, next_obs: Array, code: Array, cfg: Any
+) -> Array:
+    """The mean of `p(r | s, a, s', z)` for ONE transition under K codes: [K].
+
+    `next_obs` is [K, O]; the rest as for `expected_next_obs`.
+    """
+    given = jnp.concatenate([_given(obs, action, code), next_obs], -1)
+    mean, _ = _head(cfg, 1).apply({"params": params["reward"]}, given)
+    return mean[:, 0]
+
+
+def _given(obs, action, code):
+    """Inputs [K, ...] of both heads."""
+    shared = jnp.concatenate([obs, action])
+    return jnp.concatenate([jnp.tile(shared[None], (code.shape[0], 1)), code], -1)
+
+
+def _head(cfg, size):
+    return Decoder((cfg.world_model.width,) * 2, size)
 
 
 def crossed(codes: dict[str, Array], batch: Batch) -> tuple[View, Array]:
