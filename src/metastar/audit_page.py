@@ -11,6 +11,13 @@ KINDS = {
     "all": "all sources",
     "informative": "windows with reward, all sources",
 }
+FACTORS = {
+    "disentanglement": "disentanglement",
+    "completeness": "completeness",
+    "infomec_modularity": "InfoM (modularity)",
+    "infomec_compactness": "InfoC (compactness)",
+    "infomec_explicitness": "InfoE (explicitness)",
+}
 NOTES = """\
 How to read it (formulas and sources: docs/audit.md of metastar):
 
@@ -115,9 +122,9 @@ def _lines(block: dict) -> dict[str, str]:
             found[f"R² of the task parameters, {model}"] = _interval(task[model], "r2")
             rmse = f"{task[model]['rmse']:.3g} (of {task['std']:.3g})"
             found[f"RMSE of the task parameters, {model}"] = rmse
-    for key in ("disentanglement", "completeness"):
+    for key, name in FACTORS.items():
         if key in block.get("factors", {}):
-            found[key] = f"{block['factors'][key]:.2f}"
+            found[name] = _decimal(block["factors"][key])
     return found
 
 

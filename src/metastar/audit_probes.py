@@ -6,11 +6,12 @@ import numpy as np
 
 from metastar import audit_parts as parts
 from metastar.audit_codes import Codes
-from metastar.ops import code_health, probes
+from metastar.ops import code_health, infomec, probes
 from metastar.ops.statistics import percentile_interval
 
 SHUFFLES, MLP_SHUFFLES = 40, 3
 MLP_WINDOWS = 16  # of each cell, for the MLPs
+CODE_BINS, FACTOR_BINS = 10, 4  # of equal frequency, for InfoMEC
 
 
 def identity(codes: Codes, names: list[str]) -> dict:
@@ -130,7 +131,7 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
 
 
 def factors(codes: Codes, factor: np.ndarray) -> dict:
-    """Disentanglement, completeness and informativeness, with the weights of linear probes."""
+    """DCI, with the weights of linear probes as importances, and InfoMEC."""
     if len(factor) < parts.MIN_TASKS:
         return parts.missing(parts.too_few(len(factor)))
     target, std = _targets(factor)
@@ -153,6 +154,32 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
         "disentanglement": single,
         "completeness": whole,
         "informativeness": (1 - error / spread).tolist(),
+        **_infomec(_pooled(codes.code)[keep], x[keep], target, np.nonzero(keep)[0], fold),
+    }
+
+
+def _infomec(code, x, target, task, fold) -> dict:
+    """InfoMEC of R codes [R, Z], as x standardised, of the tasks [R] with parameters [N, F].
+
+    So few tasks let a dimension tell every parameter by chance: what is left if the tasks exchange
+    their parameters is taken off the information.
+    """
+    label = infomec.quantized(target, FACTOR_BINS)
+    binned = infomec.quantized(code[:, infomec.active(code)], CODE_BINS)
+    rng = np.random.default_rng(0)
+    chance = np.mean(
+        [
+            infomec.normalized_information(binned, rng.permutation(label)[task])
+            for _ in range(SHUFFLES)
+        ],
+        axis=0,
+    )
+    told = np.maximum(infomec.normalized_information(binned, label[task]) - chance, 0)
+    explicit = [infomec.explicitness(x, f[task], fold[task], fold.max() + 1) for f in label.T]
+    return {
+        "infomec_modularity": parts.number(infomec.modularity(told)),
+        "infomec_compactness": parts.number(infomec.compactness(told)),
+        "infomec_explicitness": float(np.mean([value for value, _ in explicit])),
     }
 
 
