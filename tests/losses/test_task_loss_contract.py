@@ -26,17 +26,25 @@ BATCH = batch_of_two_behaviors()
 CODES = dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3))))
 
 
+# What the codes pay, where the scalar holds an opponent's own loss beside it; else the scalar.
+PAID = {
+    "adversary": lambda value, metrics: metrics["adversary_kl"],
+    "club": lambda value, metrics: metrics["club_bound"],
+    "conditional_entropy": lambda value, metrics: -metrics["generated_entropy"],
+}
+
+
 @pytest.fixture(params=registry.names("task loss"), scope="module")
 def made(request):
     """The loss and what it is called with."""
     task_loss = registry.find("task loss", request.param).make(CFG, TWO_BEHAVIORS)
     params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, BATCH)
     value_and_grad = jax.value_and_grad(task_loss.loss, argnums=(0, 1), has_aux=True)
-    return task_loss, params, noise, jax.jit(value_and_grad)
+    return task_loss, params, noise, jax.jit(value_and_grad), request.param
 
 
 def test_finite_scalars_deterministic_and_as_without_jit(made):
-    task_loss, params, noise, run = made
+    task_loss, params, noise, run, _ = made
     (value, metrics), grads = run(params, CODES, BATCH, noise)
     assert all(x.shape == () for x in (value, *metrics.values()))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((value, metrics, grads)))
@@ -46,7 +54,7 @@ def test_finite_scalars_deterministic_and_as_without_jit(made):
 
 
 def test_gradient_reaches_the_codes_and_every_network_of_its_own(made):
-    task_loss, params, noise, run = made
+    task_loss, params, noise, run, _ = made
     scrambled = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
     _, (own, codes) = run(scrambled, CODES, BATCH, noise)
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(own))
@@ -55,7 +63,7 @@ def test_gradient_reaches_the_codes_and_every_network_of_its_own(made):
 
 
 def test_padding_counts_nowhere(made):
-    task_loss, params, _, run = made
+    task_loss, params, _, run, _ = made
     valid = {n: v._replace(valid=v.valid.at[:, -2:].set(False)) for n, v in BATCH.views.items()}
 
     def padded(filling):
@@ -71,3 +79,20 @@ def test_padding_counts_nowhere(made):
         return run(params, CODES, batch, task_loss.draw_noise(KEY, batch))[0][0]
 
     np.testing.assert_allclose(padded(0.0), padded(3.0), rtol=1e-6)
+
+
+def test_codes_that_descend_pay_less(made):
+    """A twin whose gradient reaches the codes with the wrong sign must fail, whatever the loss."""
+    _, params, noise, run, name = made
+    scrambled = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
+    paid = PAID.get(name, lambda value, metrics: value)
+
+    def gain(sign):
+        before, (_, grads) = run(scrambled, CODES, BATCH, noise)
+        size = max(float(jnp.abs(g).max()) for g in grads.values())
+        moved = {k: c - sign * 1e-2 * grads[k] / size for k, c in CODES.items()}
+        return paid(*before) - paid(*run(scrambled, moved, BATCH, noise)[0])
+
+    assert gain(1) > 0
+    with pytest.raises(AssertionError):
+        assert gain(-1) > 0

@@ -46,6 +46,14 @@ def test_infonce_prefers_matching_windows():
     np.testing.assert_allclose(metrics["infonce_bound"], np.log(4) - match, rtol=1e-5)
 
 
+def test_rows_of_the_own_task_are_no_negatives():
+    codes = {"context": jnp.eye(2)[jnp.array([0, 0, 1, 1])]}
+    codes["positive"] = codes["context"]
+    assert run(infonce, codes, [5, 5, 8, 8])[0] < 0.01
+    with pytest.raises(AssertionError):  # every row a task of its own
+        assert run(infonce, codes, [0, 1, 2, 3])[0] < 0.01
+
+
 def test_infonce_reaches_both_windows():
     def loss(context, positive):
         return run(infonce, {"context": context, "positive": positive}, [0, 1, 2, 3])[0]

@@ -143,6 +143,10 @@ def test_adversary_minds_only_what_the_task_does_not_tell():
     batch = tagged(random_batch(KEY, [0, 1, 2], VIEWS), [0, 1, 1], [0, 1, 1])
     _, metrics = fit(task_loss, one_hot_codes([0, 1, 2]), batch)
     assert abs(metrics["adversary_information"]) < 0.05
+    with pytest.raises(AssertionError):  # an adversary that is not told which task it is
+        blind = batch._replace(task_id=jnp.zeros(3, int))
+        _, metrics = fit(task_loss, one_hot_codes([0, 1, 2]), blind)
+        assert abs(metrics["adversary_information"]) < 0.05
 
 
 def test_losses_of_behavior_need_two_behaviors():
@@ -189,6 +193,9 @@ def test_club_grows_with_what_the_code_tells_of_actions():
     _, blind = fit(task_loss, clean, batch)
     assert leaking["club_bound"] > 0.5
     assert abs(blind["club_bound"]) < 1e-3  # both windows have one code
+    with pytest.raises(AssertionError):  # the marginal sample is the window's own code
+        _, metrics = fit(task_loss, dict.fromkeys(VIEWS, leak["context"]), batch)
+        assert metrics["club_bound"] > 0.5
 
 
 def test_spread_by_hand_and_its_minimum():
@@ -200,6 +207,10 @@ def test_spread_by_hand_and_its_minimum():
     square = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]) * np.sqrt(3 / 4)
     assert task_loss.loss({}, {"context": square}, BATCH, None)[0] < 1e-3
     assert task_loss.loss({}, {"context": 0 * square}, BATCH, None)[0] > 0.9  # collapsed
+    with pytest.raises(AssertionError):  # the covariance alone welcomes a collapse
+        assert (
+            task_loss.loss({}, {"context": 0 * square}, BATCH, None)[1]["spread_covariance"] > 0.9
+        )
 
 
 def test_conditional_entropy_is_of_what_the_generator_makes():
@@ -221,6 +232,9 @@ def test_conditional_entropy_by_hand():
     valid = jnp.arange(5) < 4  # covariance diag(1/2, 2)
     actual = conditional_entropy._entropy(action, valid)
     np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
+    with pytest.raises(AssertionError):  # with the padding
+        actual = conditional_entropy._entropy(action, jnp.ones(5, bool))
+        np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
 
 
 OPPONENTS = [
