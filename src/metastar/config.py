@@ -105,6 +105,7 @@ def base() -> ConfigDict:
             },
             "task_losses": {"distance": 1.0, "infonce": 0.0},
             "infonce": {"temperature": 0.1},
+            "reconstruction": {"variance_power": 0.0},  # 0 likelihood, 1 squared errors: beta-NLL
             "sampler": {
                 "meta_batch": 16,
                 "with_replacement": False,

@@ -57,6 +57,7 @@ INTERVALS = {
     "world_model.dyn_weight": _NOT_NEGATIVE,
     "world_model.rep_weight": _NOT_NEGATIVE,
     "infonce.temperature": "(0, inf)",
+    "reconstruction.variance_power": "[0, 1]",
     "sampler.meta_batch": "[2, inf)",
     "sampler.hold_updates": _COUNT,
     "sampler.windows": "[1, 2]",

@@ -113,6 +113,25 @@ def test_reconstruction_predicts_each_window_from_the_code_of_the_other():
     assert mixed("context") > 1e-6 and mixed("positive") == 0
 
 
+@pytest.mark.parametrize("power, pull", [(0.0, 4.0), (0.5, 2.0), (1.0, 1.0)])
+def test_the_pull_of_a_certain_head_by_hand(power, pull):
+    """With log-variance -log 4 the mean is pulled by 4 times its error, or exp(power v) of that."""
+    cfg = tiny_cfg()
+    cfg.reconstruction.variance_power = power
+    task_loss = reconstruction.make(cfg, SPEC2)
+    params = jax.tree.map(jnp.zeros_like, task_loss.init(KEY))
+    for head in params.values():
+        head["max_logvar"], head["min_logvar"] = head["max_logvar"] + 9, head["min_logvar"] - 99
+    params["reward"]["output"]["bias"] = jnp.array([0.0, -np.log(4)])  # of mean and log-variance
+
+    def scalar(params):
+        return task_loss.loss(params, one_hot_codes([0, 1, 2]), BATCH, None)[0]
+
+    own = jax.grad(scalar)(params)["reward"]["output"]["bias"][0]
+    error = -2 * jnp.concatenate([BATCH.views[name].reward for name in VIEWS]).mean()
+    np.testing.assert_allclose(own, pull * error, rtol=1e-3)
+
+
 def test_a_single_window_is_reconstructed_from_its_own_code():
     view, code = reconstruction.crossed({"context": jnp.ones((3, 3))}, BATCH)
     np.testing.assert_array_equal(view.obs, BATCH.views["context"].obs)

@@ -22,7 +22,13 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     simulator. With a "positive" view the code of each window predicts the other window, which no
     policy but only the task connects with it. Gaussian heads of two hidden layers; each term is
     `mean (x - m)^2 exp(-v) + v`.
+
+    With `cfg.reconstruction.variance_power = p` each element of a term is weighted by exp(p v),
+    stopped: beta-NLL (Seitzer et al. 2022, arXiv 2203.09168), equation 5. At p = 0 an element that
+    is predicted ever better pulls ever harder, as exp(-v); at p = 1 a mean is fitted as by squared
+    errors. The metrics stay the likelihoods.
     """
+    power = cfg.reconstruction.variance_power
     heads = {"next_obs": _head(cfg, spec.obs_dim), "reward": _head(cfg, 1)}
     sizes = {"next_obs": 0, "reward": spec.obs_dim}
     base = spec.obs_dim + spec.action_dim + cfg.world_model.code_dim
@@ -34,21 +40,25 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
             for name, k in zip(heads, keys)
         }
 
+    def mean_of_valid(x, view):
+        return jnp.where(view.valid, x.mean(-1), 0).sum() / view.valid.sum()
+
     def loss(params, codes, batch, noise):
         view, code = crossed(codes, batch)
         code = jnp.broadcast_to(code[:, None], (*view.reward.shape, code.shape[-1]))
         given = jnp.concatenate([view.obs, view.action, code], -1)
         inputs = {"next_obs": given, "reward": jnp.concatenate([given, view.next_obs], -1)}
         target = {"next_obs": view.next_obs - view.obs, "reward": view.reward[..., None]}
-        metrics, bounds = {}, 0.0
+        metrics, total = {}, 0.0
         for name, head in heads.items():
             mean, logvar = head.apply({"params": params[name]}, inputs[name])
-            nll = gaussian.nll(target[name], mean, logvar).mean(-1)
-            nll = jnp.where(view.valid, nll, 0).sum() / view.valid.sum()
-            metrics[f"reconstruction_{name}"] = nll
+            nll = gaussian.nll(target[name], mean, logvar)
+            weight = jax.lax.stop_gradient(jnp.exp(power * logvar))
+            metrics[f"reconstruction_{name}"] = mean_of_valid(nll, view)
+            total += mean_of_valid(weight * nll, view)
             spread = params[name]["max_logvar"].sum() - params[name]["min_logvar"].sum()
-            bounds += BOUND_WEIGHT * spread
-        return sum(metrics.values()) + bounds, metrics
+            total += BOUND_WEIGHT * spread
+        return total, metrics
 
     return TaskLoss(views=("context",), loss=loss, init=init)
 
