@@ -208,6 +208,15 @@ def test_a_second_run_that_does_not_fit_is_refused(root, tmp_path, capsys, field
     assert words in refused(argv, capsys)
 
 
+def test_data_of_another_family_are_refused(root, tmp_path, capsys):
+    cfg = make_config(**{"data.dir": str(root / "data"), "family": "point_robot"})
+    save_run(tmp_path / "run", cfg, (0.0,))
+    words = "is of family 'point_robot_sparse', but the config asks for 'point_robot'"
+    for command in ("audit", "evaluate"):
+        assert words in refused([command, f"--workdir={tmp_path / 'run'}"], capsys)
+    assert not (tmp_path / "run" / audit.FILE).exists()
+
+
 def small_audit(folder, kinds):
     """Audits a run on three training tasks, too few for a probe, and their test tasks."""
     cfg = make_config(**{"data.dir": str(folder / "data"), "data.train_tasks": 3})

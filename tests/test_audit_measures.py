@@ -180,5 +180,6 @@ def test_alike_and_drift():
     assert found["windows"]["procrustes_residual"] == pytest.approx(0, abs=1e-5)
     assert found["task_means"]["rows"] == TASKS
     moved = audit_measures.drift(codes.code, 2 * codes.code, codes.keep)
+    assert moved["rms_norm"] == pytest.approx(np.sqrt((codes.code**2).sum(-1).mean()), rel=1e-4)
     assert moved["relative_change"] == pytest.approx(0.5)
     assert moved["procrustes_residual"] == pytest.approx(0, abs=1e-5)

@@ -157,6 +157,7 @@ def drift(before: np.ndarray, after: np.ndarray, keep: np.ndarray) -> dict:
     x, y = before[keep].astype(float), after[keep].astype(float)
     size = np.linalg.norm(y)
     return {
+        "rms_norm": code_health.rms_norm(x),
         "relative_change": float(np.linalg.norm(y - x) / size) if size else None,
         "procrustes_residual": parts.number(alignment.procrustes_residual(x, y)),
     }

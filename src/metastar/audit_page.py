@@ -172,12 +172,14 @@ def open_loop(found: dict, table=tables.markdown) -> str:
 
 def drift(report: dict) -> list[tuple[str, ...]]:
     """How far older checkpoints' codes are from the audited one's."""
-    head = ("checkpoint", f"relative change until {report['step']}", "Procrustes residual")
+    change = f"relative change until {report['step']}"
+    head = ("checkpoint", "rms norm", change, "Procrustes residual")
     return [
         head,
         *(
             (
                 str(row["step"]),
+                f"{row['rms_norm']:.3g}",
                 _decimal(row["relative_change"]),
                 _decimal(row["procrustes_residual"]),
             )
