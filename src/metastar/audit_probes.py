@@ -154,12 +154,13 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
         "disentanglement": single,
         "completeness": whole,
         "informativeness": (1 - error / spread).tolist(),
-        **_infomec(_pooled(codes.code)[keep], x[keep], target, np.nonzero(keep)[0], fold),
+        **_infomec(_pooled(codes.code)[keep], target, np.nonzero(keep)[0]),
+        "infomec_explicitness": infomec.explicitness(error, spread),
     }
 
 
-def _infomec(code, x, target, task, fold) -> dict:
-    """InfoMEC of R codes [R, Z], as x standardised, of the tasks [R] with parameters [N, F].
+def _infomec(code, target, task) -> dict:
+    """Modularity and compactness of R codes [R, Z] of the tasks [R] with parameters [N, F].
 
     So few tasks let a dimension tell every parameter by chance: what is left if the tasks exchange
     their parameters is taken off the information.
@@ -175,11 +176,9 @@ def _infomec(code, x, target, task, fold) -> dict:
         axis=0,
     )
     told = np.maximum(infomec.normalized_information(binned, label[task]) - chance, 0)
-    explicit = [infomec.explicitness(x, f[task], fold[task], fold.max() + 1) for f in label.T]
     return {
         "infomec_modularity": parts.number(infomec.modularity(told)),
         "infomec_compactness": parts.number(infomec.compactness(told)),
-        "infomec_explicitness": float(np.mean([value for value, _ in explicit])),
     }
 
 

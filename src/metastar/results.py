@@ -75,7 +75,7 @@ def gap_closed(block: dict | None, bounds: dict) -> dict | None:
 
 
 def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
-    """The few-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
+    """The few-shot block of the tasks in `rows` [N] bool, from `evaluate.make_measure`.
 
     Returns:
         `summary` of all windows, with `gap_closed`; `success`, the share of episodes that met the
@@ -104,9 +104,9 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
 
 
 def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_shot") -> dict:
-    """The zero-shot block of the tasks in `rows` [N] bool, from the arrays of `evaluate.measure`.
+    """The zero-shot block of the tasks in `rows` [N] bool, from `evaluate.make_measure`.
 
-    `name` "explored_<strategy>" makes it of the arrays of `evaluate.measure_explored`.
+    `name` "explored_<strategy>" makes it from `evaluate.make_measure_explored`.
 
     Returns:
         `summary` of the returns of episode 2, with `gap_closed`; `first_episode`, the mean return
