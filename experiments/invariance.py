@@ -1,10 +1,11 @@
 """What each term buys: invariance to behaviour, return and time. The ablation of `docs/results.md`.
 
-    python experiments/invariance.py --family point_robot --seeds 0 1 2
+    python experiments/invariance.py --family point_robot --num-seeds 3
 
-Every cell is a run of `metastar train`, an evaluation with exploration where the cell's model
-allows it, and a `metastar audit`; what is complete is not done again. All cells of a family share
-one data set of mixed behaviours. Copies `results.json` and `audit.json` of each run to
+Every cell is one `metastar train` of all its seeds, and for each an evaluation with exploration
+where the cell's model allows it, and a `metastar audit`; what is complete is not done again. All
+cells of a family share one data set of mixed behaviours. Copies `results.json` and `audit.json` of
+each run to
 `experiments/results/invariance_<family>/` and writes a table to `docs/results.md`. With
 `--validation=K` the last K training tasks take the place of the test tasks: choices are made so.
 `--alike` trains the first and the last cell on one policy's data, where invariance is no matter.
@@ -31,6 +32,8 @@ DATA = {
 }
 # The reference's objective: distances between tasks, one window of each, a free scale.
 PAPER = {
+    "world_model.latent_init": "reference",
+    "world_model.pretrain_lr": 1e-3,
     "task_losses.distance": 1.0,
     "task_losses.infonce": 0.0,
     "task_losses.reconstruction": 0.0,
@@ -40,6 +43,12 @@ PAPER = {
     "world_model.mask_joints": False,
     "sampler.windows": 1,
     "sampler.positive": "any",
+}
+# Without these the contrast of the cells below stays where all codes are alike.
+PRECISE = {
+    "world_model.latent_init": "precise",
+    "world_model.pretrain_lr": 3e-3,
+    "world_model.recon_weight": 20.0,
 }
 CONDITION = {"world_model.condition": "concat"}
 CROSS = {
@@ -51,10 +60,11 @@ CROSS = {
     "sampler.windows": 2,
     "sampler.positive": "other_behavior",
 }
-CONTRAST = {**PAPER, **CONDITION, **CROSS}
+CONTRAST = {**PAPER, **PRECISE, **CONDITION, **CROSS}
 CELLS = {
     "paper": PAPER,
-    "+ condition": {**PAPER, **CONDITION},
+    "+ precise": {**PAPER, **PRECISE},
+    "+ condition": {**PAPER, **PRECISE, **CONDITION},
     "+ cross-behaviour": CONTRAST,
     "+ adversary": {**CONTRAST, "task_losses.adversary": 1.0},
     "+ mmd": {**CONTRAST, "task_losses.mmd": 1.0},
@@ -74,17 +84,23 @@ def overrides(fields: dict) -> list[str]:
     return [f"--config.{name}={value}" for name, value in fields.items()]
 
 
-def run(workdir: Path, config: str, fields: dict) -> tuple[dict, dict]:
-    """Trains, evaluates and audits one cell with one seed; returns its results and its audit."""
-    metastar("train", workdir, f"--config={config}", *overrides(fields))
-    results = json.loads((workdir / "results.json").read_text())
+def run(workdir: Path, config: str, fields: dict, num_seeds: int) -> list[tuple[dict, dict]]:
+    """Trains, evaluates and audits one cell; returns the results and the audit of each seed."""
+    metastar("train", workdir, f"--config={config}", *overrides({**fields, "num_seeds": num_seeds}))
+    several = [workdir / "seeds" / str(k) for k in range(num_seeds)]
     explores = fields.get("task_losses.reconstruction", 1.0) > 0
-    if explores and "explored" not in results:
-        metastar("evaluate", workdir, "--explore=posterior")
-    if not (workdir / "audit.json").exists():
-        metastar("audit", workdir)
-    read = [json.loads((workdir / name).read_text()) for name in ("results.json", "audit.json")]
-    return tuple(read)
+    found = []
+    for folder in several if num_seeds > 1 else [workdir]:
+        if explores and "explored" not in read(folder, "results"):
+            metastar("evaluate", folder, "--explore=posterior")
+        if not (folder / "audit.json").exists():
+            metastar("audit", folder)
+        found.append((read(folder, "results"), read(folder, "audit")))
+    return found
+
+
+def read(folder: Path, name: str) -> dict:
+    return json.loads((folder / f"{name}.json").read_text())
 
 
 def mean_of(audits: list[dict], *path: str) -> np.ndarray:
@@ -153,8 +169,8 @@ def table(out: Path) -> str:
         found = sorted(out.glob(f"{name_of(cell)}_seed*_results.json"))
         if found:
             audits = [Path(str(f).replace("_results", "_audit")) for f in found]
-            read = [[json.loads(f.read_text()) for f in kind] for kind in (found, audits)]
-            rows.append(row(cell, *read))
+            pairs = [[json.loads(f.read_text()) for f in kind] for kind in (found, audits)]
+            rows.append(row(cell, *pairs))
     return tables.markdown(rows) + "\n"
 
 
@@ -171,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="point_robot")
     parser.add_argument("--preset", default="quick")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--validation", type=int, default=0, metavar="K")
     parser.add_argument("--alike", action="store_true")
@@ -184,13 +200,12 @@ def main() -> None:
     data = {"collect.cross_task_episodes": 10} if args.alike else DATA
     data = {**data, "data.dir": f"data/{label.split('_validation')[0]}"}
     for cell in args.cells:
-        for seed in args.seeds:
-            fields = {**data, **CELLS[cell], "seed": seed, "data.validation_tasks": args.validation}
-            name = f"{name_of(cell)}_seed{seed}"
-            found = run(args.runs / label / name, config, fields)
-            for kind, content in zip(("results", "audit"), found):
+        fields = {**data, **CELLS[cell], "data.validation_tasks": args.validation}
+        found = run(args.runs / label / name_of(cell), config, fields, args.num_seeds)
+        for seed, pair in enumerate(found):
+            for kind, content in zip(("results", "audit"), pair):
                 text = json.dumps(content, indent=1) + "\n"
-                files.write_atomic(out / f"{name}_{kind}.json", text)
+                files.write_atomic(out / f"{name_of(cell)}_seed{seed}_{kind}.json", text)
     if not args.validation:
         tables.insert(PAGE, label, table(out))
     print(table(out))
