@@ -7,6 +7,7 @@ import pytest
 from metastar import registry
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
+from metastar.losses.soft_maximum import SampledActions
 from metastar.nets.actor_critic import Critic, init_twin_critic
 from metastar.update import gradient_step, make_optimizer
 from model_helpers import HP, SPEC, random_batch, tiny_cfg
@@ -60,9 +61,12 @@ def test_conservative_critic_loss():
         action=jnp.ones((5, 2)),
         target=jnp.ones(5),
         real=jnp.ones(5, bool),
-        sample_obs_code=jnp.ones((5, 3)),
-        sample_action=jnp.ones((5, 6, 2)),
-        sample_log_density=jnp.ones((5, 6)),
+        samples=SampledActions(
+            obs_code=jnp.ones((5, 3)),
+            action=jnp.ones((5, 6, 2)),
+            log_density=jnp.ones((5, 6)),
+            pick=jnp.ones((5, 2)) / 2,
+        ),
     )
-    loss = lambda params, batch, hp: critic_loss.loss(params, batch, hp, critic)[0]  # noqa: E731
+    loss = lambda params, batch, hp: critic_loss.loss(params, batch, hp, critic, 2)[0]  # noqa: E731
     lower(jax.grad(loss), params, batch, HP)

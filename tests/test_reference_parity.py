@@ -17,6 +17,7 @@ from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
+from metastar.losses.soft_maximum import soft_maximum
 from metastar.losses.task import distance
 from metastar.losses.world_model import ModelNoise
 from metastar.nets.actor_critic import (
@@ -374,7 +375,8 @@ def test_imagination(reference):
     compare(reference, "imag", {f"out/imag/{name}": x for name, x in actual.items()})
 
 
-def test_actor_and_critic_update(reference):
+@pytest.mark.parametrize("tile", [0, 3])
+def test_actor_and_critic_update(reference, tile):
     hp, actor, critic = reference.hp, reference.actor, reference.critic
     source = {
         key.rsplit("/", 1)[1]: reference[key]
@@ -399,17 +401,15 @@ def test_actor_and_critic_update(reference):
             policy_fn,
             target_q_fn,
         )
-        action, log_density = critic_loss.conservative_samples(
-            obs_code, next_obs_code, noise, policy_fn
-        )
+        samples = critic_loss.conservative_samples(obs_code, next_obs_code, noise, policy_fn)
         batch = critic_loss.CriticBatch(
-            obs_code, source["actions"], target, source["real_mask"], obs_code, action, log_density
+            obs_code, source["actions"], target, source["real_mask"], samples
         )
-        parts = critic_loss.terms(twin, batch, hp, critic)
-        grads, _ = jax.grad(critic_loss.loss, has_aux=True)(twin, batch, hp, critic)
+        parts = critic_loss.terms(twin, batch, hp, critic, tile)
+        grads, _ = jax.grad(critic_loss.loss, has_aux=True)(twin, batch, hp, critic, tile)
         optimizer = make_optimizer()
         step = gradient_step(critic_loss.loss, optimizer)
-        new_twin, _, _ = step(twin, optimizer.init(twin), hp.lr_critic, batch, hp, critic)
+        new_twin, _, _ = step(twin, optimizer.init(twin), hp.lr_critic, batch, hp, critic, tile)
         q_fn = partial(twin_q, critic, new_twin)
         actor_args = obs_code, source["actor"], hp, actor, q_fn
         actor_grads, actor_metrics = jax.grad(actor_loss.loss, has_aux=True)(
@@ -424,7 +424,10 @@ def test_actor_and_critic_update(reference):
         next_q = target_q_fn(next_obs_code, next_action)
         real = source["real_mask"][None]
         q_real = jnp.sum(parts.q * real, axis=-1) / real.sum()
+        _, action, log_density, _ = samples
         ratio = twin_q(critic, twin, obs_code, action) - log_density[None]
+        per_state = jax.vmap(partial(soft_maximum, critic=critic), (None, 0))
+        soft_max = jax.vmap(per_state, (0, None))(twin, samples)
         at_obs, log_at_obs = policy_fn(obs_code, source["actor"])
         actor_mean, actor_log_std = actor.apply({"params": actor_params}, obs_code)
         actor_q = q_fn(obs_code, at_obs)
@@ -449,7 +452,7 @@ def test_actor_and_critic_update(reference):
                 f"q{i + 1}_pred": parts.q[i],
                 f"td_loss{i + 1}": parts.td[i],
                 f"cat_q{i + 1}": ratio[i],
-                f"lse{i + 1}": parts.soft_max[i],
+                f"lse{i + 1}": soft_max[i],
                 f"q{i + 1}_real_mean": q_real[i],
                 f"conservative{i + 1}": parts.conservative[i],
                 f"critic_loss{i + 1}": parts.td[i] + parts.conservative[i],

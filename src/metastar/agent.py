@@ -125,14 +125,14 @@ def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
     return _transitions(rows, code, jnp.zeros_like)
 
 
-def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
-    """Binds actor and twin critics to a config.
+def make(cfg, spec: DataSpec, code_dim: int, critic_module: Callable = Critic) -> Agent:
+    """Binds actor and twin critics to a config; `critic_module` makes a critic of hidden sizes.
 
     One update is, in this order: targets by the target critics, critic step on squared error plus
     conservative term, polyak, actor step against the updated critics, averaged actor
     (`extra["actor"]`).
     """
-    actor, critic = Actor(cfg.agent.hidden, spec.action_dim), Critic(cfg.agent.hidden)
+    actor, critic = Actor(cfg.agent.hidden, spec.action_dim), critic_module(cfg.agent.hidden)
     optimizer = make_optimizer()
     critic_step = gradient_step(critic_loss.loss, optimizer)
     actor_step = gradient_step(actor_loss.loss, optimizer)
@@ -157,24 +157,33 @@ def make(cfg, spec: DataSpec, code_dim: int) -> Agent:
         params, opt_state = dict(state.params), dict(state.opt_state)
         key_critic, key_actor = jax.random.split(key)
         states = jax.tree.map(lambda x: x[:: _stride(cfg)], rows)
+        sampled = cfg.agent.conservative_gradient == "sampled"
         noise = critic_loss.draw_noise(
-            key_critic, *rows.action.shape, states.real.shape[0], cfg.agent.num_actions
+            key_critic,
+            *rows.action.shape,
+            states.real.shape[0],
+            cfg.agent.num_actions,
+            cfg.agent.gradient_actions if sampled else 0,
         )
         act = policy_fn(params["actor"])
         target = critic_loss.target(
             rows.reward, rows.done, rows.next_obs_code, noise, hp, act, q_fn(state.target["critic"])
         )
         if cfg.agent.penalty == "combo":
-            sample = (critic_loss.policy_samples(states.obs_code, noise, act),)
+            samples = critic_loss.policy_samples(states.obs_code, noise, act)
         else:
-            sample = critic_loss.conservative_samples(
+            samples = critic_loss.conservative_samples(
                 states.obs_code, states.next_obs_code, noise, act
             )
-        batch = critic_loss.CriticBatch(
-            rows.obs_code, rows.action, target, rows.real, states.obs_code, *sample
-        )
+        batch = critic_loss.CriticBatch(rows.obs_code, rows.action, target, rows.real, samples)
         params["critic"], opt_state["critic"], metrics = critic_step(
-            params["critic"], opt_state["critic"], hp.lr_critic, batch, hp, critic
+            params["critic"],
+            opt_state["critic"],
+            hp.lr_critic,
+            batch,
+            hp,
+            critic,
+            cfg.agent.tile_states,
         )
         target_critic = polyak(params["critic"], state.target["critic"], hp.tau)
         params["actor"], opt_state["actor"], actor_metrics = actor_step(

@@ -126,6 +126,10 @@ def base() -> ConfigDict:
                 "cloning": 0.0,  # weight of the actor's squared distance to the data's actions
                 "num_actions": 10,  # per source of the conservative term: three sources
                 "conservative_states": 0,  # per task; 0 is the whole batch
+                "tile_states": 0,  # states of that term at a time; 0 is all: changes only speed
+                # "exact" | "sampled": through gradient_actions of the sampled actions, unbiased.
+                "conservative_gradient": "exact",
+                "gradient_actions": 2,
                 "actor_lr": 3e-4,
                 "critic_lr": 3e-4,
                 "actor_average": 0.0,

@@ -73,6 +73,8 @@ INTERVALS = {
     "agent.cloning": _NOT_NEGATIVE,
     "agent.num_actions": _COUNT,
     "agent.conservative_states": _NOT_NEGATIVE,
+    "agent.tile_states": _NOT_NEGATIVE,
+    "agent.gradient_actions": _COUNT,
     "agent.actor_lr": _RATE,
     "agent.critic_lr": _RATE,
     "agent.actor_average": "[0, 1)",
@@ -92,6 +94,7 @@ INTERVALS = {
 
 CHOICES = {
     "agent.penalty": ("cql", "combo"),
+    "agent.conservative_gradient": ("exact", "sampled"),
     "simulator.backend": ("c", "mjx"),
     "sampler.positive": ("any", "other_behavior"),
     "world_model.core": ("transformer", "gru", "mlp"),

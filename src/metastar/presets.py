@@ -93,12 +93,14 @@ _DEBUG = {
 
 # The reference as released. base() has its numbers, these are its habits: terminal at the goal,
 # tasks drawn with replacement and held for 200 updates, attention dropout, losses across the
-# joints of episodes, one window per task, random actions of +-0.1.
+# joints of episodes, one window per task, random actions of +-0.1. Tiles change no number beyond
+# rounding.
 _PAPER = {
     "env.terminal_at_goal": True,
     "collect.random_action_scale": 0.1,
     "world_model.attention_dropout": 0.1,
     "world_model.mask_joints": False,
+    "agent.tile_states": 64,
     "sampler.with_replacement": True,
     "sampler.hold_updates": 200,
 }

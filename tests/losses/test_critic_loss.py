@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from metastar.losses import critic as critic_loss
+from metastar.losses.soft_maximum import SampledActions
 from metastar.nets.actor_critic import Critic, init_twin_critic, twin_q
 from model_helpers import HP, scramble
 
@@ -17,10 +18,13 @@ BATCH = critic_loss.CriticBatch(
     action=jax.random.uniform(KEYS[1], (M, 2)),
     target=jax.random.normal(KEYS[2], (M,)),
     real=jnp.array([True, True, False, True, False]),
-    sample_obs_code=jax.random.normal(KEYS[3], (M, 3)),
-    sample_action=jax.random.uniform(KEYS[4], (M, K, 2)),
-    sample_log_density=jax.random.normal(KEYS[5], (M, K)),
+    samples=SampledActions(
+        obs_code=jax.random.normal(KEYS[3], (M, 3)),
+        action=jax.random.uniform(KEYS[4], (M, K, 2)),
+        log_density=jax.random.normal(KEYS[5], (M, K)),
+    ),
 )
+SAMPLES = BATCH.samples
 
 
 def policy_fn(obs_code, noise):
@@ -40,10 +44,10 @@ def check_loss(batch):
         soft = []
         for m in range(M):
             value = [
-                CRITIC.apply({"params": one}, BATCH.sample_obs_code[m], BATCH.sample_action[m, k])
+                CRITIC.apply({"params": one}, SAMPLES.obs_code[m], SAMPLES.action[m, k])
                 for k in range(K)
             ]
-            soft.append(np.log(np.sum(np.exp(np.array(value) - BATCH.sample_log_density[m]))))
+            soft.append(np.log(np.sum(np.exp(np.array(value) - SAMPLES.log_density[m]))))
         pushed_up = np.mean([q[i, m] for m in (0, 1, 3)])
         expected += td + HP.beta * (np.mean(soft) - pushed_up)
     np.testing.assert_allclose(total, expected, rtol=1e-5)
@@ -61,26 +65,27 @@ def test_pushing_up_imagined_rows_is_found():
 
 def test_leaving_out_the_densities_is_found():
     with pytest.raises(AssertionError):
-        check_loss(BATCH._replace(sample_log_density=jnp.zeros((M, K))))
+        check_loss(BATCH._replace(samples=SAMPLES._replace(log_density=jnp.zeros((M, K)))))
 
 
 def test_the_penalty_of_combo_is_the_mean_value_of_the_policys_actions():
     noise = critic_loss.draw_noise(KEY, M, 2, M, K)
-    action = critic_loss.policy_samples(BATCH.sample_obs_code, noise, policy_fn)
-    mean = jnp.broadcast_to(BATCH.sample_obs_code[:, None, :1], (M, K, 2))
-    np.testing.assert_allclose(action, mean + noise.policy_obs, rtol=1e-6)
-    batch = BATCH._replace(sample_action=action, sample_log_density=None)
+    samples = critic_loss.policy_samples(SAMPLES.obs_code, noise, policy_fn)
+    mean = jnp.broadcast_to(SAMPLES.obs_code[:, None, :1], (M, K, 2))
+    np.testing.assert_allclose(samples.action, mean + noise.policy_obs, rtol=1e-6)
+    batch = BATCH._replace(samples=samples)
     gap = critic_loss.terms(PARAMS, batch, HP, CRITIC).conservative
     q = twin_q(CRITIC, PARAMS, BATCH.obs_code, BATCH.action)
     by_loop = [
-        np.mean(twin_q(CRITIC, PARAMS, BATCH.sample_obs_code, action[:, k])[i])
+        np.mean(twin_q(CRITIC, PARAMS, SAMPLES.obs_code, samples.action[:, k])[i])
         for i in range(2)
         for k in range(K)
     ]
     pushed_down = np.reshape(by_loop, (2, K)).mean(1)
     pushed_up = np.asarray(q)[:, [0, 1, 3]].mean(1)
     np.testing.assert_allclose(gap, HP.beta * (pushed_down - pushed_up), rtol=1e-4, atol=1e-6)
-    other = critic_loss.terms(PARAMS, BATCH._replace(sample_action=action), HP, CRITIC)
+    weighted = SAMPLES._replace(action=samples.action)
+    other = critic_loss.terms(PARAMS, BATCH._replace(samples=weighted), HP, CRITIC)
     assert not np.allclose(gap, other.conservative)
 
 
@@ -99,7 +104,7 @@ def test_each_critic_gets_the_gradient_of_its_own_loss():
 
 
 def test_without_samples_or_weight_it_is_the_squared_error():
-    plain = BATCH._replace(sample_obs_code=None, sample_action=None, sample_log_density=None)
+    plain = BATCH._replace(samples=None)
     total, metrics = critic_loss.loss(PARAMS, plain, HP, CRITIC)
     q = twin_q(CRITIC, PARAMS, BATCH.obs_code, BATCH.action)
     np.testing.assert_allclose(
@@ -142,7 +147,8 @@ def test_target_by_hand():
 def test_samples_come_from_three_sources_in_order():
     noise = critic_loss.draw_noise(KEY, 3, 2, 3, 4)
     obs, next_obs = jnp.zeros((3, 5)), jnp.full((3, 5), 100.0)
-    action, log_density = critic_loss.conservative_samples(obs, next_obs, noise, policy_fn)
+    _, action, log_density, pick = critic_loss.conservative_samples(obs, next_obs, noise, policy_fn)
+    assert pick is None
     np.testing.assert_allclose(action[:, :4], noise.policy_obs)
     np.testing.assert_allclose(action[:, 4:8], 100 + noise.policy_next, rtol=1e-6)
     np.testing.assert_array_equal(action[:, 8:], noise.uniform)

@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from metastar.ops.conservative import importance_logsumexp
+from metastar.ops.conservative import draw_by_weight, importance_logsumexp
 
 
 def test_by_hand():
@@ -28,3 +29,28 @@ def test_gradient_is_a_softmax():
     q = jnp.array([0.0, 1.0, 5.0])
     grad = jax.grad(lambda q: importance_logsumexp(q, jnp.zeros(3)))(q)
     np.testing.assert_allclose(grad, jax.nn.softmax(q), rtol=1e-6)
+
+
+def frequencies(weights, num_draws):
+    """How often each index is drawn over a grid of uniforms."""
+    grid = (jnp.arange(1000) + 0.5) / 1000
+    draw = jax.vmap(lambda u: draw_by_weight(weights, jnp.full(num_draws, u)))(grid)
+    return np.bincount(draw.ravel(), minlength=len(weights)) / draw.size
+
+
+def test_indices_are_drawn_as_often_as_they_weigh():
+    weights = jnp.array([0.13, 0.0, 0.47, 0.4])
+    for num_draws in (1, 2, 3):
+        np.testing.assert_allclose(frequencies(weights, num_draws), weights, atol=2e-3)
+    with pytest.raises(AssertionError):  # order of the weights matters
+        np.testing.assert_allclose(frequencies(weights[::-1], 2), weights, atol=2e-3)
+
+
+def test_weights_that_do_not_quite_add_up_give_an_index_all_the_same():
+    below_one = jnp.nextafter(jnp.float32(1), jnp.float32(0))
+    assert draw_by_weight(jnp.array([0.3, 0.3, 0.3]), jnp.array([below_one])).tolist() == [2]
+
+
+def test_two_draws_differ_where_no_weight_exceeds_a_half():
+    draws = draw_by_weight(jnp.full(4, 0.25), jnp.array([0.99, 0.0]))
+    assert draws.tolist() == [1, 2]

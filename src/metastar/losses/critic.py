@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastar.losses import soft_maximum
+from metastar.losses.soft_maximum import SampledActions
 from metastar.nets.actor_critic import Critic, twin_q
-from metastar.ops.conservative import importance_logsumexp
 from metastar.ops.td import soft_target
 from metastar.types import Array, HyperParams
 
@@ -20,18 +21,17 @@ class CriticNoise(NamedTuple):
     policy_obs: Array | None  # [S, K, A] standard normal: actions of the policy at obs
     policy_next: Array | None  # [S, K, A] standard normal: actions of the policy at next_obs
     uniform: Array | None  # [S, K, A] the uniform actions in [-1, 1] themselves
+    pick: Array | None = None  # [S, G] in [0, 1): which sampled actions get a gradient; None: all
 
 
 class CriticBatch(NamedTuple):
-    """What the loss sees; targets and sampled actions are data. `sample_*` None: no penalty."""
+    """What the loss sees; targets and sampled actions are data."""
 
     obs_code: Array  # [M, n]
     action: Array  # [M, A]
     target: Array  # [M]
     real: Array  # [M] bool: from the data set, not imagined
-    sample_obs_code: Array | None = None  # [S, n] states at which values are pushed down
-    sample_action: Array | None = None  # [S, 3K, A]
-    sample_log_density: Array | None = None  # [S, 3K] nats; None: a plain mean over the samples
+    samples: SampledActions | None = None  # leaves [S, ...]; None: no penalty
 
 
 class CriticTerms(NamedTuple):
@@ -39,15 +39,20 @@ class CriticTerms(NamedTuple):
 
     q: Array  # [2, M] values of the rows' actions
     td: Array  # [2] mean squared error over all rows
-    soft_max: Array | None  # [2, S] importance-weighted logsumexp, or mean, of sampled actions
+    soft_max: Array | None  # [2] mean soft maximum of the sampled actions
     conservative: Array  # [2] already times beta
 
 
 def draw_noise(
-    key: Array, num_rows: int, action_dim: int, num_states: int = 0, num_actions: int = 0
+    key: Array,
+    num_rows: int,
+    action_dim: int,
+    num_states: int = 0,
+    num_actions: int = 0,
+    num_picks: int = 0,
 ) -> CriticNoise:
     """Draws the noise of one critic update; no state, no noise for the conservative term."""
-    key_next, key_obs, key_policy_next, key_uniform = jax.random.split(key, 4)
+    key_next, key_obs, key_policy_next, key_uniform, key_pick = jax.random.split(key, 5)
     next_action = jax.random.normal(key_next, (num_rows, action_dim))
     if num_states == 0:
         return CriticNoise(next_action, None, None, None)
@@ -57,6 +62,7 @@ def draw_noise(
         policy_obs=jax.random.normal(key_obs, shape),
         policy_next=jax.random.normal(key_policy_next, shape),
         uniform=jax.random.uniform(key_uniform, shape, minval=-1, maxval=1),
+        pick=jax.random.uniform(key_pick, (num_states, num_picks)) if num_picks else None,
     )
 
 
@@ -90,7 +96,7 @@ def target(
 
 def conservative_samples(
     obs_code: Array, next_obs_code: Array, noise: CriticNoise, policy_fn: Callable
-) -> tuple[Array, Array]:
+) -> SampledActions:
     """Actions of three sources at which the values of `obs_code` are pushed down.
 
     K of the policy at obs, K of the policy at next_obs (to be judged at obs), K uniform; in this
@@ -99,51 +105,50 @@ def conservative_samples(
     Args:
         obs_code: [S, n].
         next_obs_code: [S, n].
-        noise: `policy_obs`, `policy_next` and `uniform` are used.
+        noise: all but `next_action` is used.
         policy_fn: (obs_code, noise) -> (action, log_prob).
 
     Returns:
-        Actions [S, 3K, A] and the log-densities they were drawn with [S, 3K].
+        3K actions for each of S states.
     """
     at_obs, log_at_obs = policy_fn(obs_code, noise.policy_obs)
     at_next, log_at_next = policy_fn(next_obs_code, noise.policy_next)
     log_uniform = jnp.full_like(log_at_obs, -noise.uniform.shape[-1] * math.log(2))
     action = jnp.concatenate([at_obs, at_next, noise.uniform], axis=-2)
-    return action, jnp.concatenate([log_at_obs, log_at_next, log_uniform], axis=-1)
+    log_density = jnp.concatenate([log_at_obs, log_at_next, log_uniform], axis=-1)
+    return SampledActions(obs_code, action, log_density, noise.pick)
 
 
-def policy_samples(obs_code: Array, noise: CriticNoise, policy_fn: Callable) -> Array:
+def policy_samples(obs_code: Array, noise: CriticNoise, policy_fn: Callable) -> SampledActions:
     """The K actions of the policy at obs alone, whose mean value COMBO's own penalty pushes down.
 
     Args:
         obs_code: [S, n].
-        noise: `policy_obs` is used.
+        noise: `policy_obs` and `pick` are used.
         policy_fn: (obs_code, noise) -> (action, log_prob).
 
     Returns:
-        [S, K, A].
+        K actions for each of S states, without densities.
     """
-    return policy_fn(obs_code, noise.policy_obs)[0]
+    return SampledActions(obs_code, policy_fn(obs_code, noise.policy_obs)[0], None, noise.pick)
 
 
-def terms(params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic) -> CriticTerms:
+def terms(
+    params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic, tile: int = 0
+) -> CriticTerms:
     """Computes the parts of `loss`, which see."""
     q = twin_q(critic, params, batch.obs_code, batch.action)
     td = jnp.mean((q - batch.target[None]) ** 2, axis=-1)
-    if batch.sample_action is None:
+    if batch.samples is None:
         return CriticTerms(q, td, None, jnp.zeros_like(td))
-    q_sample = twin_q(critic, params, batch.sample_obs_code, batch.sample_action)
-    if batch.sample_log_density is None:
-        soft_max = q_sample.mean(axis=-1)
-    else:
-        soft_max = importance_logsumexp(q_sample, batch.sample_log_density[None])
+    soft_max = soft_maximum.twin_mean(params, batch.samples, critic, tile)
     real = batch.real[None]
     q_real = jnp.sum(jnp.where(real, q, 0), axis=-1) / jnp.maximum(real.sum(), 1)
-    return CriticTerms(q, td, soft_max, hp.beta * (soft_max.mean(axis=-1) - q_real))
+    return CriticTerms(q, td, soft_max, hp.beta * (soft_max - q_real))
 
 
 def loss(
-    params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic
+    params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic, tile: int = 0
 ) -> tuple[Array, dict[str, Array]]:
     """Loss of both critics, summed, so that each gets the gradient of its own loss alone.
 
@@ -151,19 +156,20 @@ def loss(
 
     The states s are real and imagined, the values pushed up are of real rows only: COMBO, Yu et
     al. 2021 (arXiv 2102.08363), equation 2, with the sampled soft maximum of CQL(H) as in the
-    MetaSTAR reference. Without `sample_log_density` the soft maximum is the mean over the policy's
-    actions, which is COMBO's equation 2 itself.
+    MetaSTAR reference. Where the samples have no density, the soft maximum is the mean over the
+    policy's actions, which is COMBO's equation 2 itself.
 
     Args:
         params: stacked parameters of two critics.
         batch: rows, targets and sampled actions.
         hp: `beta` is used.
         critic: the module.
+        tile: states of the conservative term at a time, 0 for all at once.
 
     Returns:
         Scalar, and metrics averaged over the two critics.
     """
-    parts = terms(params, batch, hp, critic)
+    parts = terms(params, batch, hp, critic, tile)
     total = parts.td + parts.conservative
     metrics = {
         "td_loss": parts.td.mean(),

@@ -4,6 +4,7 @@ Source: "Behavior-Invariant Task Representation Learning with Transformer-based 
 Offline Meta-RL" (arXiv 2606.00780); equations in `docs/methods.md`.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -20,6 +21,7 @@ from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
 from metastar.losses.task import reconstruction
+from metastar.nets.actor_critic import Critic
 from metastar.types import (
     Adaptation,
     Batch,
@@ -34,8 +36,11 @@ from metastar.update import gradient_step, make_optimizer
 TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
 
 
-def make(cfg, spec: DataSpec) -> Method:
-    """Binds the system to a config: a pretraining phase of the world model, then a joint phase."""
+def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
+    """Binds the system to a config: a pretraining phase of the world model, then a joint phase.
+
+    `critic_module` makes a critic of hidden sizes.
+    """
     task_losses = {
         name: registry.find("task loss", name).make(cfg, spec)
         for name, weight in cfg.task_losses.items()
@@ -48,7 +53,7 @@ def make(cfg, spec: DataSpec) -> Method:
                 f"task loss {name!r} needs the view {min(missing)!r}, a second window of each "
                 "task; set sampler.windows=2"
             )
-    agent = agents.make(cfg, spec, cfg.world_model.code_dim)
+    agent = agents.make(cfg, spec, cfg.world_model.code_dim, critic_module)
     whiten, whiten_view = agents.whitener(cfg, spec), agents.view_whitener(cfg, spec)
     unwhiten = agents.unwhitener(cfg, spec)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
