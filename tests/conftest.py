@@ -4,6 +4,8 @@ from pathlib import Path
 # Tests compile much and compute little. Set before JAX starts, and inherited by the processes that
 # tests start.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Nor do they depend on what was compiled before.
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 
 import jax
 import pytest

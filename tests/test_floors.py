@@ -10,7 +10,17 @@ PACKAGE = Path(__file__).parent.parent / "src" / "metastar"
 # From the ground up. A module may import what stands on its own floor or below; a name that ends
 # in a dot stands for every module of that package.
 FLOORS = [
-    ("types", "errors", "files", "registry", "sweep", "constraints", "config", "presets"),
+    (
+        "types",
+        "errors",
+        "files",
+        "compiled",
+        "registry",
+        "sweep",
+        "constraints",
+        "config",
+        "presets",
+    ),
     ("ops.", "nets."),
     ("data.", "envs."),
     ("world_model", "imagine", "update"),
@@ -18,6 +28,7 @@ FLOORS = [
     ("agent", "online"),
     ("methods.", "behaviors."),
     (
+        "precision",
         "chunk",
         "checkpoint",
         "nonfinite",
@@ -51,6 +62,7 @@ FLOORS = [
         "collect",
         "fit",
         "plan",
+        "yardstick",
         "train",
         "doctor",
         "loading",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar import collect, registry
+from metastar import collect, runs
 from metastar.data import store
 from metastar.envs.make import spec_of
 from metastar.types import DataSpec, Method, TaskData
@@ -29,7 +29,7 @@ def make(cfg) -> Setting:
     train = jax.tree.map(lambda x: x[jnp.asarray(split["train"])], every)
     manifest = store.Manifest(cfg.family, tasks, split, ("a", "b"), ("a", "b"), {}, {}, {})
     spec = store.data_spec(manifest, train)
-    return Setting(cfg, registry.find("method", cfg.method).make(cfg, spec), spec, train, every)
+    return Setting(cfg, runs.make_method(cfg, spec), spec, train, every)
 
 
 def random_data(cfg, tasks: dict[str, np.ndarray]) -> TaskData:

@@ -143,6 +143,8 @@ def base() -> ConfigDict:
                 "eval_every": 10_000,
                 "checkpoint_every": 10_000,
                 "keep_checkpoints": 3,
+                # Of matrix products: "float32" | "tensorfloat32" | "bfloat16".
+                "precision": "float32",
                 "lr_decay": "none",  # "none" | "cosine": per phase, warmed up, then to zero
             },
             "eval": {

@@ -102,6 +102,7 @@ CHOICES = {
     "world_model.condition": ("none", "concat", "add", "film"),
     "world_model.code_bound": ("none", "sphere"),
     "train.lr_decay": ("none", "cosine"),
+    "train.precision": ("float32", "tensorfloat32", "bfloat16"),
 }
 
 # Field -> kind of extension it names.

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_flags import config_flags
 
 import metastar
-from metastar import config, sweep
+from metastar import compiled, config, sweep
 from metastar.errors import UserError, did_you_mean
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -57,6 +57,7 @@ def _run(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)
+    compiled.keep()
     args.typed = shlex.join(["metastar", *argv])
     if getattr(args, "config", None):
         args.config = load_config(args.config, overrides)

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import config, sweep, workdir
+from metastar import config, precision, registry, sweep, workdir
+from metastar.types import DataSpec, Method
 
 
 class Run(NamedTuple):
@@ -36,6 +37,12 @@ def expand(cfg: ConfigDict, path: Path) -> list[Run]:
         own.sweep = ConfigDict()
         runs.append(Run(FrozenConfigDict(own), path / workdir.RUNS / str(k)))
     return runs
+
+
+def make_method(cfg: ConfigDict, spec: DataSpec) -> Method:
+    """Builds the method that a config names, its products in the precision of the config."""
+    method = registry.find("method", cfg.method).make(cfg, spec)
+    return precision.bind(method, cfg.train.precision)
 
 
 @contextlib.contextmanager

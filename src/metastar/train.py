@@ -17,7 +17,6 @@ from metastar import (
     files,
     nonfinite,
     plan,
-    registry,
     report,
     results,
     runs,
@@ -97,7 +96,7 @@ def restore(workdir: str | Path) -> Restored:
     """Rebuilds a run from its workdir alone; raises `UserError` if there is no good checkpoint."""
     path = Path(workdir).resolve()
     cfg, spec = FrozenConfigDict(read_config(path)), read_spec(path)
-    method = _method(cfg, spec)
+    method = runs.make_method(cfg, spec)
     found = checkpoint.restore_latest(path / "checkpoints", abstract_state(method))
     if found is None:
         raise UserError(
@@ -131,8 +130,8 @@ def _train_all(path: Path, found: list[Run], command: str) -> str | None:
     for folder in {path, *(run.workdir for run in found)}:
         if not (folder / COMMAND).exists():
             files.write_atomic(folder / COMMAND, command + "\n")
-    method = _method(cfg, spec)
-    hps = [_method(run.cfg, spec).hp for run in found]
+    method = runs.make_method(cfg, spec)
+    hps = [runs.make_method(run.cfg, spec).hp for run in found]
     curve = evaluate.make_curve(cfg, method, directory)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
     done = fit(found, method, data, hps, lambda state, step: curve(method.export(state), key))
@@ -159,12 +158,10 @@ def _is_complete(run: Run) -> bool:
     """Whether the results are those of the last update; `metastar evaluate` writes earlier ones."""
     if not all((run.workdir / name).exists() for name in (results.FILE, "spec.json")):
         return False
-    total = sum(phase.num_updates for phase in _method(run.cfg, read_spec(run.workdir)).phases)
+    total = sum(
+        phase.num_updates for phase in runs.make_method(run.cfg, read_spec(run.workdir)).phases
+    )
     return results.read(run.workdir)["updates"] == total
-
-
-def _method(cfg: FrozenConfigDict, spec: DataSpec) -> Method:
-    return registry.find("method", cfg.method).make(cfg, spec)
 
 
 def _plan_data(cfg: FrozenConfigDict) -> tuple[Method, TaskData, str]:
@@ -176,7 +173,7 @@ def _plan_data(cfg: FrozenConfigDict) -> tuple[Method, TaskData, str]:
     else:
         data, manifest = plan.sample_data(cfg)
         note = "not made yet: 4 random episodes per task in its place"
-    return _method(cfg, store.data_spec(manifest, data)), data, note
+    return runs.make_method(cfg, store.data_spec(manifest, data)), data, note
 
 
 def _ask_for_determinism() -> None:

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from metastar.nets.mlp import linear
+from metastar.nets.product import dot_general
 from metastar.nets.transformer import STEM_EPSILON, layer_norm
 from metastar.types import Array
 
@@ -52,7 +53,7 @@ class Decoder(nn.Module):
     def _layer(self, width: int, name: str) -> nn.Dense:
         """Weights N(0, 1 / (4 fan_in)), biases zero."""
         init = nn.initializers.variance_scaling(0.25, "fan_in", "normal")
-        return nn.Dense(width, kernel_init=init, name=name)
+        return nn.Dense(width, kernel_init=init, dot_general=dot_general, name=name)
 
 
 class Termination(nn.Module):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 
+from metastar.nets.product import dot_general
 from metastar.types import Array
 
 
@@ -27,6 +28,7 @@ def linear(features: int, bias_fan_in: int | None = None, name: str | None = Non
         use_bias=bias_fan_in is not None,
         kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
         bias_init=uniform((bias_fan_in or 1) ** -0.5),
+        dot_general=dot_general,
         name=name,
     )
 
@@ -38,13 +40,20 @@ def hidden_layer(features: int, name: str, use_bias: bool = True) -> nn.Dense:
         use_bias,
         kernel_init=uniform(features**-0.5),
         bias_init=nn.initializers.constant(0.1),
+        dot_general=dot_general,
         name=name,
     )
 
 
 def output_layer(features: int, bound: float, name: str) -> nn.Dense:
     """Last layer in the initialisation of rlkit: weights and biases U(±bound), bound small."""
-    return nn.Dense(features, kernel_init=uniform(bound), bias_init=uniform(bound), name=name)
+    return nn.Dense(
+        features,
+        kernel_init=uniform(bound),
+        bias_init=uniform(bound),
+        dot_general=dot_general,
+        name=name,
+    )
 
 
 class MLP(nn.Module):
