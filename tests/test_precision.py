@@ -87,7 +87,7 @@ def test_in_float32_a_layer_does_not_round():
 
 def test_what_is_not_a_function_is_left_alone(method):
     bound = bind(method, "float32")
-    assert bound.hp == method.hp and not bound.privileged and bound.evidence is None
+    assert bound.hp == method.hp and not bound.privileged and bound.task_model is None
     assert [phase.name for phase in bound.phases] == [phase.name for phase in method.phases]
 
 
