@@ -40,6 +40,7 @@ CPU = (
 ACCELERATOR = (
     f"update {CHEETAH}",
     f"critic {CHEETAH}",
+    f"update {CHEETAH} --sizes=train.precision=float32,tensorfloat32,bfloat16",
     f"seeds {CHEETAH} --sizes=num_seeds=1,2,4,8",
     f"eval {CHEETAH} --config.simulator.backend=mjx",
     f"env {CHEETAH} --config.simulator.backend=mjx --sizes=windows=1,10,100",

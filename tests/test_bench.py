@@ -63,6 +63,24 @@ def test_an_update_is_set_beside_its_arithmetic_alone(tmp_path):
     assert not list(tmp_path.glob(".*"))  # no temporary file is left
 
 
+def test_metastars_update_has_a_plain_form_and_a_sampled_gradient(monkeypatch):
+    made = []
+
+    def record(name, setting, phase, constant=False):
+        made.append(name)
+        assert phase.update is bench_parts.last_phase(setting).update or constant
+        critic = jax.eval_shape(setting.method.init, jax.random.key(0)).params["critic"]
+        assert ("hidden_0_action" in critic) == (name != bench_parts.PLAIN)
+        kind = "sampled" if name == bench_parts.SAMPLED else "exact"
+        assert setting.cfg.agent.conservative_gradient == kind
+
+    monkeypatch.setattr(bench_parts, "updates", record)
+    exact = {"agent.conservative_gradient": "exact"}
+    bench_parts.forms(bench_data.make(make_cfg("metastar", **exact)))
+    known = bench_parts.PLAIN, bench_parts.CONFIGURED, bench_parts.CONSTANT, bench_parts.SAMPLED
+    assert sorted(made) == sorted(known)
+
+
 def test_a_scan_takes_each_size_in_one_run(tmp_path):
     report = run("env", tmp_path, sizes="windows=1,3")
     steps = {size: 6 * int(size) * 60 for size in ("1", "3")}  # tasks, streams, steps

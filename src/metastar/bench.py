@@ -155,12 +155,10 @@ def _cases(part: str, setting: Setting, size: Any, max_steps: int) -> list[Case]
         return bench_eval.cases(setting, max_steps)
     if part == "seeds":
         return [bench_parts.updates("update", setting, phase)]
+    if part == "update" and size is None:
+        return bench_parts.forms(setting)
     if part == "update":
-        configured = bench_parts.updates(bench_parts.CONFIGURED, setting, phase)
-        if size is not None:
-            return [configured]
-        bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))
-        return [configured, bench_parts.updates(bench_parts.CONSTANT, setting, bare, True)]
+        return [bench_parts.updates(part, setting, phase)]
     return [bench_parts.updates(part, setting, bench_parts.part_phase(setting, part), True)]
 
 

@@ -8,18 +8,26 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
 
+from metastar import precision, yardstick
 from metastar.bench_data import Setting
 from metastar.chunk import init_state, make_chunk, update_keys
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
 from metastar.roofline import matmul_flops, products
-from metastar.runs import stack
+from metastar.runs import make_method, stack
 from metastar.timing import compiled
 from metastar.types import Array, Method, Phase, TrainState
 
-CONFIGURED, CONSTANT = "as configured", "constant batch"  # forms of an update
+# Forms of an update.
+PLAIN, CONFIGURED, CONSTANT, SAMPLED = (
+    "plain form",
+    "as configured",
+    "constant batch",
+    "sampled gradient",
+)
 
 _MAX_UPDATES = 50  # in a chunk
 # FLOP of a chunk's matrix products, about: a fifth of a second on a CPU and on an accelerator.
@@ -51,6 +59,30 @@ def part_phase(setting: Setting, name: str) -> Phase:
         known = f"; its parts are {', '.join(sorted(parts))}" if parts else ""
         raise UserError(f"method {method!r} has no part {name!r} to time alone{known}")
     return last_phase(setting)._replace(update=parts[name])
+
+
+def forms(setting: Setting) -> list[Case]:
+    """Updates of the last phase in several forms, the first of which the others are measured by.
+
+    MetaSTAR's plain form, as a library without ideas about speed would write it; the update as the
+    config has it; the same with a constant batch and no metrics; and MetaSTAR's with the unbiased
+    estimate of the conservative gradient, unless the config has that already.
+    """
+    cfg, phase = setting.cfg, last_phase(setting)
+    bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))
+    own = [updates(CONFIGURED, setting, phase), updates(CONSTANT, setting, bare, constant=True)]
+    if cfg.method != "metastar":
+        return own
+    plain_method = precision.bind(yardstick.make(cfg, setting.spec), cfg.train.precision)
+    plain = setting._replace(method=plain_method)
+    made = [updates(PLAIN, plain, last_phase(plain)), *own]
+    if cfg.agent.conservative_gradient == "exact":
+        changed = ConfigDict(cfg.to_dict())
+        changed.agent.conservative_gradient = "sampled"
+        method = make_method(changed, setting.spec)
+        sampled = setting._replace(cfg=FrozenConfigDict(changed), method=method)
+        made.append(updates(SAMPLED, sampled, last_phase(sampled)))
+    return made
 
 
 def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -> Case:
