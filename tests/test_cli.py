@@ -100,6 +100,11 @@ def test_a_wrong_command_is_one_sentence_and_status_two(argv, words, capsys):
         ("--config.imagine.context_len=30", "position table"),
         ("--config.task_losses.distanc=1", "unknown task loss 'distanc'"),
         ("--config.task_losses.a.b=1", "unknown config field 'task_losses.a.b'"),
+        ("--config.sweep.hidden=32,64", "sweep.hidden names nothing that can be swept"),
+        ("--config.sweep.agent.beta=1,2", "did you mean 'beta'?"),
+        ("--config.sweep.beta=a", "sweep.beta is ('a',) but must be numbers"),
+        ("--config.sweep.beta=1,-1", "sweep.beta is (1, -1) but must lie in [0, inf)"),
+        ("--config.num_seeds=0", "num_seeds is 0 but must lie in [1, inf)"),
         ("--config.seed", "Missing value for flag --config.seed"),
         ("--confg.seed=1", "unknown option '--confg.seed'"),
         ("--seed=1", "unknown option '--seed'"),
@@ -123,8 +128,12 @@ def test_overrides_reach_the_config():
             "--noconfig.agent.normalize_obs",
             "--config.task_losses.distance",
             "0.5",
+            "--config.num_seeds=8",
+            "--config.sweep.beta=0.5,1,5",
+            "--config.sweep.infonce=2",
         ],
     )
+    assert cfg.num_seeds == 8 and cfg.sweep.to_dict() == {"beta": (0.5, 1, 5), "infonce": (2,)}
     assert cfg.seed == 7 and cfg.agent.hidden == (32, 16)
     assert type(cfg.agent.alpha) is float and cfg.task_losses.distance == 0.5
     assert cfg.deterministic and not cfg.agent.normalize_obs

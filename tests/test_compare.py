@@ -92,6 +92,24 @@ def test_means_gaps_and_differences_by_hand(save):
     assert difference["bc default"]["zero-shot"] == "+15.00 (+15.00 to +15.00)"
 
 
+def test_swept_values_are_groups_and_what_all_runs_share_is_not_named(save):
+    settings = [{"beta": beta, "gamma": 0.9} for beta in (0.5, 5.0)]
+    runs = [
+        make([x, x], seed) | {"hyper_params": hp}
+        for seed in (0, 1)
+        for x, hp in enumerate(settings)
+    ]
+    runs += [make([9.0, 9.0], method="bc") | {"hyper_params": {"beta": 7.0}}]
+    found = groups.read(save(*runs))
+    assert [(group.name, len(group.runs)) for group in found] == [
+        ("metastar quick, beta 0.5", 2),
+        ("metastar quick, beta 5", 2),
+        ("bc quick", 1),
+    ]
+    with_older = groups.read(save(*runs[:1], make([1.0, 1.0], seed=1)))
+    assert [group.name for group in with_older] == ["metastar quick"]
+
+
 def test_interval_is_over_seeds_and_tasks_in_the_order_of_the_seeds(save):
     per_task = [[3.0, 9.0], [1.0, 20.0], [4.0, 4.0]]
     runs = [make(x, seed) for x, seed in zip(per_task, (2, 0, 1))]

@@ -32,6 +32,7 @@ FLOORS = [
         "chunk",
         "checkpoint",
         "nonfinite",
+        "memory",
         "metrics",
         "workdir",
         "runs",

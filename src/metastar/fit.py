@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import checkpoint, nonfinite
+from metastar import checkpoint, memory, nonfinite, timing
 from metastar.chunk import abstract_state, end_phase, init_state, make_chunk
 from metastar.errors import UserError
 from metastar.metrics import MetricsWriter, Progress
@@ -64,7 +64,8 @@ def fit(
             `eval/<name>`.
 
     Raises:
-        UserError: every run met a number that is not finite.
+        UserError: several runs do not fit into memory together; every run met a number that is not
+            finite.
         SystemExit: 128 + the signal's number, after the checkpoint is saved.
     """
     started = time.perf_counter()
@@ -86,6 +87,7 @@ def fit(
     else:
         state, step = init_state(method, init_key), 0
     _expect_one_alive(program, state)
+    compiled = _compile(program, method.phases, state, step, traces, progress)
 
     with contextlib.ExitStack() as context:
         writers = [
@@ -123,31 +125,53 @@ def fit(
         for phase in method.phases:
             end = start + phase.num_updates
             if step < end:
-                state = _run_phase(program, phase, state, start, step, traces, progress, between)
+                chunk = compiled[phase.name]
+                state = _run_phase(program, phase, chunk, state, step, end, progress, between)
                 step = end
             start = end
     return Fit(unstack(state, num), time.perf_counter() - started, dict(traces))
 
 
-def _run_phase(
+def _compile(
     program: _Program,
-    phase: Phase,
+    phases: Sequence[Phase],
     state: TrainState,
-    start: int,
     step: int,
     traces: Counter,
     progress: Progress,
+) -> dict[str, Callable]:
+    """Compiles the chunk of every phase that is not over after `step` updates, by its name.
+
+    All of them before the first update, so that runs which do not fit into memory do not start.
+    """
+    compiled, start = {}, 0
+    for phase in phases:
+        if step < start + phase.num_updates:
+            length = min(program.train.chunk, phase.num_updates)
+            chunk = make_chunk(phase, start, length, program.train.validate_every, traces)
+            first = state.step.dtype.type(0)
+            arguments = (state, program.data, program.run_key, program.hp, first, first)
+            made = timing.compiled(chunk, *arguments)
+            progress.say(f"compiled {phase.name} in {made.seconds:.1f} s")
+            memory.expect_fit(made.peak_bytes, state, program.data, len(program.runs))
+            compiled[phase.name] = made.run
+        start += phase.num_updates
+    return compiled
+
+
+def _run_phase(
+    program: _Program,
+    phase: Phase,
+    compiled: Callable,
+    state: TrainState,
+    step: int,
+    end: int,
+    progress: Progress,
     between: Callable[[Phase, TrainState, list[dict], int], None],
 ) -> TrainState:
-    """Runs the updates `step`, ..., of a phase that began at `start`, to its end."""
-    end = start + phase.num_updates
-    length = min(program.train.chunk, phase.num_updates)
-    chunk = make_chunk(phase, start, length, program.train.validate_every, traces)
+    """Runs the updates of a phase from `step` to `end` with its compiled chunk."""
     integer = state.step.dtype.type
     fixed = (program.data, program.run_key, program.hp)
-    began = time.perf_counter()
-    compiled = chunk.lower(state, *fixed, integer(step), integer(0)).compile()
-    progress.say(f"compiled {phase.name} in {time.perf_counter() - began:.1f} s")
     while step < end:
         num = chunk_end(step, end, program.train) - step
         began = time.perf_counter()

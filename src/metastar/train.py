@@ -71,7 +71,8 @@ def train(
     if cfg.deterministic:
         _ask_for_determinism()
     if dry_run:
-        print(plan.describe(cfg, *_plan_data(cfg)))
+        found = runs.expand(cfg, Path())
+        print(plan.describe(found[0].cfg, *_plan_data(found[0].cfg), len(found)))
         return
     with runs.opened(cfg, workdir) as (path, found):
         stopped = None
