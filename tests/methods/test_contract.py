@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import config, presets, registry
+from metastar import config, presets, registry, sweep
 from metastar.data.sampler import sample_windows
 from metastar.types import StepIn
 from synthetic import point_robot_data, point_robot_spec
@@ -74,6 +74,17 @@ def test_updates_are_finite_deterministic_and_traced_once(method, updates, data)
         assert metrics and all(m.shape == () for m in metrics.values())
         assert all(np.isfinite(x).all() for x in jax.tree.leaves((state, metrics)))
     assert set(traces.values()) == {1}
+
+
+def test_one_run_of_several_is_the_run_alone(method, updates, data):
+    """Up to rounding, after one update under a key of its own."""
+    keys = jax.random.split(KEY, 2)
+    phase = method.phases[-1]
+    together = jax.vmap(update_fn(method, phase, Counter()), in_axes=(0, None, 0))
+    states = jax.vmap(method.init)(keys)
+    many = jax.jit(together)(states, data, keys)
+    lone = updates[0][phase.name](jax.tree.map(lambda x: x[1], states), data, keys[1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-5), many, lone)
 
 
 def test_a_phase_moves_what_it_trains_and_nothing_else(method, updates, data):
@@ -175,3 +186,21 @@ def test_the_habits_of_the_paper_preset_train(data):
         assert "distance" in metrics and "infonce" not in metrics
         assert all(np.isfinite(x).all() for x in jax.tree.leaves((new, metrics)))
     assert_equal(new.extra["actor"], new.params["actor"])  # no average
+
+
+def test_what_can_be_swept_is_traced():
+    """No value of it is a constant of the program: all its runs share one."""
+
+    def programs(factor):
+        flat = config.flatten(presets.make("metastar", "point_robot_sparse", "debug"))
+        fields = {field: flat[field] or 0.5 for field in sweep.FIELDS.values()}
+        method = make("metastar", **{name: factor * value for name, value in fields.items()})
+        state, data = method.init(KEY), point_robot_data()
+        for phase in method.phases:
+
+            def update(state, data, key, hp, phase=phase):
+                return phase.update(state, phase.sample(data, key, state.step), key, hp)
+
+            yield str(jax.make_jaxpr(update)(state, data, KEY, method.hp))
+
+    assert list(programs(1.0)) == list(programs(0.9))
