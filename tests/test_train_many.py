@@ -44,7 +44,7 @@ def asked(monkeypatch):
 
         return final
 
-    monkeypatch.setattr(train, "_method", method)
+    monkeypatch.setattr(train.runs, "make_method", method)
     monkeypatch.setattr(train.collect, "ensure", lambda cfg: "data")
     monkeypatch.setattr(train.store, "load", lambda *args: make_data())
     monkeypatch.setattr(train.store, "read_manifest", lambda path: None)
