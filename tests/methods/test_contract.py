@@ -76,6 +76,7 @@ def test_updates_are_finite_deterministic_and_traced_once(method, updates, data)
     assert set(traces.values()) == {1}
 
 
+@pytest.mark.slow  # test_runs.py has the same on a method that compiles in no time
 def test_one_run_of_several_is_the_run_alone(method, updates, data):
     """Up to rounding, after one update under a key of its own."""
     keys = jax.random.split(KEY, 2)
