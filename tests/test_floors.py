@@ -23,7 +23,7 @@ FLOORS = [
     ),
     ("ops.", "nets."),
     ("data.", "envs."),
-    ("world_model", "imagine", "update"),
+    ("world_model", "dynamics", "imagine", "update"),
     ("losses.",),
     ("agent", "online"),
     ("methods.", "behaviors."),

@@ -40,6 +40,17 @@ def test_steps_after_the_end_are_not_valid_but_go_on():
     np.testing.assert_allclose(path.next_obs[:-1], path.obs[1:])
 
 
+def test_a_restart_begins_again_at_the_first_state():
+    start = jnp.array([3.0])
+    draws = noise([0, 30.0, 0.5, 0], [0.0, 0, 1.0, 0])
+    path = imagine(step_fn, policy_fn, start, start, draws, 4, restart=True)
+    assert path.done.tolist() == [False, True, False, False]
+    assert path.valid.all()
+    # x=3: a=-2 x'=4; a=-3 x'=35, the end; x=3: a=-2+1 x'=5.5; a=-4.5 x'=6.5
+    np.testing.assert_allclose(path.obs[:, 0], [3, 4, 3, 5.5])
+    np.testing.assert_allclose(path.next_obs[:, 0], [4, 35, 5.5, 6.5])
+
+
 def test_one_rollout_alone_equals_one_among_many():
     starts = jnp.array([[3.0], [-1.0], [0.5]])
     noises = ImagineNoise(*jax.random.normal(jax.random.key(0), (2, 3, 5, 1)))

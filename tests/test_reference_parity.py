@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import reference_params
-from metastar import config, world_model
+from metastar import config, dynamics, world_model
+from metastar.dynamics import StartNoise, StepNoise
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
@@ -33,7 +34,7 @@ from metastar.ops.task_metric import distance_terms
 from metastar.ops.td import polyak
 from metastar.types import Batch, HyperParams, View
 from metastar.update import clip_norm, global_norm, gradient_step, make_optimizer
-from metastar.world_model import EncodeNoise, StartNoise, StepNoise
+from metastar.world_model import EncodeNoise
 
 TASK_BIAS = "storm_transformer.task_embedding.bias"  # its exact gradient is zero
 
@@ -325,22 +326,22 @@ def test_imagination(reference):
             obs_code = jnp.concatenate([obs, code])
             return sample_action(reference.actor, reference.actor_params, obs_code, noise)[0]
 
-        first_obs, carry = world_model.start(
+        first_obs, carry = dynamics.start(
             params, view, code, StartNoise(posterior, at(context_len - 1)), cfg
         )
         trajectory = imagine(
-            world_model.make_step_fn(params, cfg),
+            dynamics.make_step_fn(params, cfg),
             policy_fn,
             first_obs,
             carry,
             ImagineNoise(at(slice(context_len, None)), action_noise),
             horizon,
         )
-        feats, _ = world_model.prefill(params, view, posterior, cfg)
-        real = world_model.predict(params, feats, code, at(slice(context_len)), cfg)
+        feats, _ = world_model.prefill(params, view, code, posterior, cfg)
+        real = dynamics.predict(params, feats, code, at(slice(context_len)), cfg)
 
         def advance(carry, step):
-            prediction, carry = world_model.advance(params, carry, *step, cfg)
+            prediction, carry = dynamics.advance(params, carry, *step, cfg)
             return carry, prediction
 
         steps = trajectory.action, at(slice(context_len, None))

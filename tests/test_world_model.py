@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import world_model
+from metastar import dynamics, world_model
 from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
@@ -91,22 +91,22 @@ def test_window_longer_than_the_position_table_is_a_user_error():
 def test_rollout_follows_the_transformer_that_encode_trains():
     num, horizon = 3, 2
     view, noise = row(VIEW, 0), row(NOISE, 0)
-    start_noise = world_model.draw_start_noise(KEY, (), num, OBS, CFG)
+    start_noise = dynamics.draw_start_noise(KEY, (), num, OBS, CFG)
     start_noise = start_noise._replace(posterior=noise.posterior[:num])
-    step_noise = world_model.draw_step_noise(KEY, (horizon,), OBS, CFG)
+    step_noise = dynamics.draw_step_noise(KEY, (horizon,), OBS, CFG)
 
     @jax.jit
     def run(params):
         context = jax.tree.map(lambda x: x[:num], view._replace(policy=view.obs, stage=view.obs))
-        obs, carry = world_model.start(params, context, CODE, start_noise, CFG)
+        obs, carry = dynamics.start(params, context, CODE, start_noise, CFG)
         policy_fn = lambda obs, noise: noise + obs[:2]  # noqa: E731
         noise = ImagineNoise(step_noise, jnp.zeros((horizon, 2)))
-        step_fn = world_model.make_step_fn(params, CFG)
+        step_fn = dynamics.make_step_fn(params, CFG)
         return obs, carry, imagine(step_fn, policy_fn, obs, carry, noise, horizon)
 
     obs, carry, path = run(PARAMS)
     encoded = encode(PARAMS, view, noise)
-    prediction = world_model.predict(PARAMS, encoded.feats[num - 1], CODE, start_noise.step, CFG)
+    prediction = dynamics.predict(PARAMS, encoded.feats[num - 1], CODE, start_noise.step, CFG)
     np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
     np.testing.assert_allclose(carry.latent, prediction.latent, atol=1e-5)
     np.testing.assert_array_equal(path.obs[0], obs)
@@ -117,7 +117,7 @@ def test_rollout_follows_the_transformer_that_encode_trains():
     feats, _ = world_model._core(CFG).apply(
         {"params": PARAMS["core"]}, latent, action, jnp.ones(num + 1, bool)
     )
-    expected = world_model.predict(PARAMS, feats[-1], CODE, row(step_noise, 0), CFG)
+    expected = dynamics.predict(PARAMS, feats[-1], CODE, row(step_noise, 0), CFG)
     np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
     np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
     assert path.done[0] == (expected.done_logit > 0)

@@ -81,7 +81,7 @@ def base() -> ConfigDict:
             "world_model": {
                 "core": "transformer",  # "transformer" | "gru" | "mlp" (no memory)
                 # How the task code enters prior, decoder and termination:
-                # "none" | "concat" | "add" | "film".
+                # "none" | "concat" | "add" | "film"; "token": it enters the core instead.
                 "condition": "none",
                 # Latents at the start: "reference" (means within thousandths of zero under noise of
                 # standard deviation one) | "precise" (means of tenths, deviation e^-2).
@@ -98,7 +98,10 @@ def base() -> ConfigDict:
                 "pretrain_lr": 1e-4,
                 "lr": 1e-4,
                 "clip_norm": 1000.0,
+                "ensemble": 1,  # decoders; a step of a rollout is decoded by one of them
                 "free_bits": 1.0,
+                # Where they apply: to the KL of the "batch", its mean, or of every "element".
+                "free_bits_per": "batch",
                 "recon_weight": 1.0,
                 "dyn_weight": 1.0,
                 "rep_weight": 0.1,
@@ -115,7 +118,17 @@ def base() -> ConfigDict:
                 "positive": "any",
                 "batch_size": 256,  # per task, real and imagined together
             },
-            "imagine": {"num_rollouts": 8, "context_len": 8, "horizon": 1},
+            "imagine": {
+                "num_rollouts": 8,
+                "context_len": 8,
+                "horizon": 1,
+                # First state: the model's prediction after the window | the data's own next state.
+                "start": "predicted",  # "predicted" | "real"
+                "restart": False,  # after an imagined terminal: at the rollout's first state again
+                "penalty": 0.0,  # of the model's uncertainty, taken off imagined rewards
+                # What that is: the decoders' largest "spread" | largest "disagreement" of means.
+                "uncertainty": "spread",
+            },
             "agent": {
                 "hidden": (128, 128),
                 "gamma": 0.9,

@@ -52,6 +52,7 @@ INTERVALS = {
     "world_model.pretrain_lr": _RATE,
     "world_model.lr": _RATE,
     "world_model.clip_norm": "(0, inf)",
+    "world_model.ensemble": _COUNT,
     "world_model.free_bits": _NOT_NEGATIVE,
     "world_model.recon_weight": _NOT_NEGATIVE,
     "world_model.dyn_weight": _NOT_NEGATIVE,
@@ -65,6 +66,7 @@ INTERVALS = {
     "imagine.num_rollouts": _COUNT,
     "imagine.context_len": _COUNT,
     "imagine.horizon": _COUNT,
+    "imagine.penalty": _NOT_NEGATIVE,
     "agent.hidden": _COUNT,
     "agent.gamma": "[0, 1)",
     "agent.alpha": _NOT_NEGATIVE,
@@ -99,8 +101,11 @@ CHOICES = {
     "sampler.positive": ("any", "other_behavior"),
     "world_model.core": ("transformer", "gru", "mlp"),
     "world_model.latent_init": ("reference", "precise"),
-    "world_model.condition": ("none", "concat", "add", "film"),
+    "world_model.condition": ("none", "concat", "add", "film", "token"),
     "world_model.code_bound": ("none", "sphere"),
+    "world_model.free_bits_per": ("batch", "element"),
+    "imagine.start": ("predicted", "real"),
+    "imagine.uncertainty": ("spread", "disagreement"),
     "train.lr_decay": ("none", "cosine"),
     "train.precision": ("float32", "tensorfloat32", "bfloat16"),
 }
@@ -223,6 +228,16 @@ def _check_together(flat: dict[str, Any]) -> None:
         imagined < flat["sampler.batch_size"],
         f"imagine.num_rollouts * imagine.horizon is {imagined} but must be less than "
         f"sampler.batch_size, {flat['sampler.batch_size']}, to leave room for real transitions",
+    )
+    demand(
+        flat["world_model.condition"] != "token" or flat["world_model.core"] != "mlp",
+        "world_model.condition='token' needs a core with memory, but 'mlp' sees every step alone; "
+        "set world_model.core to 'transformer' or 'gru', or condition to 'concat', 'add' or 'film'",
+    )
+    demand(
+        flat["imagine.uncertainty"] == "spread" or flat["world_model.ensemble"] > 1,
+        "imagine.uncertainty='disagreement' needs decoders that can disagree; set "
+        "world_model.ensemble to 2 or more",
     )
     demand(
         states == 0 or flat["sampler.batch_size"] % states == 0,

@@ -1,6 +1,7 @@
 """Imagination: a policy acts in a model (floor F3)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ def imagine(
     carry: Any,
     noise: ImagineNoise,
     horizon: int,
+    restart: bool = False,
 ) -> Trajectory:
     """Rolls out ONE trajectory; vmap it over rollouts and tasks.
 
@@ -33,10 +35,12 @@ def imagine(
         carry: the model's state there.
         noise: leaves [horizon, ...].
         horizon: H, number of steps.
+        restart: what follows a terminal: the first state again, with draws of its own, or the
+            model's steps from there on.
 
     Returns:
-        Trajectory with leaves [H, ...]. Termination does not stop the rollout: the steps after it
-        have `valid` False, and the caller decides what to do with them.
+        Trajectory with leaves [H, ...]. Steps after a terminal have `valid` False unless `restart`;
+        the caller decides what to do with them.
 
     >>> from metastar.types import StepOut
     >>> def step_fn(carry, action, noise):  # a world in which the state is the sum of all actions
@@ -48,12 +52,17 @@ def imagine(
     [1.0, 3.0, 7.0]
     """
 
+    start = obs, carry, jnp.asarray(True)
+
     def step(state, step_noise):
         obs, carry, valid = state
         action = policy_fn(obs, step_noise.action)
         out, carry = step_fn(carry, action, step_noise.step)
         row = Trajectory(obs, action, out.reward, out.obs, out.done, valid)
-        return (out.obs, carry, valid & ~out.done), row
+        state = out.obs, carry, valid & ~out.done
+        if restart:
+            state = jax.tree.map(partial(jnp.where, out.done), start, state)
+        return state, row
 
-    _, trajectory = jax.lax.scan(step, (obs, carry, jnp.asarray(True)), noise, length=horizon)
+    _, trajectory = jax.lax.scan(step, start, noise, length=horizon)
     return trajectory

@@ -30,6 +30,7 @@ FIELDS = {
     "rep_weight": "world_model.rep_weight",
     "free_bits": "world_model.free_bits",
     "cloning": "agent.cloning",
+    "uncertainty": "imagine.penalty",
 }
 # 0 leaves these terms out of the program, so that no other value could share it.
 _SWITCHES = ("agent.cloning",)

@@ -226,6 +226,7 @@ class HyperParams(NamedTuple):
     task_losses: dict[str, Array]  # weight by name
     recon_weight: Array = 1.0
     cloning: Array = 0.0  # weight of the actor's cloning term
+    uncertainty: Array = 0.0  # weight of the model's uncertainty in imagined rewards
 
 
 class Env(NamedTuple):

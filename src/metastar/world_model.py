@@ -4,10 +4,9 @@ Observations and previous rewards become latents; (latent, action) tokens pass a
 default a Transformer, whose features predict the next latent and the end of the episode; a task
 token gives the task code. MetaSTAR (arXiv 2606.00780), sections on the world model and the task
 representation. With `world_model.condition` the code of a task also enters the heads that predict,
-so that prediction itself asks for what is true of the task.
+or the core as a token of its own, so that prediction itself asks for what is true of the task.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,9 +17,9 @@ from metastar.errors import UserError
 from metastar.nets.condition import Condition
 from metastar.nets.cores import CORES
 from metastar.nets.heads import Decoder, GaussianHead, Termination
-from metastar.nets.mlp import MLP
+from metastar.nets.mlp import MLP, linear
 from metastar.ops import gaussian
-from metastar.types import Array, DataSpec, StepOut, View
+from metastar.types import Array, DataSpec, View
 
 PRECISE_LOGVAR = -4.0  # of latents at the start, with `latent_init = "precise"`
 CONDITIONED = ("prior", "decoder", "termination")  # the heads that may see the task code
@@ -42,42 +41,6 @@ class Encoded(NamedTuple):
     latent: Array  # [..., L, D]
     feats: Array  # [..., L, H]
     task_code: Array  # [..., Z]
-
-
-class StepNoise(NamedTuple):
-    """Draws of one predicted step, standard normal."""
-
-    prior: Array  # [..., D]
-    decoder: Array  # [..., O+1]
-
-
-class StartNoise(NamedTuple):
-    """Draws of the start of one rollout from K real steps."""
-
-    posterior: Array  # [K, D] standard normal
-    step: StepNoise  # for the state after the last real step
-
-
-class Prediction(NamedTuple):
-    """What the model expects after a token."""
-
-    feats: Array  # [..., H]
-    prior_mean: Array  # [..., D]
-    prior_logvar: Array  # [..., D]
-    latent: Array  # [..., D]
-    mean: Array  # [..., O+1] of (obs, reward)
-    logvar: Array  # [..., O+1]
-    obs: Array  # [..., O] drawn, not the mean
-    reward: Array  # [...]
-    done_logit: Array  # [...]
-
-
-class Carry(NamedTuple):
-    """State of one rollout."""
-
-    cache: Any  # of the core
-    latent: Array  # [D]
-    code: Array  # [Z] the task the rollout takes place in
 
 
 def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
@@ -103,7 +66,14 @@ def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
             conditioned, own = _condition(cfg).init_with_output(key_condition, *inputs, code)
             condition |= {name: own["params"]} if own else {}
             inputs = (conditioned,)
-        params[name] = net.init(keys[name], *inputs)["params"]
+        if name == "decoder" and model.ensemble > 1:
+            members = jax.random.split(keys[name], model.ensemble)
+            params[name] = jax.vmap(lambda key: net.init(key, *inputs)["params"])(members)  # noqa: B023
+        else:
+            params[name] = net.init(keys[name], *inputs)["params"]
+    if model.condition == "token":
+        key_prompt = jax.random.fold_in(keys["core"], 1)
+        condition["core"] = _prompt_map(cfg).init(key_prompt, code)["params"]
     return params | ({"condition": condition} if condition else {})
 
 
@@ -128,10 +98,18 @@ def prior(params: Any, feats: Array, code: Array, cfg: Any) -> tuple[Array, Arra
 
 
 def decode(params: Any, latent: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
-    """Mean and log-variance [..., O+1] of (obs, previous reward) given a latent [..., D]."""
+    """Means and log-variances [E, ..., O+1] of (obs, previous reward) given a latent [..., D].
+
+    One of each of the E members of the ensemble. They share all networks but the decoder and see
+    the same data; only where they start differs. One member has parameters without a leading axis.
+    """
     width, features = cfg.world_model.width, params["decoder"]["max_logvar"].shape[-1]
     latent = _conditioned(params, "decoder", latent, code, cfg)
-    return Decoder((width, width), features).apply({"params": params["decoder"]}, latent)
+    net = Decoder((width, width), features)
+    if cfg.world_model.ensemble > 1:
+        return jax.vmap(lambda member: net.apply({"params": member}, latent))(params["decoder"])
+    mean, logvar = net.apply({"params": params["decoder"]}, latent)
+    return mean[None], logvar[None]
 
 
 def done_logit(params: Any, feats: Array, code: Array, cfg: Any) -> Array:
@@ -162,6 +140,29 @@ def encode(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Encoded:
     return Encoded(embedding, mean, logvar, latent, feats, _bound(code, cfg))
 
 
+def see_code(
+    params: Any, view: View, encoded: Encoded, code: Array, noise: EncodeNoise, cfg: Any
+) -> Encoded:
+    """The encoding of windows [..., L] as predictions under the codes [..., Z] have it.
+
+    With `world_model.condition` "token" a second pass of the core makes the features, over the same
+    latents and under the same dropout, with the code as a token that all steps see; otherwise they
+    are those of `encode`.
+    """
+    if cfg.world_model.condition != "token":
+        return encoded
+    feats = _core(cfg).apply(
+        {"params": params["core"]},
+        encoded.latent,
+        view.action,
+        view.valid,
+        _prompt(params, code, cfg),
+        noise.attention,
+        method="prompted",
+    )
+    return encoded._replace(feats=feats)
+
+
 def encode_task(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Array:
     """The task code [..., Z] of `encode` alone, at about half the cost; without dropout."""
     *_, latent = _latents(params, view, noise.posterior, cfg)
@@ -171,90 +172,22 @@ def encode_task(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Array:
     return _bound(code, cfg)
 
 
-def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) -> Prediction:
-    """Draws the next latent, then observation and reward, given features [..., H] and the code."""
-    prior_mean, prior_logvar = prior(params, feats, code, cfg)
-    latent = gaussian.sample(prior_mean, prior_logvar, noise.prior)
-    mean, logvar = decode(params, latent, code, cfg)
-    drawn = gaussian.sample(mean, logvar, noise.decoder)
-    logit = done_logit(params, feats, code, cfg)
-    obs, reward = drawn[..., :-1], drawn[..., -1]
-    return Prediction(feats, prior_mean, prior_logvar, latent, mean, logvar, obs, reward, logit)
-
-
-def advance(
-    params: Any, carry: Carry, action: Array, noise: StepNoise, cfg: Any
-) -> tuple[Prediction, Carry]:
-    """Feeds the token (predicted latent, action [A]) of ONE rollout and predicts what follows."""
-    feats, cache = _core(cfg).apply(
-        {"params": params["core"]}, carry.cache, carry.latent, action, method="step"
-    )
-    prediction = predict(params, feats, carry.code, noise, cfg)
-    return prediction, Carry(cache, prediction.latent, carry.code)
-
-
-def prefill(params: Any, view: View, noise: Array, cfg: Any) -> tuple[Array, Any]:
-    """Feeds K real steps of one rollout: posterior noise [K, D] -> features [K, H], cache."""
+def prefill(params: Any, view: View, code: Array, noise: Array, cfg: Any) -> tuple[Array, Any]:
+    """Feeds K real steps of one rollout: code [Z], noise [K, D] -> features [K, H], cache."""
     *_, latent = _latents(params, view, noise, cfg)
-    return _core(cfg).apply({"params": params["core"]}, latent, view.action, method="prefill")
+    prompt = _prompt(params, code, cfg)
+    core = {"params": params["core"]}
+    return _core(cfg).apply(core, latent, view.action, prompt, method="prefill")
 
 
-def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> tuple[Array, Carry]:
-    """Starts ONE rollout at the state the model expects after K real steps.
-
-    Args:
-        params: parameters of `init`.
-        view: leaves [K, ...], all valid.
-        code: [Z] the task; without `world_model.condition` it has no effect.
-        noise: draws.
-        cfg: the config.
-
-    Returns:
-        Predicted observation [O] and the carry of `make_step_fn`. The rollout has room for
-        `context_len - K` steps.
-
-    Raises:
-        UserError: if K is larger than the position table.
-    """
-    feats, cache = prefill(params, view, noise.posterior, cfg)
-    prediction = predict(params, feats[-1], code, noise.step, cfg)
-    return prediction.obs, Carry(cache, prediction.latent, code)
-
-
-def make_step_fn(params: Any, cfg: Any) -> Callable:
-    """Makes `step_fn(carry, action [A], noise: StepNoise) -> (StepOut, carry)` of ONE rollout.
-
-    Decoded states are never encoded again: the next token is the predicted latent. A step is
-    terminal where the logit is above zero.
-    """
-
-    def step_fn(carry: Carry, action: Array, noise: StepNoise) -> tuple[StepOut, Carry]:
-        prediction, carry = advance(params, carry, action, noise, cfg)
-        out = StepOut(prediction.obs, prediction.reward, prediction.done_logit > 0)
-        return out, carry
-
-    return step_fn
+def extend(params: Any, cache: Any, latent: Array, action: Array, cfg: Any) -> tuple[Array, Any]:
+    """Feeds one more token of one rollout, latent [D] and action [A] -> features [H], cache."""
+    return _core(cfg).apply({"params": params["core"]}, cache, latent, action, method="step")
 
 
 def draw_encode_noise(key: Array, shape: tuple[int, ...], cfg: Any) -> EncodeNoise:
     """Posterior noise for windows of `shape` (..., L), without dropout: for inference."""
     return EncodeNoise(jax.random.normal(key, (*shape, cfg.world_model.latent_dim)))
-
-
-def draw_step_noise(key: Array, shape: tuple[int, ...], obs_dim: int, cfg: Any) -> StepNoise:
-    """Noise of predicted steps, with leading axes `shape`."""
-    key_prior, key_decoder = jax.random.split(key)
-    prior_noise = jax.random.normal(key_prior, (*shape, cfg.world_model.latent_dim))
-    return StepNoise(prior_noise, jax.random.normal(key_decoder, (*shape, obs_dim + 1)))
-
-
-def draw_start_noise(
-    key: Array, shape: tuple[int, ...], context_len: int, obs_dim: int, cfg: Any
-) -> StartNoise:
-    """Noise of the starts of rollouts, with leading axes `shape`."""
-    key_posterior, key_step = jax.random.split(key)
-    encode_noise = draw_encode_noise(key_posterior, (*shape, context_len), cfg)
-    return StartNoise(encode_noise.posterior, draw_step_noise(key_step, shape, obs_dim, cfg))
 
 
 def _encoder(cfg: Any) -> MLP:
@@ -276,6 +209,17 @@ def _core(cfg: Any) -> nn.Module:
 
 def _condition(cfg: Any) -> Condition:
     return Condition(cfg.world_model.condition)
+
+
+def _prompt_map(cfg: Any) -> nn.Dense:
+    return linear(cfg.world_model.width, cfg.world_model.code_dim)
+
+
+def _prompt(params: Any, code: Array, cfg: Any) -> Array | None:
+    """The token [..., H] that brings the code [..., Z] into the core, if anything does."""
+    if cfg.world_model.condition != "token":
+        return None
+    return _prompt_map(cfg).apply({"params": params["condition"]["core"]}, code)
 
 
 def _conditioned(params: Any, head: str, x: Array, code: Array, cfg: Any) -> Array:

@@ -68,8 +68,8 @@ def test_kl_by_hand():
 
 
 def test_kl_the_other_way_round_is_found(monkeypatch):
-    right = gaussian.kl
-    monkeypatch.setattr(gaussian, "kl", lambda mp, vp, mq, vq: right(mq, vq, mp, vp))
+    right = gaussian.kl_elements
+    monkeypatch.setattr(gaussian, "kl_elements", lambda mp, vp, mq, vq: right(mq, vq, mp, vp))
     with pytest.raises(AssertionError):
         check_kl()
 
@@ -102,6 +102,34 @@ def test_each_kl_moves_its_own_side():
         post, prior = grad(encoded.post_mean, encoded.feats)
         assert post.any() == post_moves
         assert prior.any() != post_moves
+
+
+def free_bits(per, free_bits, post_mean):
+    """KL_rep of posteriors N(post_mean [D], 1) against the prior N(0, 1), and its gradient."""
+    cfg = tiny_cfg(free_bits_per=per)
+    flat = PARAMS | {"prior": {"mean": constant(0.0), "logvar": constant(0.0)}}
+
+    def kl_rep(post_mean):
+        encoded = made_up_encoding()
+        mean = jnp.broadcast_to(post_mean, encoded.post_mean.shape)
+        encoded = encoded._replace(post_mean=mean, post_logvar=0 * mean)
+        hp = HP._replace(free_bits=free_bits)
+        return model_loss.terms(flat, VIEW, encoded, CODE, hp, cfg).kl_rep
+
+    return jax.value_and_grad(kl_rep)(jnp.array(post_mean))
+
+
+def test_free_bits_by_hand():
+    post_mean = [2.0, 1.0, 0.2, 0.0]  # KLs 2, 0.5, 0.02 and 0, together 2.52
+    value, grad = free_bits("batch", 2.0, post_mean)
+    np.testing.assert_allclose(value, 2.52, rtol=1e-5)
+    np.testing.assert_allclose(grad, post_mean, rtol=1e-5)
+    value, grad = free_bits("batch", 4.0, post_mean)
+    np.testing.assert_allclose([value, *grad], [4, 0, 0, 0, 0])  # all learning stops
+    value, grad = free_bits("element", 4.0, post_mean)  # 2 + 1 + 1 + 1
+    np.testing.assert_allclose([value, *grad], [5, 2, 0, 0, 0], rtol=1e-5)
+    value, grad = free_bits("element", 1.6, post_mean)  # 2 + .5 + .4 + .4
+    np.testing.assert_allclose([value, *grad], [3.3, 2, 1, 0, 0], rtol=1e-5)
 
 
 def reached(name):

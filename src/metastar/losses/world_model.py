@@ -93,6 +93,7 @@ def terms(
     mean, logvar = world_model.decode(params, encoded.latent, code, cfg)
     decoder = params["decoder"]
     spread = decoder["max_logvar"].sum() - decoder["min_logvar"].sum()
+    nll = gaussian.nll(x[None], mean, logvar).mean(axis=-1).mean(axis=0)
 
     logit = world_model.done_logit(params, encoded.feats, code, cfg)
     cross_entropy = optax.sigmoid_binary_cross_entropy(logit, view.done.astype(logit.dtype))
@@ -100,15 +101,15 @@ def terms(
     post = encoded.post_mean[..., 1:, :], encoded.post_logvar[..., 1:, :]
     prior = world_model.prior(params, encoded.feats[..., :-1, :], code, cfg)
     stop = jax.lax.stop_gradient
-    kl_dyn = _mean(gaussian.kl(*stop(post), *prior), follows[..., 1:])
-    kl_rep = _mean(gaussian.kl(*post, *stop(prior)), follows[..., 1:])
+    kl_dyn = gaussian.kl_elements(*stop(post), *prior)
+    kl_rep = gaussian.kl_elements(*post, *stop(prior))
     return ModelTerms(
-        recon_nll=_mean(gaussian.nll(x, mean, logvar).mean(axis=-1), valid),
-        recon_bounds=BOUND_WEIGHT * spread,
+        recon_nll=_mean(nll, valid),
+        recon_bounds=BOUND_WEIGHT * spread / cfg.world_model.ensemble,
         termination=_mean(cross_entropy, valid),
-        kl_raw=kl_dyn,
-        kl_dyn=jnp.maximum(hp.free_bits, kl_dyn),
-        kl_rep=jnp.maximum(hp.free_bits, kl_rep),
+        kl_raw=_mean(kl_dyn.sum(axis=-1), follows[..., 1:]),
+        kl_dyn=_above_free_bits(kl_dyn, follows[..., 1:], hp, cfg),
+        kl_rep=_above_free_bits(kl_rep, follows[..., 1:], hp, cfg),
     )
 
 
@@ -135,10 +136,11 @@ def loss_and_codes(
 ) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
     """`rec_w recon + termination + dyn_w KL_dyn + rep_w KL_rep + sum_n w_n task_n`.
 
-    Reconstruction is the mean over steps and dimensions of `(x - m)^2 exp(-v) + v` for
+    Reconstruction is the mean over steps, dimensions and decoders of `(x - m)^2 exp(-v) + v` for
     x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds.
     KL(posterior at t || prior from t-1) is averaged over tasks and steps, then `max(free_bits, .)`;
-    in KL_dyn the posterior is stopped, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
+    with `free_bits_per = "element"` that is `mean_t sum_d max(free_bits / D, KL_td)`. In KL_dyn
+    the posterior is stopped, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
     2010.02193). The latents that enter the Transformer are not stopped. MetaSTAR (arXiv
     2606.00780), its world-model objective. With two context views all means are over both, and with
     `world_model.condition` each is predicted under the code of the other: a code of the window
@@ -158,7 +160,9 @@ def loss_and_codes(
     """
     encoded, codes = encode_views(params, batch.views, noise.encode, cfg)
     crossed = jnp.concatenate([*codes.values()][::-1])
-    parts = terms(params, _stack(batch.views), encoded, crossed, hp, cfg)
+    stacked = _stack(batch.views)
+    encoded = world_model.see_code(params, stacked, encoded, crossed, noise.encode, cfg)
+    parts = terms(params, stacked, encoded, crossed, hp, cfg)
     recon = parts.recon_nll + parts.recon_bounds
     total = (
         hp.recon_weight * recon
@@ -179,6 +183,13 @@ def loss_and_codes(
         total = total + hp.task_losses[name] * value
         metrics |= {name: value, **task_metrics}
     return total, (metrics | {"model_loss": total}, codes)
+
+
+def _above_free_bits(kl: Array, weight: Array, hp: HyperParams, cfg: Any) -> Array:
+    """Scalar of KLs [..., D], of which nothing below the free bits is worth reducing."""
+    if cfg.world_model.free_bits_per == "batch":
+        return jnp.maximum(hp.free_bits, _mean(kl.sum(axis=-1), weight))
+    return _mean(jnp.maximum(hp.free_bits / kl.shape[-1], kl).sum(axis=-1), weight)
 
 
 def _stack(views: dict[str, View]) -> View:

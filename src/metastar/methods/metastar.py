@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from metastar import agent as agents
-from metastar import registry, world_model
+from metastar import dynamics, registry, world_model
 from metastar.data.sampler import (
     sample_other_behavior,
     sample_transitions,
@@ -59,6 +59,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     optimizer = make_optimizer(cfg.world_model.clip_norm)
     model_step = gradient_step(model_loss.loss_and_codes, optimizer)
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
+    start = {"predicted": dynamics.start, "real": dynamics.start_real}[cfg.imagine.start]
 
     def init(key):
         key_model, key_agent = jax.random.split(key)
@@ -134,29 +135,27 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         model = state.params["world_model"]
         return model_loss.loss(model, batch, noise, hp, cfg, task_losses)[0]
 
-    def imagined_transitions(params, window, code, key):
+    def imagined_transitions(params, window, code, key, hp):
         """Rolls the model out from every start window [M, R, K] under the actor."""
         key_start, key_step, key_action = jax.random.split(key, 3)
         context_len, horizon = cfg.imagine.context_len, cfg.imagine.horizon
         rollouts = window.stage.shape
-        noise_start = world_model.draw_start_noise(
-            key_start, rollouts, context_len, spec.obs_dim, cfg
-        )
+        noise_start = dynamics.draw_start_noise(key_start, rollouts, context_len, spec.obs_dim, cfg)
         noise = ImagineNoise(
-            world_model.draw_step_noise(key_step, (*rollouts, horizon), spec.obs_dim, cfg),
+            dynamics.draw_step_noise(key_step, (*rollouts, horizon), spec.obs_dim, cfg),
             jax.random.normal(key_action, (*rollouts, horizon, spec.action_dim)),
         )
         model = params["world_model"]
-        step_fn = world_model.make_step_fn(model, cfg)
+        step_fn = dynamics.make_step_fn(model, cfg, hp.uncertainty)
         act = agent.policy_fn(params["actor"])
 
         def rollout(window, code, noise_start, noise):
-            obs, carry = world_model.start(model, window, code, noise_start, cfg)
+            obs, carry = start(model, window, code, noise_start, cfg)
 
             def policy_fn(obs, noise):
                 return act(jnp.concatenate([obs, code]), noise)[0]
 
-            return imagine(step_fn, policy_fn, obs, carry, noise, horizon)
+            return imagine(step_fn, policy_fn, obs, carry, noise, horizon, cfg.imagine.restart)
 
         per_task = jax.vmap(rollout, in_axes=(0, None, 0, 0))
         return jax.vmap(per_task)(window, code, noise_start, noise)
@@ -164,8 +163,8 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     def train_agent(state, batch, code, key, hp):
         key_imagine, key_agent = jax.random.split(key)
         real = agents.real_transitions(batch, code)
-        start = batch.views["start"]
-        trajectory = imagined_transitions(state.params, start, code, key_imagine)
+        window = batch.views["start"]
+        trajectory = imagined_transitions(state.params, window, code, key_imagine, hp)
         imagined = agents.imagined_transitions(trajectory, code)
         rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), real, imagined)
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
@@ -210,14 +209,12 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     def predict(params, window, action, code, key):
         key_start, key_step = jax.random.split(key)
         model, horizon = params["world_model"], action.shape[0]
-        noise = world_model.draw_start_noise(
-            key_start, (), window.reward.shape[0], spec.obs_dim, cfg
-        )
-        start = world_model.start(model, whiten_view(window), code, noise, cfg)
-        steps = world_model.draw_step_noise(key_step, (horizon,), spec.obs_dim, cfg)
-        step_fn = world_model.make_step_fn(model, cfg)
+        noise = dynamics.draw_start_noise(key_start, (), window.reward.shape[0], spec.obs_dim, cfg)
+        begin = dynamics.start(model, whiten_view(window), code, noise, cfg)
+        steps = dynamics.draw_step_noise(key_step, (horizon,), spec.obs_dim, cfg)
+        step_fn = dynamics.make_step_fn(model, cfg)
         recorded = ImagineNoise(steps, action)
-        path = imagine(step_fn, lambda obs, action: action, *start, recorded, horizon)
+        path = imagine(step_fn, lambda obs, action: action, *begin, recorded, horizon)
         return unwhiten(path.next_obs), path.reward
 
     def expected_next_obs(params, obs, action, code):

@@ -6,14 +6,15 @@ import jax.numpy as jnp
 from metastar.nets.mlp import linear
 from metastar.types import Array
 
-KINDS = ("none", "concat", "add", "film")
+KINDS = ("none", "concat", "add", "film", "token")
 
 
 class Condition(nn.Module):
     """Features [..., n] and a code [..., Z] -> features.
 
-    "none" leaves the features alone, "concat" appends the code, "add" adds a linear map of it, and
-    "film" scales and shifts by linear maps of it: `x (1 + A z) + B z` (Perez et al. 2018, arXiv
+    "none" leaves the features alone, and so does "token", where the code has entered the core that
+    made them (`world_model.see_code`). "concat" appends the code, "add" adds a linear map of it,
+    and "film" scales and shifts by linear maps of it: `x (1 + A z) + B z` (Perez et al. 2018, arXiv
     1709.07871, equation 2).
     """
 
@@ -22,7 +23,7 @@ class Condition(nn.Module):
     @nn.compact
     def __call__(self, x: Array, code: Array) -> Array:
         """Takes codes with as many axes as the features, or one less where time is missing."""
-        if self.kind == "none":  # the code may be None
+        if self.kind in ("none", "token"):  # the code may be None
             return x
         if code.ndim < x.ndim:
             code = jnp.expand_dims(code, -2)

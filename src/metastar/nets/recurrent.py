@@ -29,6 +29,8 @@ class Stem(nn.Module):
 class Recurrent(nn.Module):
     """A stack of GRUs; the task code reads the last valid state of the uppermost.
 
+    A prompt is read before the first step.
+
     Cho et al. 2014 (arXiv 1406.1078), as the context encoder of Meta-DT has it.
     """
 
@@ -55,10 +57,23 @@ class Recurrent(nn.Module):
         """The task code [..., Z] alone."""
         return self.task_head(self._run(latent, action, valid)[1])
 
-    def prefill(self, latent: Array, action: Array) -> tuple[Array, Array]:
-        """Takes [K, D] and [K, A]; returns features [K, H] and the states [layers, H]."""
-        state, feats = self._scan(self.stem(latent, action), jnp.ones(latent.shape[:-1], bool))
-        return feats, state
+    def prompted(
+        self,
+        latent: Array,
+        action: Array,
+        valid: Array,
+        prompt: Array,
+        attention: Array | None = None,
+    ) -> Array:
+        """As `Transformer.prompted`."""
+        return self._scan(self.stem(latent, action), valid, prompt)[1]
+
+    def prefill(
+        self, latent: Array, action: Array, prompt: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Takes [K, D], [K, A] and perhaps [H]; returns features [K, H] and states [layers, H]."""
+        x, valid = self.stem(latent, action), jnp.ones(latent.shape[:-1], bool)
+        return self._scan(x, valid, prompt)[::-1]
 
     def step(self, cache: Array, latent: Array, action: Array) -> tuple[Array, Array]:
         """Feeds one more token, latent [D] and action [A]; returns features [H] and the states."""
@@ -69,15 +84,17 @@ class Recurrent(nn.Module):
         state, feats = self._scan(self.stem(latent, action), valid)
         return feats, state[-1]
 
-    def _scan(self, x, valid):
+    def _scan(self, x, valid, prompt=None):
         """Tokens [..., L, H] -> states [layers, ..., H], features [..., L, H]."""
-        start = jnp.zeros((self.num_layers, *x.shape[:-2], self.width), x.dtype)
+        state = jnp.zeros((self.num_layers, *x.shape[:-2], self.width), x.dtype)
+        if prompt is not None:
+            state, _ = self._advance(state, prompt, jnp.ones(prompt.shape[:-1], bool))
         scan = nn.scan(
             lambda core, state, inputs: core._advance(state, *inputs),
             variable_broadcast="params",
             split_rngs={"params": False},
         )
-        state, feats = scan(self, start, (jnp.moveaxis(x, -2, 0), jnp.moveaxis(valid, -1, 0)))
+        state, feats = scan(self, state, (jnp.moveaxis(x, -2, 0), jnp.moveaxis(valid, -1, 0)))
         return state, jnp.moveaxis(feats, 0, -2)
 
     def _advance(self, state, x, valid):
@@ -93,7 +110,8 @@ class Recurrent(nn.Module):
 class Memoryless(nn.Module):
     """An MLP on each token alone; the task code reads the mean over valid tokens.
 
-    The architecture of the codes of FOCAL (Li et al. 2021, arXiv 2010.01112).
+    The architecture of the codes of FOCAL (Li et al. 2021, arXiv 2010.01112). No step could see a
+    prompt, so none is taken.
     """
 
     width: int
@@ -120,7 +138,7 @@ class Memoryless(nn.Module):
         """The task code [..., Z] alone."""
         return self(latent, action, valid)[1]
 
-    def prefill(self, latent: Array, action: Array) -> tuple[Array, tuple]:
+    def prefill(self, latent: Array, action: Array, prompt: None = None) -> tuple[Array, tuple]:
         """Takes [K, D] and [K, A]; returns features [K, H] and an empty cache."""
         return self._features(latent, action), ()
 

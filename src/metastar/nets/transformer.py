@@ -20,11 +20,14 @@ def layer_norm(epsilon: float, name: str | None = None) -> nn.LayerNorm:
 
 
 class Cache(NamedTuple):
-    """Keys and values of the tokens so far of one rollout, in a table of P rows."""
+    """Keys and values of the tokens so far of one rollout.
 
-    key: Array  # [layers, P, H]
-    value: Array  # [layers, P, H]
-    length: Array  # [] int: rows that are filled, also the next token's position
+    The table has P rows for steps, and one more, the first, where there is a prompt.
+    """
+
+    key: Array  # [layers, rows, H]
+    value: Array  # [layers, rows, H]
+    length: Array  # [] int: rows that are filled
 
 
 class Block(nn.Module):
@@ -84,7 +87,8 @@ class Transformer(nn.Module):
     """Tokens are (latent, action) pairs with learned positions; a task token sees all of them.
 
     The task token is learned, comes last and has no position. STORM (Zhang et al. 2023, arXiv
-    2310.09615) with the task token of MetaSTAR (arXiv 2606.00780).
+    2310.09615) with the task token of MetaSTAR (arXiv 2606.00780). A prompt is a token [..., H]
+    that is given, comes first, has no position either, and is seen by all.
     """
 
     width: int
@@ -120,11 +124,19 @@ class Transformer(nn.Module):
         Returns:
             Features [..., L, H] and task code [..., Z].
         """
-        x, mask = self._tokens(latent, action, valid)
-        for i, block in enumerate(self.blocks):
-            keep = None if attention is None else attention[..., i, :, :, :]
-            x = block(x, *block.keys_values(x), mask, keep)
+        x = self._move(*self._tokens(latent, action, valid), attention)
         return x[..., :-1, :], self.task_head(x[..., -1, :])
+
+    def prompted(
+        self,
+        latent: Array,
+        action: Array,
+        valid: Array,
+        prompt: Array,
+        attention: Array | None = None,
+    ) -> Array:
+        """Features [..., L, H] as those of `__call__`, after a prompt and without a task token."""
+        return self._move(*self._tokens(latent, action, valid, prompt), attention)[..., 1:, :]
 
     def task_code(self, latent: Array, action: Array, valid: Array) -> Array:
         """The task code [..., Z] alone: the last block moves the task token's row only."""
@@ -135,14 +147,20 @@ class Transformer(nn.Module):
         token = last(x[..., -1:, :], *last.keys_values(x), mask[..., -1:, :])
         return self.task_head(token[..., 0, :])
 
-    def prefill(self, latent: Array, action: Array) -> tuple[Array, Cache]:
+    def prefill(
+        self, latent: Array, action: Array, prompt: Array | None = None
+    ) -> tuple[Array, Cache]:
         """Causal pass over the first K tokens of one rollout, without task token.
 
-        Takes [K, D] and [K, A]; returns features [K, H] and the cache that holds them.
+        Takes [K, D], [K, A] and perhaps a prompt [H]; returns features [K, H] and the cache that
+        holds them.
         """
         num = latent.shape[0]
-        x = self.norm(self._embed(latent, action, self.position[:num]))
-        mask = _causal(num)
+        x = self._embed(latent, action, self.position[:num])
+        if prompt is not None:
+            x = jnp.concatenate([prompt[None], x])
+        x = self.norm(x)
+        mask = _causal(x.shape[0])
         keys, values = [], []
         for block in self.blocks:
             key, value = block.keys_values(x)
@@ -150,14 +168,16 @@ class Transformer(nn.Module):
             keys.append(key)
             values.append(value)
         room = ((0, 0), (0, self.max_len - num), (0, 0))
-        cache = Cache(jnp.pad(jnp.stack(keys), room), jnp.pad(jnp.stack(values), room), num)
-        return x, cache._replace(length=jnp.asarray(num))
+        table = (jnp.pad(jnp.stack(rows), room) for rows in (keys, values))
+        return x[-num:], Cache(*table, jnp.asarray(x.shape[0]))
 
     def step(self, cache: Cache, latent: Array, action: Array) -> tuple[Array, Cache]:
         """Feeds one more token, latent [D] and action [A]; returns features [H] and the cache."""
-        position = jax.lax.dynamic_index_in_dim(self.position, cache.length)
+        rows = cache.key.shape[1]
+        prompts = rows - self.max_len
+        position = jax.lax.dynamic_index_in_dim(self.position, cache.length - prompts)
         x = self.norm(self._embed(latent[None], action[None], position))
-        mask = (jnp.arange(self.max_len) <= cache.length)[None]
+        mask = (jnp.arange(rows) <= cache.length)[None]
         keys, values = [], []
         for i, block in enumerate(self.blocks):
             key, value = block.keys_values(x)
@@ -173,17 +193,33 @@ class Transformer(nn.Module):
         x = self.stem_norm_1(self.stem_1(x))
         return x + jnp.expand_dims(position, range(x.ndim - 2))
 
-    def _tokens(self, latent: Array, action: Array, valid: Array) -> tuple[Array, Array]:
-        """The L+1 tokens [..., L+1, H] and who sees whom [..., L+1, L+1]."""
+    def _tokens(
+        self, latent: Array, action: Array, valid: Array, prompt: Array | None = None
+    ) -> tuple[Array, Array]:
+        """L+1 tokens [..., L+1, H] and who sees whom [..., L+1, L+1].
+
+        The one besides the steps is the task token behind them, or the prompt before them.
+        """
         x = self._embed(latent, action, self.position[: latent.shape[-2]])
-        token = jnp.broadcast_to(self.task_token, (*x.shape[:-2], 1, self.width))
-        x = self.norm(jnp.concatenate([x, token], axis=-2))
+        always = jnp.ones_like(valid[..., :1])
+        if prompt is None:
+            token = jnp.broadcast_to(self.task_token, (*x.shape[:-2], 1, self.width))
+            tokens, seen = (x, token), (valid, always)
+        else:
+            tokens, seen = (prompt[..., None, :], x), (always, valid)
+        x = self.norm(jnp.concatenate(tokens, axis=-2))
         num = x.shape[-2]
         batch_axes = range(x.ndim - 2)
         causal = jnp.expand_dims(_causal(num), batch_axes)
         itself = jnp.expand_dims(jnp.eye(num, dtype=bool), batch_axes)
-        seen = jnp.concatenate([valid, jnp.ones_like(valid[..., :1])], axis=-1)[..., None, :]
-        return x, causal & (seen | itself)
+        return x, causal & (jnp.concatenate(seen, axis=-1)[..., None, :] | itself)
+
+    def _move(self, x: Array, mask: Array, attention: Array | None) -> Array:
+        """Moves tokens [..., L+1, H] through all blocks."""
+        for i, block in enumerate(self.blocks):
+            keep = None if attention is None else attention[..., i, :, :, :]
+            x = block(x, *block.keys_values(x), mask, keep)
+        return x
 
 
 def _causal(num: int) -> Array:

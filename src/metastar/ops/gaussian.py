@@ -15,9 +15,7 @@ def sample(mean: Array, logvar: Array, noise: Array) -> Array:
 
 
 def kl(mean_p: Array, logvar_p: Array, mean_q: Array, logvar_q: Array) -> Array:
-    """Divergence KL(p || q) in nats of diagonal Gaussians, summed over the last axis.
-
-    `1/2 sum[logvar_q - logvar_p + (var_p + (mean_p - mean_q)^2) / var_q - 1]`
+    """Divergence KL(p || q) in nats of diagonal Gaussians: the sum of `kl_elements`.
 
     Args:
         mean_p: [..., D].
@@ -28,9 +26,17 @@ def kl(mean_p: Array, logvar_p: Array, mean_q: Array, logvar_q: Array) -> Array:
     Returns:
         [...], not negative.
     """
+    return jnp.sum(kl_elements(mean_p, logvar_p, mean_q, logvar_q), axis=-1)
+
+
+def kl_elements(mean_p: Array, logvar_p: Array, mean_q: Array, logvar_q: Array) -> Array:
+    """KL(p || q) in nats of each pair of Gaussians, not negative; all [...].
+
+    `1/2 [logvar_q - logvar_p + (var_p + (mean_p - mean_q)^2) / var_q - 1]`
+    """
     log_ratio = logvar_p - logvar_q
     distance = (mean_p - mean_q) ** 2 * jnp.exp(-logvar_q)
-    return 0.5 * jnp.sum(jnp.exp(log_ratio) - log_ratio + distance - 1, axis=-1)
+    return 0.5 * (jnp.exp(log_ratio) - log_ratio + distance - 1)
 
 
 def nll(x: Array, mean: Array, logvar: Array) -> Array:
