@@ -65,6 +65,19 @@ def test_methods_and_bounds_meet_the_same_starts(runs):
     np.testing.assert_array_equal(a["path"][..., 0, :], b["path"][..., 0, :])
 
 
+def test_what_values_promise_is_held_against_what_came(runs):
+    block = runs["seeker"]["few_shot"]["value"]
+    arrays = results.read_arrays(runs["folders"]["seeker"])
+    test = arrays["split"] == "test"
+    got = arrays["monte_carlo"]
+    assert ((got > 0) == (arrays["return"] > 0)).all() and (got <= arrays["return"]).all()
+    assert block["value"] == 5 and block["monte_carlo"] == pytest.approx(got[test].mean())
+    assert block["mean"] == pytest.approx(5 - block["monte_carlo"])
+    assert block["gamma"] == pytest.approx(0.9)
+    assert block["tail"] == pytest.approx(0.9**60, rel=1e-4)
+    assert runs["oracle"]["few_shot"]["value"] is None  # this one has no critics
+
+
 def test_windows_with_and_without_reward_are_told_apart(runs):
     few = runs["seeker"]["few_shot"]
     rewarded, blank = few["informative"], few["uninformative"]
@@ -119,7 +132,7 @@ def test_a_simulation_that_broke_down_is_named_and_nothing_is_written(
 ):
     arrays = results.read_arrays(runs["folders"]["oracle"])
     arrays["zero_shot_return"][3, 1] = np.nan
-    monkeypatch.setattr(evaluate, "make_measure", lambda *args: lambda params: arrays)
+    monkeypatch.setattr(evaluate, "make_measure", lambda *args: lambda params, gamma: arrays)
     with pytest.raises(UserError, match="broke down in task 3 while 'zero_shot_return'"):
         stub_run.evaluate_run(tiny_config(), stub_run.knower(), tmp_path, data_dir)
     assert not list(tmp_path.iterdir())
@@ -199,7 +212,7 @@ def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, 
         np.testing.assert_array_equal(data.task["goal"], all_tasks[:3].astype(np.float32))
         by_source = {k: v[:, :3] for k, v in arrays.items() if k.startswith("source_")}
         measured = {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_source
-        return lambda params: measured
+        return lambda params, gamma: measured
 
     monkeypatch.setattr(evaluate, "make_measure", measured_before)
     cfg = tiny_config(**{"data.validation_tasks": 1})

@@ -55,6 +55,7 @@ class Agent(NamedTuple):
     update: Callable  # (TrainState, Transitions, key, hp) -> (TrainState, metrics)
     policy_fn: Callable  # (actor params) -> (obs_code, noise) -> (action, log_prob)
     policy: Policy  # acts with params["actor"]
+    value: Callable  # `Method.value`, of params["critic"]
 
 
 def hyper_params(cfg) -> HyperParams:
@@ -213,7 +214,11 @@ def make(cfg, spec: DataSpec, code_dim: int, critic_module: Callable = Critic) -
         action = jnp.where(greedy, greedy_action(actor, params["actor"], obs_code), sampled)
         return action, carry
 
-    return Agent(init, update, policy_fn, Policy(lambda params, adaptation: (), act))
+    def value(params, obs, action, code):
+        obs_code = jnp.concatenate([whiten(obs), code])
+        return twin_q(critic, params["critic"], obs_code, action).min(0)
+
+    return Agent(init, update, policy_fn, Policy(lambda params, adaptation: (), act), value)
 
 
 def _units(cfg, spec: DataSpec) -> tuple[Array, Array]:

@@ -121,7 +121,7 @@ def make_final(
 
     def final(cfg: FrozenConfigDict, params, workdir: str | Path, meta: dict) -> dict:
         began = time.monotonic()
-        arrays = measure(params)
+        arrays = measure(params, cfg.agent.gamma)
         for measure_explored in exploring:
             arrays |= measure_explored(params)
         arrays["split"] = rows
@@ -180,19 +180,20 @@ def _split_names(split: dict[str, list[int]]) -> np.ndarray:
 
 
 def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) -> Callable:
-    """Builds `(params) -> dict`: all protocols on all tasks of `data`, as NumPy arrays by name.
+    """Builds `(params, gamma) -> dict`: all protocols on all tasks of `data`, NumPy arrays by name.
 
     N tasks, W windows, V zero-shot streams, K sources of context. Returns are undiscounted and,
     over the episodes of one window, averaged: `return` [N, W], `reached` [N, W] share of episodes
     that met the goal, `rewarded` [N, W], `code` [N, W, Z], `path`; `source_return`,
     `source_present` [K, N, W] and `source_code`, for windows of one behaviour policy at one stage,
     cross-task ones among them; `random_return` [N, W]; `optimum` [N, W], NaN where the family has
-    none; the same of episode 2 as `zero_shot_*` [N, V], with `zero_shot_first_return`; `label`,
-    `label_name`, `goal`, `goal_radius` for the figures.
+    none; what `play.values` gives under the discount `gamma`; the same of episode 2 as
+    `zero_shot_*` [N, V], with `zero_shot_first_return`; `label`, `label_name`, `goal`,
+    `goal_radius` for the figures.
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
     num_windows, num_streams = cfg.eval.windows, cfg.eval.zero_shot_streams
-    given = play.few_shot(cfg, method, env, family, num_windows)
+    given, values = play.few_shot(cfg, method, env, family, num_windows), play.values(method)
     own = play.zero_shot(cfg, method, env, family, num_streams)
     uniform = play.uniform(env, family, num_windows, cfg.eval.episodes)
     uniform_own = play.uniform(env, family, num_streams, play.ZERO_SHOT_EPISODES)
@@ -202,7 +203,7 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
     task = jax.device_get(data.task)
     label_name, label = family.label(task)
 
-    def measure(params) -> dict:
+    def measure(params, gamma: float) -> dict:
         played, contexts = jax.device_get(given(params, data, keys[0], key_play))
         by_source = [
             jax.device_get(
@@ -231,6 +232,7 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
             "zero_shot_path": zero_shot.path,
             "zero_shot_random_return": random_own.episode_return[..., -1],
             "zero_shot_optimum": _optimum(family, zero_shot.start, task)[..., -1],
+            **jax.device_get(values(params, gamma, played, contexts)),
             "label_name": np.array(label_name),
             "label": np.asarray(label),
             "goal": np.asarray(task.get("goal", [])),

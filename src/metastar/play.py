@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from metastar import belief, explore, protocols
 from metastar.data.sampler import sample_windows
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.ops.td import discounted_return
 from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
 
 ZERO_SHOT_EPISODES = 2  # the score is the return of the last one
@@ -21,6 +22,8 @@ class Played(NamedTuple):
 
     episode_return: Array  # [N, W, E] undiscounted
     start: Array  # [N, W, E, O]
+    action: Array  # [N, W, E, A] the first one
+    reward: Array  # [N, W, E, T] as values see it: 0 after a true terminal, also of an open end
     reached: Array  # [N, W, E] bool: the episode met the goal; False in families without one
     path: Array  # [N, P, E, T+1, O] observations of the first P streams
 
@@ -76,6 +79,29 @@ def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callabl
         return play(params, adaptation, data.task, key_play), contexts
 
     return evaluate
+
+
+def values(method: Method) -> Callable:
+    """Builds the comparison of what critics expect with what the same policy then gets.
+
+    Returns:
+        `(params, gamma, Played, Contexts) -> dict` with `value`, `min_i Q_i(s_0, a_0, z)` at the
+        first state and action of few-shot episodes, and `monte_carlo`, their discounted returns;
+        both [N, W], means over the episodes of a window; and `gamma`. Empty without critics.
+    """
+    if method.value is None:
+        return lambda params, gamma, played, contexts: {}
+    over_episodes = jax.vmap(method.value, in_axes=(None, 0, 0, None))
+    over_windows = jax.vmap(over_episodes, in_axes=(None, 0, 0, 0))
+    over_tasks = jax.vmap(over_windows, in_axes=(None, 0, 0, 0))
+
+    @jax.jit
+    def compare(params, gamma, played, contexts):
+        value = over_tasks(params, played.start, played.action, contexts.code)
+        got = discounted_return(played.reward, gamma)
+        return {"value": value.mean(-1), "monte_carlo": got.mean(-1), "gamma": gamma}
+
+    return compare
 
 
 def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
@@ -147,9 +173,16 @@ def _digest(family, steps: Trajectory, tasks) -> Played:
     return Played(
         episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
         start=steps.obs[..., 0, :],
+        action=steps.action[..., 0, :],
+        reward=jnp.where(steps.valid & ~_ended(steps.done), steps.reward, 0),
         reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
         path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
     )
+
+
+def _ended(done):
+    """Whether a true terminal lies behind each step [..., T]."""
+    return jnp.cumsum(done, axis=-1) > done
 
 
 def _infer(method, params, view, tasks, key):

@@ -69,6 +69,7 @@ def write(workdir: str | Path) -> Path:
             tables.markdown(table(report)),
             *([tables.markdown(stability(report))] if report.get("stability") else []),
             NOTES,
+            *_values(report["few_shot"].get("value")),
             "## Figures\n",
             *images,
             "## Provenance\n",
@@ -136,6 +137,17 @@ def stability(report: dict) -> list[tuple[str, ...]]:
             for name, b in report["stability"].items()
         ),
     ]
+
+
+def _values(block):
+    if block is None:
+        return
+    low, high = block["ci95"]
+    yield (
+        f"Values: at the first step of few-shot episodes the critics expect a discounted return of "
+        f"{block['value']:.2f}, and the episodes give {block['monte_carlo']:.2f}; overestimation "
+        f"{block['mean']:.2f} ({low:.2f} to {high:.2f}), discount {block['gamma']:g}.\n"
+    )
 
 
 def _protocols(column):

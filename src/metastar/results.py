@@ -78,8 +78,9 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     """The few-shot block of the tasks in `rows` [N] bool, from `evaluate.make_measure`.
 
     Returns:
-        `summary` of all windows, with `gap_closed`; `success`, the share of episodes that met the
-        goal, None in families without one; `by_context_source`, the same by name of the source;
+        `summary` of all windows, with `gap_closed`; `value`, of `overestimation`; `success`, the
+        share of episodes that met the goal, None in families without one; `by_context_source`, the
+        same by name of the source;
         `informative` and `uninformative`, of windows with and without reward (None in dense
         families, and where there are none).
     """
@@ -88,6 +89,7 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     found = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
     block = {
         **gap_closed(summary(score, optimum, random), bounds),
+        "value": overestimation(arrays, rows),
         "success": success(arrays["reached"][rows], arrays["goal_radius"]),
         "by_context_source": {
             str(name): gap_closed(summary(part[rows], optimum, random, present[rows]), bounds)
@@ -101,6 +103,31 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
         block["informative"] = gap_closed(summary(score, optimum, random, rewarded), bounds)
         block["uninformative"] = gap_closed(summary(score, optimum, random, ~rewarded), bounds)
     return block
+
+
+def overestimation(arrays: dict, rows: np.ndarray) -> dict | None:
+    """What critics expect of the first step of few-shot episodes, against what came of it.
+
+    `value` is min_i Q_i(s_0, a_0, z), `monte_carlo` sum_t gamma^t r_t of the same greedy policy
+    from there to the end of the episode. What the agent would get after an end by time limit is in
+    the value alone, with a weight of `tail` = gamma^T. Values of soft learning hold an entropy
+    bonus too, which no return has.
+
+    Returns:
+        Means over tasks of `value` and `monte_carlo`; `mean`, `ci95` and `per_task` of their
+        difference, above 0 where values promise too much; `gamma`; `tail`. None without critics.
+    """
+    if "value" not in arrays:
+        return None
+    value, got = arrays["value"][rows], arrays["monte_carlo"][rows]
+    gap = summary(value - got)
+    return {
+        "value": summary(value)["mean"],
+        "monte_carlo": summary(got)["mean"],
+        **{name: gap[name] for name in ("mean", "ci95", "per_task")},
+        "gamma": float(arrays["gamma"]),
+        "tail": float(arrays["gamma"] ** (arrays["path"].shape[-2] - 1)),
+    }
 
 
 def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_shot") -> dict:

@@ -194,6 +194,9 @@ class Method(NamedTuple):
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
     # drawn, under recorded actions after K real steps; None without a world model
     predict: Callable | None = None
+    # (params, obs [O], action [A], code [Z]) -> []: the discounted return that the agent expects,
+    # the lower of its critics; None without critics
+    value: Callable | None = None
     # terms of the last phase by name ("world_model", "imagine", "critic"), each to be timed alone:
     # (TrainState, Batch, key, hp) -> (TrainState, what it made)
     parts: Mapping[str, Callable] = MappingProxyType({})

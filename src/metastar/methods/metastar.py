@@ -187,8 +187,8 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         return jnp.zeros((batch.task_id.shape[0], cfg.world_model.code_dim))
 
     def imagine_part(state, batch, key, hp):
-        start = batch.views["start"]
-        trajectory = imagined_transitions(state.params, start, no_code(batch), key)
+        window = batch.views["start"]
+        trajectory = imagined_transitions(state.params, window, no_code(batch), key, hp)
         return state, trajectory._asdict()
 
     def critic_part(state, batch, key, hp):
@@ -199,7 +199,11 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         return agent.update(state, rows, key, hp)
 
     def export(state):
-        return {"world_model": state.params["world_model"], "actor": state.extra["actor"]}
+        return {
+            "world_model": state.params["world_model"],
+            "actor": state.extra["actor"],
+            "critic": state.params["critic"],
+        }
 
     def infer(params, context, task, key):
         context = whiten_view(context)
@@ -241,5 +245,6 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         policy=agent.policy,
         predict=predict,
         task_model=task_model if "reconstruction" in task_losses else None,
+        value=agent.value,
         parts={"world_model": world_model_part, "imagine": imagine_part, "critic": critic_part},
     )

@@ -49,9 +49,10 @@ def make(cfg, spec: DataSpec) -> Method:
         hp=agents.hyper_params(cfg),
         init=init,
         phases=(Phase("train", cfg.train.updates, sample, update),),
-        export=lambda state: {"actor": state.extra["actor"]},
+        export=lambda state: {"actor": state.extra["actor"], "critic": state.params["critic"]},
         infer=infer,
         policy=agent.policy,
         privileged=True,
+        value=agent.value,
         parts={"critic": update},
     )

@@ -35,6 +35,15 @@ def soft_target(
     return jnp.where(done, reward, follow)
 
 
+def discounted_return(reward: Array, gamma: Array) -> Array:
+    """`sum_t gamma^t r_t` of rewards [..., T] -> [...]; what follows the last one counts as 0.
+
+    >>> float(discounted_return(jnp.array([1.0, 2.0, 4.0]), 0.5))
+    3.0
+    """
+    return reward @ gamma ** jnp.arange(reward.shape[-1])
+
+
 def polyak(online: Any, target: Any, tau: Array) -> Any:
     """Moves a target towards the online parameters: `(1 - tau) target + tau online`, leafwise.
 
