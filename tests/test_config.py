@@ -85,6 +85,7 @@ def changed(**values):
         ({"task_losses__infonce": -1.0}, "task_losses.infonce is -1.0 but must lie in [0, inf)"),
         ({"world_model__code_bound": "spere"}, "did you mean 'sphere'?"),
         ({"train__lr_decay": "linear"}, "known are cosine, none"),
+        ({"agent__penalty": "reward_uncertainty"}, "while imagine.penalty is 0"),
         ({"imagine__uncertainty": "disagreement"}, "set world_model.ensemble to 2 or more"),
         ({"world_model__condition": "token", "world_model__core": "mlp"}, "a core with memory"),
         ({"world_model__width": 15}, "multiple of world_model.num_heads, 2"),

@@ -126,12 +126,41 @@ def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
     return _transitions(rows, code, jnp.zeros_like)
 
 
-def make(cfg, spec: DataSpec, code_dim: int, critic_module: Callable = Critic) -> Agent:
+def conservative_rows(rows: Transitions, cfg, num_imagined: int) -> Transitions:
+    """The rows at whose states values are pushed down.
+
+    "cql" takes them from the data and from rollouts, as the MetaSTAR reference; "combo" from
+    rollouts alone, if there are any: rho(s, a) = d_M(s) pi(a | s), COMBO, Yu et al. 2021 (arXiv
+    2102.08363), section 4. No more than `agent.conservative_states` of each task, unless that is 0:
+    rows of a kind are exchangeable.
+
+    Args:
+        rows: [M * B, ...] by task; the last `num_imagined` of each task's B are imagined.
+        cfg: the config.
+        num_imagined: of each task.
+
+    Returns:
+        [S, ...].
+    """
+    size, most = cfg.sampler.batch_size, cfg.agent.conservative_states
+    kept = num_imagined if cfg.agent.penalty == "combo" and num_imagined else size
+    stride = -(-kept // most) if most else 1
+
+    def thin(x):
+        by_task = x.reshape(-1, size, *x.shape[1:])[:, size - kept :: stride]
+        return by_task.reshape(-1, *x.shape[1:])
+
+    return jax.tree.map(thin, rows)
+
+
+def make(
+    cfg, spec: DataSpec, code_dim: int, num_imagined: int = 0, critic_module: Callable = Critic
+) -> Agent:
     """Binds actor and twin critics to a config; `critic_module` makes a critic of hidden sizes.
 
-    One update is, in this order: targets by the target critics, critic step on squared error plus
-    conservative term, polyak, actor step against the updated critics, averaged actor
-    (`extra["actor"]`).
+    The last `num_imagined` rows of each task are imagined. One update is, in this
+    order: targets by the target critics, critic step on squared error plus conservative term,
+    polyak, actor step against the updated critics, averaged actor (`extra["actor"]`).
     """
     actor, critic = Actor(cfg.agent.hidden, spec.action_dim), critic_module(cfg.agent.hidden)
     optimizer = make_optimizer()
@@ -157,7 +186,7 @@ def make(cfg, spec: DataSpec, code_dim: int, critic_module: Callable = Critic) -
     def update(state: TrainState, rows: Transitions, key: Array, hp: HyperParams):
         params, opt_state = dict(state.params), dict(state.opt_state)
         key_critic, key_actor = jax.random.split(key)
-        states = jax.tree.map(lambda x: x[:: _stride(cfg)], rows)
+        states = conservative_rows(rows, cfg, num_imagined)
         sampled = cfg.agent.conservative_gradient == "sampled"
         noise = critic_loss.draw_noise(
             key_critic,
@@ -170,7 +199,9 @@ def make(cfg, spec: DataSpec, code_dim: int, critic_module: Callable = Critic) -
         target = critic_loss.target(
             rows.reward, rows.done, rows.next_obs_code, noise, hp, act, q_fn(state.target["critic"])
         )
-        if cfg.agent.penalty == "combo":
+        if cfg.agent.penalty == "reward_uncertainty":
+            samples = None
+        elif cfg.agent.penalty == "combo":
             samples = critic_loss.policy_samples(states.obs_code, noise, act)
         else:
             samples = critic_loss.conservative_samples(
@@ -231,12 +262,6 @@ def _units(cfg, spec: DataSpec) -> tuple[Array, Array]:
 def _like(x: Array, obs: Array) -> Array:
     """[O] -> [1, ..., O], of the rank of `obs`."""
     return jnp.expand_dims(x, range(obs.ndim - 1))
-
-
-def _stride(cfg) -> int:
-    """Every which row takes part in the conservative term; rows of a kind are exchangeable."""
-    states = cfg.agent.conservative_states
-    return cfg.sampler.batch_size // states if states else 1
 
 
 def _transitions(rows: View | Trajectory, code: Array, flag: Callable) -> Transitions:

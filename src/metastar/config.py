@@ -134,7 +134,9 @@ def base() -> ConfigDict:
                 "gamma": 0.9,
                 "alpha": 0.01,
                 "tau": 0.005,
-                "penalty": "cql",  # "cql" (soft maximum over actions) | "combo" (policy's mean)
+                # "cql" (soft maximum over actions) | "combo" (the policy's mean, imagined states) |
+                # "reward_uncertainty" (none on values: see imagine.penalty).
+                "penalty": "cql",
                 "beta": 0.5,
                 "cloning": 0.0,  # weight of the actor's squared distance to the data's actions
                 "num_actions": 10,  # per source of the conservative term: three sources

@@ -95,7 +95,7 @@ INTERVALS = {
 }
 
 CHOICES = {
-    "agent.penalty": ("cql", "combo"),
+    "agent.penalty": ("cql", "combo", "reward_uncertainty"),
     "agent.conservative_gradient": ("exact", "sampled"),
     "simulator.backend": ("c", "mjx"),
     "sampler.positive": ("any", "other_behavior"),
@@ -233,6 +233,13 @@ def _check_together(flat: dict[str, Any]) -> None:
         flat["world_model.condition"] != "token" or flat["world_model.core"] != "mlp",
         "world_model.condition='token' needs a core with memory, but 'mlp' sees every step alone; "
         "set world_model.core to 'transformer' or 'gru', or condition to 'concat', 'add' or 'film'",
+    )
+    demand(
+        flat["agent.penalty"] != "reward_uncertainty"
+        or flat["method"] != "metastar"
+        or flat["imagine.penalty"] > 0,
+        "agent.penalty='reward_uncertainty' takes nothing off imagined rewards while "
+        "imagine.penalty is 0; set it above 0",
     )
     demand(
         flat["imagine.uncertainty"] == "spread" or flat["world_model.ensemble"] > 1,

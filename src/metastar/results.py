@@ -80,9 +80,8 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     Returns:
         `summary` of all windows, with `gap_closed`; `value`, of `overestimation`; `success`, the
         share of episodes that met the goal, None in families without one; `by_context_source`, the
-        same by name of the source;
-        `informative` and `uninformative`, of windows with and without reward (None in dense
-        families, and where there are none).
+        same by name of the source; `informative` and `uninformative`, of windows with and without
+        reward (None in dense families, and where there are none).
     """
     score, random = arrays["return"][rows], arrays["random_return"][rows]
     optimum = arrays["optimum"][rows]

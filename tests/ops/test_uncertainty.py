@@ -27,4 +27,6 @@ def test_variances_for_deviations_and_distances_to_the_mean_are_found():
     with pytest.raises(AssertionError):
         check_spread(lambda logvar: largest_spread(2 * logvar))
     with pytest.raises(AssertionError):
-        check_disagreement(lambda mean: jnp.linalg.norm(mean - mean.mean(0), axis=-1).max(0))
+        check_disagreement(
+            lambda mean: jnp.linalg.norm(mean - mean.mean(0, keepdims=True), axis=-1).max(0)
+        )

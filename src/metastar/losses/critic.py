@@ -154,10 +154,11 @@ def loss(
 
     `mean (Q_i(s,a) - target)^2 + beta [mean_s logsumexp_k(Q_i(s,a_k) - log mu_k) - mean_real Q_i]`
 
-    The states s are real and imagined, the values pushed up are of real rows only: COMBO, Yu et
-    al. 2021 (arXiv 2102.08363), equation 2, with the sampled soft maximum of CQL(H) as in the
-    MetaSTAR reference. Where the samples have no density, the soft maximum is the mean over the
-    policy's actions, which is COMBO's equation 2 itself.
+    With the sampled soft maximum of CQL(H), Kumar et al. 2020 (arXiv 2006.04779), equation 4 and
+    appendix F, at real and imagined states s, it is the loss of the MetaSTAR reference; values are
+    pushed up at real rows only. With the mean over the policy's actions (samples without a density)
+    at imagined states it is equation 2 of COMBO, Yu et al. 2021 (arXiv 2102.08363). Both have half
+    the squared error, which is a matter of beta. Without samples there is no conservative term.
 
     Args:
         params: stacked parameters of two critics.

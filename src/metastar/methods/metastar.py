@@ -53,12 +53,12 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
                 f"task loss {name!r} needs the view {min(missing)!r}, a second window of each "
                 "task; set sampler.windows=2"
             )
-    agent = agents.make(cfg, spec, cfg.world_model.code_dim, critic_module)
+    num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
+    agent = agents.make(cfg, spec, cfg.world_model.code_dim, num_imagined, critic_module)
     whiten, whiten_view = agents.whitener(cfg, spec), agents.view_whitener(cfg, spec)
     unwhiten = agents.unwhitener(cfg, spec)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
     model_step = gradient_step(model_loss.loss_and_codes, optimizer)
-    num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     start = {"predicted": dynamics.start, "real": dynamics.start_real}[cfg.imagine.start]
 
     def init(key):

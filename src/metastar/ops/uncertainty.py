@@ -30,8 +30,8 @@ def largest_spread(logvar: Array) -> Array:
 def largest_disagreement(mean: Array) -> Array:
     """`max_ij |mean_i - mean_j|`, the largest distance between the means of two members.
 
-    MOReL, Kidambi et al. 2020 (arXiv 2005.05951), equation 2. Members that were trained on the same
-    data agree there: what is left is what the data do not tell.
+    The discrepancy of MOReL, Kidambi et al. 2020 (arXiv 2005.05951). Members trained on the same
+    data agree where there are data: what is left is what those do not tell.
 
     Args:
         mean: [E, ..., n] means of the members; 0 for one member.
