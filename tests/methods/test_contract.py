@@ -205,3 +205,41 @@ def test_what_can_be_swept_is_traced():
             yield str(jax.make_jaxpr(update)(state, data, KEY, method.hp))
 
     assert list(programs(1.0)) == list(programs(0.9))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {
+            "world_model.condition": "token",
+            "world_model.ensemble": 3,
+            "world_model.free_bits_per": "element",
+            "world_model.attention_dropout": 0.1,
+            "imagine.start": "real",
+            "imagine.horizon": 8,  # to the last row of the position table
+            "imagine.num_rollouts": 1,
+            "imagine.restart": True,
+            "imagine.uncertainty": "disagreement",
+            "agent.penalty": "combo",
+        },
+        {
+            "world_model.core": "gru",
+            "world_model.condition": "token",
+            "imagine.penalty": 1.0,
+            "agent.penalty": "reward_uncertainty",
+        },
+    ],
+    ids=["combo", "reward_uncertainty"],
+)
+def test_every_way_to_imagine_fits_the_others(data, fields):
+    """Traced only: an update gives back a state of the same shapes, and nothing broadcasts."""
+    method = make("metastar", **fields)
+    state = jax.eval_shape(method.init, KEY)
+    for phase in method.phases:
+        new, metrics = jax.eval_shape(update_fn(method, phase, Counter()), state, data, KEY)
+        assert jax.tree.structure(new) == jax.tree.structure(state)
+        assert [x.shape for x in jax.tree.leaves(new)] == [x.shape for x in jax.tree.leaves(state)]
+        assert all(x.shape == () for x in jax.tree.leaves(metrics))
+    params = jax.eval_shape(method.export, state)
+    value = jax.eval_shape(method.value, params, jnp.zeros(2), jnp.zeros(2), jnp.zeros(3))
+    assert value.shape == ()
