@@ -36,7 +36,8 @@ DEVIATIONS = {
     "collect.tau": 0.01,
     "collect.updates_per_iteration": 400,
     "collect.random_episodes": 10,
-    "collect.iterations": 100,
+    "collect.iterations": 30,
+    "collect.episodes_per_iteration": 6,
     "train.pretrain_updates": PRETRAIN,
 }
 # How often to look and to save, and how much to average over; the reference draws one window.
