@@ -87,6 +87,15 @@ def test_the_table_of_exploring_is_that_of_the_committed_files():
     assert marked in page
 
 
+def test_the_table_of_the_references_protocol_is_that_of_its_longest_run():
+    experiment = load_experiment("reference_protocol")
+    found = [json.loads(file.read_text()) for file in experiment.OUT.glob("*.json")]
+    longest = max((f for f in found if "curve" in f), key=lambda f: f["updates"])
+    page = (ROOT / "docs/results.md").read_text()
+    label = "cheetah_vel_paper"
+    assert f"<!-- {label} -->\n{experiment.text(longest)}<!-- /{label} -->" in page
+
+
 def test_the_tables_of_benchmarks_are_those_of_the_committed_files():
     experiment = load_experiment("benchmarks")
     readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/benchmarks.md").read_text()

@@ -52,10 +52,10 @@ def test_precise_latents_tell_observations_apart_from_the_start():
     def signal_to_noise(**fields):
         cfg = tiny_cfg(width=64, latent_dim=8, **fields)
         view = random_view(jax.random.key(3), 64, LENGTH)
-        noise = world_model.draw_encode_noise(KEY, view.valid.shape, cfg)
-        encoded = world_model.encode(world_model.init(KEY, cfg, SPEC), view, noise, cfg)
-        spread = encoded.post_mean.std((0, 1))
-        return float((spread / np.exp(0.5 * encoded.post_logvar).mean((0, 1))).mean())
+        params = world_model.init(KEY, cfg, SPEC)
+        embedding = world_model.embed(params, view.obs, view.prev_reward, cfg)
+        mean, logvar = world_model.posterior(params, embedding, cfg)
+        return float((mean.std((0, 1)) / np.exp(0.5 * logvar).mean((0, 1))).mean())
 
     assert signal_to_noise() < 0.01
     assert signal_to_noise(latent_init="precise") > 0.1
