@@ -14,21 +14,25 @@ def test_the_examples_are_right():
     assert attempted and not failed
 
 
-def test_calls_take_turns_after_one_round_that_does_not_count():
+def test_every_round_has_each_call_once_in_an_order_of_its_own():
     now, order = [0.0], []
 
     def taking(name, seconds):
         def call():
             order.append(name)
-            now[0] += seconds * len(order)  # later calls take longer: the order shows
+            now[0] += seconds
             return jnp.zeros(())
 
         return call
 
-    calls = {"a": taking("a", 1.0), "b": taking("b", 10.0)}
-    seconds = timing.interleaved(calls, repeats=2, clock=lambda: now[0])
-    assert order == ["a", "b"] * 3
-    assert seconds == {"a": [3.0, 5.0], "b": [40.0, 60.0]}
+    durations = {"a": 1.0, "b": 10.0, "c": 100.0}
+    calls = {name: taking(name, seconds) for name, seconds in durations.items()}
+    seconds = timing.interleaved(calls, repeats=8, clock=lambda: now[0])
+    assert seconds == {name: [duration] * 8 for name, duration in durations.items()}
+    rounds = [tuple(order[i : i + 3]) for i in range(0, len(order), 3)]
+    assert len(rounds) == 9 and all(sorted(names) == ["a", "b", "c"] for names in rounds)
+    before_b = {names[names.index("b") - 1] for names in rounds if names.index("b")}
+    assert before_b == {"a", "c"}  # no call always follows the same one
 
 
 def test_a_call_is_over_when_its_arrays_are_there(monkeypatch):

@@ -7,14 +7,16 @@ at that very shape.
 import math
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from metastar.timing import rounds_for
+from metastar.types import Array
 
-_PROBE_SECONDS = 5e-3  # of one probe at least, so that starting it does not count
+_PROBE_SECONDS = 5e-2  # of one probe at least, so that starting it, cold, does not count
 _COPY_BYTES = 2**28  # read; beyond any cache
 _MAX_ROUNDS = 10_000
 
@@ -110,18 +112,28 @@ def product_probe(product: Product) -> Probe:
     b = jax.random.normal(key_b, (batch, k, n)).astype(dtype)
     precision = None if precision == "None" else jax.lax.Precision[precision]
 
-    @jax.jit
-    def run(a, b, num):
-        def one(_, carry):
-            # Each round needs the product of the last, so that none can be left out.
-            a, out = carry
-            a = a.at[0, 0, 0].set(jnp.tanh(out[0, 0, 0]))
-            return a, jax.lax.dot_general(a, b, (((2,), (1,)), ((0,), (0,))), precision)
+    def run(num):
+        return _again_and_again(a, b, num, precision)
 
-        return jax.lax.fori_loop(0, num, one, (a, jnp.zeros((batch, m, n), a.dtype)))[1]
+    rounds = rounds_for(lambda: run(1), _PROBE_SECONDS, _MAX_ROUNDS)
+    return Probe(lambda: run(rounds), product.flops * rounds)
 
-    rounds = rounds_for(lambda: run(a, b, 1), _PROBE_SECONDS, _MAX_ROUNDS)
-    return Probe(lambda: run(a, b, rounds), product.flops * rounds)
+
+@partial(jax.jit, static_argnums=3)
+def _again_and_again(a: Array, b: Array, num: int, precision: Any) -> Array:
+    """Multiplies [B, m, k] by [B, k, n] `num` times in a row; returns one entry of the last."""
+
+    def one(_, last):
+        # Each round needs the product of the last, so that none can be left out; the smaller
+        # operand carries it, since that one is copied.
+        small_right = a.size > b.size
+        left = a if small_right else a.at[0, 0, 0].set(last)
+        right = b.at[0, 0, 0].set(last) if small_right else b
+        out = jax.lax.dot_general(left, right, (((2,), (1,)), ((0,), (0,))), precision)
+        # Without the barrier the one entry that is read would be the only one computed.
+        return jnp.tanh(jax.lax.optimization_barrier(out)[0, 0, 0])
+
+    return jax.lax.fori_loop(0, num, one, jnp.zeros((), a.dtype))
 
 
 def copy_probe() -> Probe:

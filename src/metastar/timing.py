@@ -1,4 +1,4 @@
-"""Times functions in turn, so that a machine's drift hits all of them alike; and compiles them."""
+"""Times functions by turns, so that a machine's drift hits all of them alike; and compiles them."""
 
 import time
 from collections.abc import Callable
@@ -41,9 +41,11 @@ def interleaved(
     repeats: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each call, A B C A B C ..., after one call of each that is not counted.
+    """Seconds of each call, round by round, after one call of each that is not counted.
 
-    A call ends when all arrays that it returned are there.
+    Every round has an order of its own (always the same orders): what a call leaves behind, caches
+    and freed memory, costs the next one time, and must not always hit the same. A call ends when
+    all arrays that it returned are there.
 
     Args:
         calls: functions without arguments, by name.
@@ -56,11 +58,12 @@ def interleaved(
     for call in calls.values():
         jax.block_until_ready(call())
     seconds = {name: [] for name in calls}
+    names, rng = list(calls), np.random.default_rng(0)
     for _ in range(repeats):
-        for name, call in calls.items():
+        for i in rng.permutation(len(names)):
             began = clock()
-            jax.block_until_ready(call())
-            seconds[name].append(clock() - began)
+            jax.block_until_ready(calls[names[i]]())
+            seconds[names[i]].append(clock() - began)
     return seconds
 
 
