@@ -7,6 +7,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from metastar import compiled
+from metastar import main as cli
 
 SETTINGS = {
     "jax_enable_compilation_cache": True,
@@ -58,3 +59,11 @@ def test_where_programs_are_kept():
     environ = {"JAX_COMPILATION_CACHE_DIR": "/own"}
     compiled.keep(environ)
     assert environ == {"JAX_COMPILATION_CACHE_DIR": "/own"}
+    compiled.keep_none(environ)
+    assert environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"
+
+
+def test_benchmarks_compile_anew(monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "true")
+    assert cli.main(["bench", "update"]) == 2  # has no config
+    assert os.environ["JAX_ENABLE_COMPILATION_CACHE"] == "false"

@@ -1,3 +1,4 @@
+import subprocess
 from collections import Counter
 
 import jax
@@ -285,6 +286,28 @@ def test_summary_without_bounds_or_scores():
 
 def test_commit_is_a_hash_or_unknown():
     assert results.commit() == "unknown" or len(results.commit().split("-")[0]) == 40
+
+
+def test_a_commit_is_dirty_by_code_and_not_by_results(tmp_path, monkeypatch):
+    def git(*args):
+        who = ("-c", "user.name=n", "-c", "user.email=e")
+        return subprocess.run(["git", "-C", tmp_path, *who, *args], check=True, capture_output=True)
+
+    package = tmp_path / "src"
+    package.mkdir()
+    code, report = package / "results.py", tmp_path / "report.json"
+    for file in (code, report):
+        file.write_text("1\n")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    monkeypatch.setattr(results, "__file__", str(code))
+    clean = results.commit()
+    assert len(clean) == 40
+    report.write_text("2\n")
+    assert results.commit() == clean
+    code.write_text("2\n")
+    assert results.commit() == f"{clean}-dirty"
 
 
 def test_results_that_are_missing_damaged_or_not_writable(tmp_path):

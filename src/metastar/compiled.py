@@ -16,3 +16,8 @@ def keep(environ: MutableMapping[str, str] = os.environ) -> None:
     """
     home = environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(home) / "metastar" / "jax"))
+
+
+def keep_none(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Asks JAX neither to keep nor to look up programs, for a command that times compilation."""
+    environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"

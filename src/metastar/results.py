@@ -20,6 +20,7 @@ from metastar.workdir import RUNS
 FILE = "results.json"
 ARRAYS_FILE = "evaluation.npz"  # what the figures need
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "mujoco", "numpy")
+_CODE = ("*.py", "*.toml", "*.lock")  # of the files under version control
 
 
 def summary(
@@ -246,7 +247,10 @@ def versions() -> dict[str, str | None]:
 
 
 def commit() -> str:
-    """Commit of this very code, `-dirty` where files differ from it, "unknown" outside of git."""
+    """Commit of this very code, `-dirty` where code differs from it, "unknown" outside of git.
+
+    Results and the pages made of them do not count: a row of runs writes them one by one.
+    """
     source = Path(__file__)
 
     def git(*args):
@@ -255,7 +259,14 @@ def commit() -> str:
 
     try:
         git("ls-files", "--error-unmatch", source.name)  # not just some repository around it
-        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+        changed = git(
+            "status",
+            "--porcelain",
+            "--untracked-files=no",
+            "--",
+            *(f":(top){name}" for name in _CODE),
+        )
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
