@@ -8,7 +8,8 @@ cells of a family share one data set of mixed behaviours. Copies `results.json` 
 each run to
 `experiments/results/invariance_<family>/` and writes a table to `docs/results.md`. With
 `--validation=K` the last K training tasks take the place of the test tasks: choices are made so.
-`--alike` trains the first and the last cell on one policy's data, where invariance is no matter.
+`--alike` takes data of one policy, where invariance is no matter. `--set field=value` changes every
+cell, for instance the updates, which are fewer than the preset's: `UPDATES`.
 """
 
 import argparse
@@ -30,6 +31,7 @@ DATA = {
     "collect.cross_task_episodes": 10,
     "data.ood_tasks": 5,
 }
+UPDATES = {"train.pretrain_updates": 3_000, "train.updates": 1_500, "train.eval_every": 500}
 # The reference's objective: distances between tasks, one window of each, a free scale.
 PAPER = {
     "world_model.latent_init": "reference",
@@ -191,6 +193,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
     parser.add_argument("--validation", type=int, default=0, metavar="K")
     parser.add_argument("--alike", action="store_true")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
     args = parser.parse_args()
     label = label_of(args)
@@ -198,9 +201,15 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     config = f"configs/metastar/{args.family}.py:{args.preset}"
     data = {"collect.cross_task_episodes": 10} if args.alike else DATA
-    data = {**data, "data.dir": f"data/{label.split('_validation')[0]}"}
+    shared = {
+        **UPDATES,
+        **data,
+        "data.dir": f"data/{label.split('_validation')[0]}",
+        "data.validation_tasks": args.validation,
+    }
+    changes = dict(change.split("=", 1) for change in args.set)
     for cell in args.cells:
-        fields = {**data, **CELLS[cell], "data.validation_tasks": args.validation}
+        fields = {**shared, **CELLS[cell], **changes}
         found = run(args.runs / label / name_of(cell), config, fields, args.num_seeds)
         for seed, pair in enumerate(found):
             for kind, content in zip(("results", "audit"), pair):

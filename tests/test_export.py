@@ -41,7 +41,7 @@ def test_world_model_step():
 
 @pytest.mark.parametrize("name", registry.names("task loss"))
 def test_task_loss(name):
-    spec = SPEC._replace(num_policies=2)
+    spec = SPEC._replace(num_policies=2, num_behaviors=2)
     task_loss = registry.find("task loss", name).make(CFG, spec)
     batch = random_batch(KEY, [0, 1, 2, 3], ("context", "positive"))
     params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, batch)

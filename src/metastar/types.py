@@ -41,6 +41,7 @@ class DataSpec(NamedTuple):
     reward_std: float = 1.0  # over the training tasks' valid steps
     num_policies: int = 1  # names of behaviour policies and of stages that the data set has
     num_stages: int = 1
+    num_behaviors: int = 1  # pairs of the two that the training episodes in use are of
 
 
 class TaskData(NamedTuple):

@@ -126,6 +126,7 @@ def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
     view = sample_transitions(data, jnp.arange(3), jax.random.key(0), 300)
     assert set(np.unique(view.obs[..., 0] % 10)) == set(episodes)
     spec = store.data_spec(store.read_manifest(path), data)
+    assert spec.num_behaviors == len(episodes)  # each is of a pair of its own
     assert spec.obs_mean[0] % 10 == pytest.approx(
         np.average(
             np.tile(episodes, 3) + np.repeat([0, 10, 20], len(episodes)),

@@ -10,7 +10,7 @@ from model_helpers import SPEC, random_batch, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
-TWO_BEHAVIORS = SPEC._replace(num_policies=2, num_stages=2)
+TWO_BEHAVIORS = SPEC._replace(num_policies=2, num_stages=2, num_behaviors=4)
 VIEWS = ("context", "positive")
 
 

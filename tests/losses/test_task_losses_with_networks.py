@@ -25,7 +25,7 @@ from model_helpers import SPEC, random_batch, random_view, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
-SPEC2 = SPEC._replace(num_policies=2, num_tasks=3)
+SPEC2 = SPEC._replace(num_policies=2, num_behaviors=2, num_tasks=3)
 VIEWS = ("context", "positive")
 
 
@@ -169,9 +169,10 @@ def test_adversary_minds_only_what_the_task_does_not_tell():
 
 
 def test_losses_of_behavior_need_two_behaviors():
-    for module in (adversary, mmd):
-        with pytest.raises(UserError, match="needs tags of two behaviours"):
-            module.make(CFG, SPEC)
+    named = SPEC2._replace(num_behaviors=1)  # names do not count, only episodes in use
+    for module, name in ((adversary, "adversary"), (mmd, "mmd")):
+        with pytest.raises(UserError, match=f"task_losses.{name} needs windows of two behaviours"):
+            module.make(CFG, named)
 
 
 def test_mmd_sees_a_shift_that_tasks_share():

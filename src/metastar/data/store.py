@@ -230,7 +230,19 @@ def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
         reward_std=float(reward.astype(float).std()),
         num_policies=len(manifest.policies),
         num_stages=len(manifest.stages),
+        num_behaviors=_num_behaviors(train_data),
     )
+
+
+def _num_behaviors(data: TaskData) -> int:
+    """How many pairs of policy and stage the episodes are of that draws may see."""
+    num_steps = data.reward.shape[-1]
+    pairs = set()
+    for n, count in enumerate(np.asarray(data.count)):
+        episode = np.unique(np.asarray(data.flat)[n, :count] // num_steps)
+        tags = (np.asarray(tag)[n, episode].tolist() for tag in (data.policy, data.stage))
+        pairs.update(zip(*tags))
+    return len(pairs)
 
 
 def _chosen(path, manifest: Manifest, fields: dict, cfg: ConfigDict) -> np.ndarray:

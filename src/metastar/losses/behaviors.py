@@ -4,15 +4,18 @@ from metastar.errors import UserError
 from metastar.types import Array, DataSpec, View
 
 
-def num_behaviors(spec: DataSpec, loss: str) -> int:
-    """How many pairs of policy and stage a data set has names for; raises `UserError` if one."""
-    num = spec.num_policies * spec.num_stages
-    if num < 2:
+def expect_behaviors(spec: DataSpec, asking: str) -> int:
+    """How many values `behavior_of` may have.
+
+    Raises `UserError`, in the name of what is `asking`, if the data in use are of one behaviour.
+    """
+    if spec.num_behaviors < 2:
         raise UserError(
-            f"task loss {loss!r} needs tags of two behaviours, but the data set has one; collect "
-            "one with collect.behavior='mixture', or set the loss's weight to 0"
+            f"{asking} needs windows of two behaviours, but the data in use are of one; collect "
+            "some with collect.behavior='mixture', use more of data.policies and data.stages, or "
+            "do without it"
         )
-    return num
+    return spec.num_policies * spec.num_stages
 
 
 def behavior_of(view: View, spec: DataSpec) -> Array:

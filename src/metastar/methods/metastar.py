@@ -20,6 +20,7 @@ from metastar.data.sampler import (
 from metastar.errors import UserError
 from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
+from metastar.losses.behaviors import expect_behaviors
 from metastar.losses.task import reconstruction
 from metastar.nets.actor_critic import Critic
 from metastar.types import (
@@ -53,6 +54,9 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
                 f"task loss {name!r} needs the view {min(missing)!r}, a second window of each "
                 "task; set sampler.windows=2"
             )
+    other_behavior = "positive" in view_names and cfg.sampler.positive == "other_behavior"
+    if other_behavior:
+        expect_behaviors(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     agent = agents.make(cfg, spec, cfg.world_model.code_dim, num_imagined, critic_module)
     whiten, whiten_view = agents.whitener(cfg, spec), agents.view_whitener(cfg, spec)
@@ -80,7 +84,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         views = {"context": context}
         if "positive" in view_names:
             sample = sample_windows
-            if cfg.sampler.positive == "other_behavior":
+            if other_behavior:
                 sample = partial(sample_other_behavior, policy=context.policy, stage=context.stage)
             views["positive"] = sample(data, task_id, key_positive, length)
         return {name: whiten_view(view) for name, view in views.items()}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.losses.behaviors import behavior_of, num_behaviors
+from metastar.losses.behaviors import behavior_of, expect_behaviors
 from metastar.nets.mlp import MLP
 from metastar.types import DataSpec, TaskLoss
 
@@ -25,7 +25,7 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
 
     Raises `UserError` if the data have one behaviour only.
     """
-    num = num_behaviors(spec, "adversary")
+    num = expect_behaviors(spec, "task_losses.adversary")
     width = cfg.world_model.width
     sizes = {"task": spec.num_tasks, "code": spec.num_tasks + cfg.world_model.code_dim}
     nets = {name: MLP((width, width), num) for name in sizes}

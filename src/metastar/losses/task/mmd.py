@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from metastar.losses.behaviors import behavior_of, num_behaviors
+from metastar.losses.behaviors import behavior_of, expect_behaviors
 from metastar.ops.task_metric import behavior_mmd
 from metastar.types import DataSpec, TaskLoss
 
@@ -19,7 +19,7 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     Raises `UserError` if the data have one behaviour only.
     """
     del cfg
-    num_behaviors(spec, "mmd")
+    expect_behaviors(spec, "task_losses.mmd")
     names = ("context", "positive")
 
     def loss(params, codes, batch, noise):

@@ -1,0 +1,161 @@
+"""What a conservative term learns per second: exact or sampled gradient, fewer actions and states.
+
+    python experiments/critics.py --family point_robot_sparse --num-seeds 3
+
+Trains the oracle, which is all critic and actor, once for each form of the conservative term, all
+seeds in one program, at constant learning rates, so that a point of a curve is what a run of that
+length reaches. Run it on an otherwise idle machine: it compares times. Writes the curves of every
+seed and their seconds of training to `experiments/results/critics_<family>.json`, a figure beside
+it, and a table to `docs/benchmarks.md`.
+"""
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from metastar import bench_report, files, metrics, results, tables
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs/benchmarks.md"
+SHARED = {
+    "train.updates": 1_500,
+    "train.chunk": 100,
+    "train.eval_every": 100,
+    "train.checkpoint_every": 1_500,
+    "train.lr_decay": "none",
+    "eval.windows": 2,
+    "eval.zero_shot_streams": 1,
+}
+REACHED = 0.9  # of the optimum: what the table asks the time of
+
+
+def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
+    """Actions of each of three sources at so many states of a task, 0 for all of them."""
+    return {
+        "agent.num_actions": num_actions,
+        "agent.conservative_states": states,
+        "agent.conservative_gradient": gradient,
+        "agent.tile_states": 0 if states else 64,
+    }
+
+
+CELLS = {
+    "exact, 10 actions, all states (paper)": form(10, 0),
+    "sampled, 10 actions, all states": form(10, 0, "sampled"),
+    "exact, 10 actions, 16 states": form(10, 16),
+    "exact, 4 actions, 16 states (default)": form(4, 16),
+    "sampled, 4 actions, 16 states": form(4, 16, "sampled"),
+    "exact, 2 actions, 16 states": form(2, 16),
+    "exact, 4 actions, 4 states": form(4, 4),
+}
+
+
+def run(workdir: Path, config: str, fields: dict, num_seeds: int) -> dict:
+    """Trains one cell; returns its curves: updates [P], seconds [P], few-shot returns [S, P]."""
+    given = [f"--config.{name}={value}" for name, value in fields.items()]
+    command = [sys.executable, "-m", "metastar", "train", f"--workdir={workdir}"]
+    subprocess.run([*command, f"--config={config}", *given], check=True)
+    several = [workdir / "seeds" / str(k) for k in range(num_seeds)]
+    found = [curve(folder) for folder in (several if num_seeds > 1 else [workdir])]
+    first = json.loads(((several if num_seeds > 1 else [workdir])[0] / "results.json").read_text())
+    return {
+        "updates": found[0][0],
+        "seconds": found[0][1],
+        "few_shot": [returns for *_, returns in found],
+        "optimum": first["bounds"]["optimum"],
+    }
+
+
+def curve(folder: Path) -> tuple[list[int], list[float], list[float]]:
+    """Updates, seconds of training and few-shot return at every evaluation of one run."""
+    seconds, before, points = 0.0, 0, []
+    for row in metrics.read_rows(folder / "metrics.jsonl"):
+        if "updates_per_second" in row:
+            seconds += (row["step"] - before) / row["updates_per_second"]
+            before = row["step"]
+        if "eval/few_shot" in row:
+            points.append((row["step"], seconds, row["eval/few_shot"]))
+    return tuple(map(list, zip(*points)))
+
+
+def table(report: dict) -> str:
+    """One line per cell."""
+    head = ("conservative term", "ms per update", "return at the end", "seeds from to")
+    rows = [(*head, f"updates to {REACHED:.0%}", f"seconds to {REACHED:.0%}")]
+    for name, cell in report["cells"].items():
+        returns = np.array(cell["few_shot"])
+        last = returns[:, -3:].mean(1)
+        good = np.flatnonzero(returns.mean(0) >= REACHED * cell["optimum"])
+        at = [f"{cell[unit][good[0]]:.0f}" if good.size else "–" for unit in ("updates", "seconds")]
+        rows.append(
+            (
+                name,
+                f"{1e3 * cell['seconds'][-1] / cell['updates'][-1] / len(returns):.1f}",
+                f"{last.mean():.1f}",
+                f"{last.min():.1f} to {last.max():.1f}",
+                *at,
+            )
+        )
+    any_cell = next(iter(report["cells"].values()))
+    note = (
+        f"The oracle on `{report['family']}:quick`, optimum {any_cell['optimum']:.1f}, "
+        f"{report['num_seeds']} seeds in one program on {report['machine']['cpu']}, "
+        f"{report['machine']['cores']} cores. Time is per update of one seed; the end is the mean "
+        "of the last three evaluations, the time to a share of the optimum that of all seeds "
+        "together, of the mean over them. Command: `python experiments/critics.py --family "
+        f"{report['family']} --num-seeds {report['num_seeds']}`"
+    )
+    return f"{tables.markdown(rows)}\n\n{note}\n"
+
+
+def figure(report: dict) -> Figure:
+    """Return over seconds of training: the mean of the seeds, and all between the extremes."""
+    canvas = Figure(figsize=(8, 4), layout="constrained")
+    axes = canvas.subplots()
+    for name, cell in report["cells"].items():
+        returns = np.array(cell["few_shot"])
+        (line,) = axes.plot(cell["seconds"], returns.mean(0), label=name)
+        low, high = returns.min(0), returns.max(0)
+        axes.fill_between(cell["seconds"], low, high, color=line.get_color(), alpha=0.12, lw=0)
+    axes.axhline(cell["optimum"], color="black", ls=":", lw=1)
+    axes.set(xscale="log", xlabel="seconds of training, all seeds", ylabel="few-shot return")
+    axes.legend(frameon=False, fontsize=8)
+    return canvas
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--family", default="point_robot_sparse")
+    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
+    args = parser.parse_args()
+    label = f"critics_{args.family}"
+    report = {
+        "family": args.family,
+        "num_seeds": args.num_seeds,
+        "machine": bench_report.machine(),
+        "versions": results.versions(),
+        "commit": results.commit(),
+        "cells": {},
+    }
+    config = f"configs/oracle/{args.family}.py:quick"
+    for i, (name, fields) in enumerate(CELLS.items()):
+        fields = {**SHARED, **fields, "num_seeds": args.num_seeds}
+        report["cells"][name] = run(args.runs / label / str(i), config, fields, args.num_seeds)
+    out = HERE / "results" / label
+    files.write_atomic(out.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    drawn = io.BytesIO()
+    figure(report).savefig(drawn, format="png")
+    files.write_atomic(out.with_suffix(".png"), drawn.getvalue())
+    tables.insert(PAGE, label, table(report))
+    print(table(report))
+
+
+if __name__ == "__main__":
+    main()
