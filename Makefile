@@ -29,7 +29,7 @@ test: env
 test-all: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
 
-# About a quarter of an hour on two idle cores.
+# About fifty minutes on two idle cores.
 benchmarks: env
 	$(BIN)/python experiments/benchmarks.py
 

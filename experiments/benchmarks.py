@@ -1,6 +1,6 @@
 """Runs the benchmarks of `docs/benchmarks.md` and writes the tables that are made of them.
 
-    python experiments/benchmarks.py                   # two CPU cores, about a quarter of an hour
+    python experiments/benchmarks.py                   # two CPU cores, about fifty minutes
     python experiments/benchmarks.py --on accelerator  # what needs one
     python experiments/benchmarks.py --tables          # figures and tables of the files that exist
 
