@@ -113,12 +113,13 @@ def table(report: dict) -> str:
                 *(at if there.any() else ("–", "–")),
             )
         )
+    machine = report["machine"]
     note = (
-        f"`{report['method']}` on `{report['family']}:quick`, {report['num_seeds']} seeds in one program on "
-        f"{report['machine']['cpu']}, {report['machine']['cores']} cores. Time is per update of "
-        "one seed; the end is the mean of the last three evaluations; the time to 90 % is that of "
-        "all seeds together until their mean is so far from uniform actions to the best end of "
-        f"the table. Command: `{report['command']}`"
+        f"`{report['method']}` on `{report['family']}:quick`, {report['num_seeds']} seeds in one "
+        f"program on {machine['cpu']}, {machine['cores']} cores. Time is per update of one seed; "
+        "the end is the mean of the last three evaluations; the time to 90 % is that of all seeds "
+        "together until their mean is so far from uniform actions to the best end of the table. "
+        f"Command: `{report['command']}`"
     )
     return f"{tables.markdown(rows)}\n\n{note}\n"
 

@@ -80,7 +80,10 @@ def test_the_ablation_is_that_of_the_committed_files():
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
-@pytest.mark.parametrize("label", ["critics_point_robot_sparse", "critics_cheetah_vel"])
+@pytest.mark.parametrize(
+    "label",
+    ["critics_point_robot_sparse", "critics_cheetah_vel", "critics_point_robot_sparse_metastar"],
+)
 def test_the_table_of_critics_is_that_of_the_committed_file(label):
     report = json.loads((ROOT / f"experiments/results/{label}.json").read_text())
     table = load_experiment("critics").table(report)
