@@ -143,6 +143,11 @@ def check(flat: dict[str, Any], defaults: dict[str, Any]) -> None:
             _check_name(_NAMES[name], value)
     last = flat["seed"] + flat["num_seeds"] - 1
     _check_interval("seed of the last run", last, _SEED)
+    if (num := sweep.num_runs(flat)) > sweep.MOST_RUNS:
+        raise UserError(
+            f"num_seeds and sweep ask for {num} runs in one program, but {sweep.MOST_RUNS} are the "
+            "most; start several with other seeds"
+        )
     for changes in sweep.changes(flat):
         _check_together({**flat, **changes})
 

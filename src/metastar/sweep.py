@@ -6,6 +6,7 @@ traced number may differ among the runs of one program: the seed, and the member
 """
 
 import itertools
+import math
 from typing import Any
 
 from metastar import registry
@@ -13,6 +14,8 @@ from metastar.errors import UserError, did_you_mean
 
 PREFIX = "sweep."
 LOSS = "task_losses."
+
+MOST_RUNS = 256  # of one program: each has files of its own open, and many systems allow 1,024
 
 # Member of `types.HyperParams` -> its config field; the weights of `task_losses` come besides.
 FIELDS = {
@@ -69,6 +72,12 @@ def is_switch(field: str) -> bool:
 def is_many(flat: dict[str, Any]) -> bool:
     """Whether a config stands for an axis of runs, each in a folder of its own."""
     return flat["num_seeds"] > 1 or any(name.startswith(PREFIX) for name in flat)
+
+
+def num_runs(flat: dict[str, Any]) -> int:
+    """How many runs a flat config stands for."""
+    swept = [len(values) for name, values in flat.items() if name.startswith(PREFIX)]
+    return flat["num_seeds"] * math.prod(swept)
 
 
 def changes(flat: dict[str, Any]) -> list[dict[str, Any]]:
