@@ -167,7 +167,7 @@ def test_a_wrong_sweep_is_one_sentence(name, values, words):
     assert words in str(caught.value)
 
 
-def test_more_runs_than_files_can_be_open_are_refused_before_a_folder_is_made():
+def test_more_runs_than_files_can_be_open_are_refused():
     cfg = config.base()
     cfg.sweep.beta, cfg.num_seeds = (0.5, 1.0), 129
     with pytest.raises(UserError, match="ask for 258 runs in one program, but 256 are the most"):

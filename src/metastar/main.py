@@ -57,7 +57,10 @@ def _run(argv: list[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)
-    (compiled.keep_none if args.command == "bench" else compiled.keep)()
+    if args.command == "bench":
+        compiled.keep_none()
+    else:
+        compiled.keep()
     args.typed = shlex.join(["metastar", *argv])
     if getattr(args, "config", None):
         args.config = load_config(args.config, overrides)
