@@ -93,6 +93,21 @@ def test_a_source_with_codes_of_its_own_shows_across_sources_only():
     assert r2[0, 2] < -1 and r2[2, 0] < -1
 
 
+def test_probes_of_training_tasks_read_the_task_of_others_if_its_codes_mean_the_same():
+    (fit, fit_factor), (codes, factor) = encode(), encode(tasks=3, seed=1)
+    whole = fit, fit.keep, fit_factor, codes, codes.keep
+    found = audit_measures.task_of_others(*whole, factor)
+    assert (found["tasks"], found["fitted_on"]) == (3, TASKS)
+    expected = 1 - 2 * 0.2**2 / factor.var(0).sum()  # all but the noise of both dimensions
+    assert found["linear"]["r2"] == pytest.approx(expected, abs=0.02) and found["mlp"]["r2"] > 0.8
+    np.testing.assert_allclose(found["linear"]["rmse"], 0.2 * np.sqrt(2), rtol=0.2)
+    assert audit_measures.task_of_others(*whole, -factor)["linear"]["r2"] < -1
+    few = fit.keep & (np.arange(WINDOWS) < 4)  # too few windows of any cell
+    assert "not_computed" in audit_measures.task_of_others(fit, few, *whole[2:], factor)
+    none = audit_measures.task_of_others(codes, codes.keep, factor, *whole[3:], factor)
+    assert none == {"not_computed": "a probe needs 4 tasks, and there are 3"}
+
+
 def test_each_dimension_of_this_code_stands_for_one_parameter(perfect):
     found = perfect["factors"]
     assert found["disentanglement"] > 0.8 and found["completeness"] > 0.7

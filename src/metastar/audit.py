@@ -89,6 +89,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     trained = _trained(data, manifest)
     factor = np.asarray(join_parameters(data.task), float)
     sparse = registry.find("family", run.cfg.family).SPARSE
+    asked_of_training = {}
     for name in SPLITS:
         rows = side == name
         part = audit_codes.rows_of(codes, rows)
@@ -97,6 +98,14 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
             kind: audit_measures.of_windows(part, keep, factor[rows], names)
             for kind, keep in asked.items()
         }
+        for kind, keep in asked.items():
+            windows_of_kind = (part, keep, factor[rows])
+            if name == "train":
+                asked_of_training[kind] = windows_of_kind
+            else:
+                report["splits"][name][kind]["task_of_training"] = audit_measures.task_of_others(
+                    *asked_of_training[kind], *windows_of_kind
+                )
         report["health"][name] = audit_measures.health(part)
         of_split = jax.tree.map(lambda x, rows=rows: x[rows], data)
         report["open_loop"][name] = audit_model.open_loop(

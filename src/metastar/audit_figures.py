@@ -131,8 +131,9 @@ def probes(splits: dict) -> Figure | None:
         for name, part in found.get("statistics", {}).items():
             if isinstance(part, dict) and "r2" in part["within_task"]:
                 explained.append((f"{split}: {name}, task removed", part["within_task"]))
-        if "linear" in found.get("task", {}):
-            explained.append((f"{split}: task parameters", found["task"]["linear"]))
+        for key, kind in (("task", ""), ("task_of_training", ", fitted on training")):
+            if "linear" in found.get(key, {}):
+                explained.append((f"{split}: task parameters{kind}", found[key]["linear"]))
     if not identity and not explained:
         return None
     height = 0.32 * max(len(identity), len(explained)) + 1.4

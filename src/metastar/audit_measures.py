@@ -29,7 +29,7 @@ def of_windows(codes: Codes, keep: np.ndarray, factor: np.ndarray, names: list[s
         `windows` by source and, if there are enough, `ratio`, `energy`, `identity`,
         `identity_within_task`, `statistics`, `task`, `factors`.
     """
-    keep = keep & (keep.sum(-1, keepdims=True) >= MIN_WINDOWS)
+    keep = _of_cells_that_count(keep)
     cells = keep.any(-1)
     counted = {
         name: {"windows": int(keep[:, k].sum()), "tasks": int(cells[:, k].sum())}
@@ -56,6 +56,19 @@ def of_windows(codes: Codes, keep: np.ndarray, factor: np.ndarray, names: list[s
         "task": audit_probes.task(part, factor, names),
         "factors": audit_probes.factors(part, factor),
     }
+
+
+def task_of_others(
+    fit: Codes, fit_keep: np.ndarray, fit_factor: np.ndarray, codes: Codes, keep, factor
+) -> dict:
+    """`audit_probes.task_of_others` on the windows of either set of tasks that count."""
+    fit, codes = (
+        one._replace(keep=_of_cells_that_count(own))
+        for one, own in ((fit, fit_keep), (codes, keep))
+    )
+    if not (fit.keep.any() and codes.keep.any()):
+        return parts.missing("no source has enough such windows of a task")
+    return audit_probes.task_of_others(fit, fit_factor, codes, factor)
 
 
 def ratio(codes: Codes) -> dict:
@@ -185,6 +198,10 @@ def cost(results: dict) -> dict:
     else:
         drop["normalized"] = best["gap_closed"] - worst["gap_closed"]
     return found | {"drop": drop}
+
+
+def _of_cells_that_count(keep: np.ndarray) -> np.ndarray:
+    return keep & (keep.sum(-1, keepdims=True) >= MIN_WINDOWS)
 
 
 def _differing(relative: np.ndarray, p: np.ndarray, otherwise: str) -> dict:

@@ -116,12 +116,13 @@ def _lines(block: dict) -> dict[str, str]:
         for key, title in (("plain", ""), ("within_task", ", task removed")):
             if name != "not_computed" and "r2" in part[key]:
                 found[f"R² of {name}{title}"] = _interval(part[key], "r2")
-    task = block.get("task", {})
-    for model in ("linear", "mlp"):
-        if model in task:
-            found[f"R² of the task parameters, {model}"] = _interval(task[model], "r2")
-            rmse = f"{task[model]['rmse']:.3g} (of {task['std']:.3g})"
-            found[f"RMSE of the task parameters, {model}"] = rmse
+    for key, title in (("task", ""), ("task_of_training", ", fitted on training tasks")):
+        task = block.get(key, {})
+        for model in ("linear", "mlp"):
+            if model in task:
+                found[f"R² of the task parameters, {model}{title}"] = _interval(task[model], "r2")
+                rmse = f"{task[model]['rmse']:.3g} (of {task['std']:.3g})"
+                found[f"RMSE of the task parameters, {model}{title}"] = rmse
     for key, name in FACTORS.items():
         if key in block.get("factors", {}):
             found[name] = _decimal(block["factors"][key])

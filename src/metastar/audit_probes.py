@@ -130,6 +130,60 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
     }
 
 
+def task_of_others(fit: Codes, fit_factor: np.ndarray, codes: Codes, factor: np.ndarray) -> dict:
+    """How well probes that learned to read the parameters of other tasks read those of these.
+
+    The task parameters of held-out tasks from probes of the training tasks: in place of folds of a
+    few held-out tasks, too few to learn to read from, as many tasks as the model itself had.
+
+    Args:
+        fit: codes of the tasks that the probes are fitted on.
+        fit_factor: [M, F] their parameters.
+        codes: of N tasks and the same sources, with at least one window.
+        factor: [N, F].
+
+    Returns:
+        R² about these tasks' own mean and RMSE, "linear" and "mlp", as those of `task`.
+    """
+    if len(fit_factor) < parts.MIN_TASKS:
+        return parts.missing(parts.too_few(len(fit_factor)))
+    both = jax.tree.map(lambda *x: np.concatenate(x), fit, codes)
+    held_out = np.repeat([0, 1], [len(fit_factor), len(factor)])
+    target, std = _targets(np.concatenate([fit_factor, factor]))
+    if not std.size:
+        return parts.missing("all of these tasks have the same parameters")
+    few = _thinned(both.keep, MLP_WINDOWS)
+    x, keep = _standard(both, both.code), both.keep
+    y = np.broadcast_to(target[:, None, None], (*keep.shape, target.shape[-1]))
+
+    def scores(prediction, y, keep):
+        """Of predictions [M + N, K, W, F], what those of the N tasks explain."""
+        prediction, y, keep = (value[held_out == 1] for value in (prediction, y, keep))
+        weight = keep[..., None] / max(keep.sum(), 1)
+        mean = (y * weight).sum((0, 1, 2))
+        miss, spread = ((y - centre) ** 2 * weight for centre in (prediction, mean))
+        error, spread = (value.sum((1, 2, 3)) for value in (miss, spread))
+        once = np.ones(len(factor))
+        return {
+            "r2": float(probes.r2(error, spread, once)),
+            "rmse": float(np.sqrt((miss * std**2).sum())),
+            "ci95": list(
+                percentile_interval(probes.r2(error, spread, parts.resampled(len(factor))))
+            ),
+        }
+
+    weights = probes.ridge_weights(_pooled(x), _pooled(y), _pooled(keep), held_out)[1]
+    thin_y, thin_keep = _take(y, few), np.take_along_axis(keep, few, 2)
+    mlp = _mlp(_take(x, few), thin_y[None], thin_keep, held_out, classify=False)[0]
+    return {
+        "tasks": len(factor),
+        "fitted_on": len(fit_factor),
+        "std": float(np.sqrt((std**2).sum())),
+        "linear": scores(probes.with_one(x) @ weights, y, keep),
+        "mlp": scores(mlp, thin_y, thin_keep),
+    }
+
+
 def factors(codes: Codes, factor: np.ndarray) -> dict:
     """DCI, with the weights of linear probes as importances, and InfoMEC."""
     if len(factor) < parts.MIN_TASKS:
