@@ -14,17 +14,16 @@ import argparse
 import io
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
+import cells
 import numpy as np
 from matplotlib.figure import Figure
 
 from metastar import bench_report, files, metrics, results, tables
 
-HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs/benchmarks.md"
+PAGE = cells.DOCS / "benchmarks.md"
 SHARED = {
     "train.updates": 1_500,
     "train.chunk": 100,
@@ -58,15 +57,11 @@ CELLS = {
 }
 
 
-def run(workdir: Path, config: str, fields: dict, num_seeds: int) -> dict:
+def run(workdir: Path, config: str, fields: dict) -> dict:
     """Trains one cell; returns its curves: updates [P], seconds [P], few-shot returns [S, P]."""
-    given = [f"--config.{name}={value}" for name, value in fields.items()]
-    command = [sys.executable, "-m", "metastar", "train", f"--workdir={workdir}"]
-    subprocess.run([*command, f"--config={config}", *given], check=True)
-    several = [workdir / "seeds" / str(k) for k in range(num_seeds)]
-    folders = several if num_seeds > 1 else [workdir]
+    folders = cells.train(workdir, config, fields)
     found = [curve(folder) for folder in folders]
-    first = json.loads((folders[0] / "results.json").read_text())
+    first = cells.read(folders[0], "results.json")
     return {
         "updates": found[0][0],
         "seconds": found[0][1],
@@ -138,18 +133,10 @@ def figure(report: dict) -> Figure:
     return canvas
 
 
-def name_of(cell: str) -> str:
-    return "_".join(cell.replace(",", "").replace("(", "").replace(")", "").split())
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--family", default="point_robot_sparse")
+    cells.add_arguments(parser, "point_robot_sparse", CELLS)
     parser.add_argument("--method", default="oracle")
-    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
-    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
-    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
     args = parser.parse_args()
     label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")
     report = {
@@ -162,12 +149,11 @@ def main() -> None:
         "cells": {},
     }
     shared = {**SHARED, "num_seeds": args.num_seeds}
-    changes = dict(change.split("=", 1) for change in args.set)
     config = f"configs/{args.method}/{args.family}.py:quick"
     for name in args.cells:
-        fields, workdir = {**shared, **CELLS[name], **changes}, args.runs / label / name_of(name)
-        report["cells"][name] = run(workdir, config, fields, args.num_seeds)
-    out = HERE / "results" / label
+        fields = {**shared, **CELLS[name], **dict(args.set)}
+        report["cells"][name] = run(args.runs / label / cells.file_name(name), config, fields)
+    out = cells.RESULTS / label
     files.write_atomic(out.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     drawn = io.BytesIO()
     figure(report).savefig(drawn, format="png")

@@ -1,6 +1,6 @@
 """Zero-shot with and without a purpose on Point-Robot-Sparse: the table of `docs/results.md`.
 
-    python experiments/exploring.py --seeds 0 1 2
+    python experiments/exploring.py --num-seeds 3
 
 Trains MetaSTAR with the reward's likelihood among its task losses, which some strategies need,
 evaluates it with all strategies of exploration, copies `results.json` of each seed to
@@ -10,17 +10,15 @@ again.
 
 import argparse
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import cells
 import numpy as np
 
 from metastar import files, registry, tables
 from metastar.ops.statistics import seed_task_interval
 
-HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs/results.md"
+PAGE = cells.DOCS / "results.md"
 LABEL = "point_robot_sparse_explore"
 CONFIG = "configs/metastar/point_robot_sparse.py:quick"
 STRATEGIES = registry.names("exploration strategy")
@@ -31,14 +29,9 @@ ROWS = {
 }
 
 
-def metastar(command: str, workdir: Path, *arguments: str) -> None:
-    line = [sys.executable, "-m", "metastar", command, f"--workdir={workdir}", *arguments]
-    subprocess.run(line, check=True)
-
-
 def table() -> str:
     """The table, from the committed files alone."""
-    results = [json.loads(f.read_text()) for f in sorted((HERE / "results" / LABEL).glob("*.json"))]
+    results = [json.loads(f.read_text()) for f in sorted((cells.RESULTS / LABEL).glob("*.json"))]
     rows = [("return, mean over tasks and seeds", "mean", "95 % interval", "by seed", "of optimum")]
     for name, path in ROWS.items():
         blocks = results
@@ -57,18 +50,15 @@ def table() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
     args = parser.parse_args()
-    for seed in args.seeds:
-        workdir = args.runs / f"explore_{seed}"
-        fields = [f"--config.seed={seed}", "--config.task_losses.reconstruction=3.0"]
-        metastar("train", workdir, f"--config={CONFIG}", *fields)
-        found = json.loads((workdir / "results.json").read_text()).get("explored", {})
-        if set(found) != set(STRATEGIES):
-            metastar("evaluate", workdir, f"--explore={','.join(STRATEGIES)}")
-        text = (workdir / "results.json").read_text()
-        files.write_atomic(HERE / "results" / LABEL / f"metastar_{seed}.json", text)
+    fields = {"task_losses.reconstruction": 3.0, "num_seeds": args.num_seeds}
+    for seed, folder in enumerate(cells.train(args.runs / LABEL, CONFIG, fields)):
+        if set(cells.read(folder, "results.json").get("explored", {})) != set(STRATEGIES):
+            cells.metastar("evaluate", folder, f"--explore={','.join(STRATEGIES)}")
+        text = (folder / "results.json").read_text()
+        files.write_atomic(cells.RESULTS / LABEL / f"metastar_{seed}.json", text)
     tables.insert(PAGE, LABEL, table())
     print(table())
 

@@ -92,6 +92,14 @@ def changed(**values):
         ({"imagine__context_len": 12}, "position table has world_model.context_len = 12 rows"),
         ({"imagine__num_rollouts": 16}, "less than sampler.batch_size, 16"),
         ({"sampler__meta_batch": 5}, "only 4 training tasks can be drawn without replacement"),
+        (
+            {"sampler__pretrain_batch": 5},
+            "must be 0 for all 4 training tasks, or from 2 to as many",
+        ),
+        (
+            {"sampler__pretrain_batch": 1},
+            "must be 0 for all 4 training tasks, or from 2 to as many",
+        ),
         ({"data__validation_tasks": 3}, "must leave at least 2"),
         ({"agent__conservative_states": 17}, "must be 0 or divide sampler.batch_size, 16"),
         ({"sampler__windows": 1}, "set sampler.windows=2"),

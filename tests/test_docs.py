@@ -1,6 +1,6 @@
 """What the documentation says is true: commands, links, and the worked examples."""
 
-import importlib.util
+import importlib
 import json
 import re
 from pathlib import Path
@@ -32,13 +32,6 @@ def code_blocks(page):
     return re.findall(r"^```\w*\n(.*?)^```$", page.read_text(), re.M | re.S)
 
 
-def load_experiment(name):
-    spec = importlib.util.spec_from_file_location("_", ROOT / f"experiments/{name}.py")
-    experiment = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(experiment)
-    return experiment
-
-
 def test_ci_runs_exactly_the_readmes_test_command_and_the_linter():
     lines = (ROOT / ".ci/run").read_text().splitlines()
     commands = [line for line in lines if not line.startswith(("#!", "set ", "cd "))]
@@ -56,7 +49,7 @@ def test_make_train_runs_the_command_of_the_quick_config():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
 def test_the_results_are_those_of_the_committed_files(page):
-    experiment = load_experiment("point_robot_sparse")
+    experiment = importlib.import_module("point_robot_sparse")
     folder = ROOT / "experiments/results/point_robot_sparse_quick"
     summary = json.loads((folder / "summary.json").read_text())
     files = sorted(folder.glob("metastar_seed*.json"))
@@ -68,14 +61,14 @@ def test_the_results_are_those_of_the_committed_files(page):
 
 @pytest.mark.parametrize("label", ["cheetah_vel_quick"])
 def test_the_tables_of_seeds_are_those_of_the_committed_files(label):
-    experiment = load_experiment("seeds")
+    experiment = importlib.import_module("seeds")
     summary = json.loads((ROOT / "experiments/results" / label / "summary.json").read_text())
     assert experiment.text(label, summary["command"]) in (ROOT / "docs/results.md").read_text()
 
 
 def test_the_ablation_is_that_of_the_committed_files():
     label = "invariance_point_robot"
-    table = load_experiment("invariance").table(ROOT / "experiments/results" / label)
+    table = importlib.import_module("invariance").table(ROOT / "experiments/results" / label)
     page = (ROOT / "docs/results.md").read_text()
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
@@ -86,20 +79,20 @@ def test_the_ablation_is_that_of_the_committed_files():
 )
 def test_the_table_of_critics_is_that_of_the_committed_file(label):
     report = json.loads((ROOT / f"experiments/results/{label}.json").read_text())
-    table = load_experiment("critics").table(report)
+    table = importlib.import_module("critics").table(report)
     page = (ROOT / "docs/benchmarks.md").read_text()
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
 def test_the_table_of_exploring_is_that_of_the_committed_files():
-    experiment = load_experiment("exploring")
+    experiment = importlib.import_module("exploring")
     page = (ROOT / "docs/results.md").read_text()
     marked = f"<!-- {experiment.LABEL} -->\n{experiment.table()}<!-- /{experiment.LABEL} -->"
     assert marked in page
 
 
 def test_the_table_of_the_references_protocol_is_that_of_its_longest_run():
-    experiment = load_experiment("reference_protocol")
+    experiment = importlib.import_module("reference_protocol")
     found = [json.loads(file.read_text()) for file in experiment.OUT.glob("*.json")]
     longest = max((f for f in found if "curve" in f), key=lambda f: f["updates"])
     page = (ROOT / "docs/results.md").read_text()
@@ -108,14 +101,14 @@ def test_the_table_of_the_references_protocol_is_that_of_its_longest_run():
 
 
 def test_the_tables_of_benchmarks_are_those_of_the_committed_files():
-    experiment = load_experiment("benchmarks")
+    experiment = importlib.import_module("benchmarks")
     readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/benchmarks.md").read_text()
     assert f"<!-- performance -->\n{experiment.table()}<!-- /performance -->" in readme
     assert f"<!-- benchmarks -->\n{experiment.page()}<!-- /benchmarks -->" in page
 
 
 def test_the_commands_of_the_benchmarks_are_valid():
-    experiment = load_experiment("benchmarks")
+    experiment = importlib.import_module("benchmarks")
     for command in (*experiment.CPU, *experiment.ACCELERATOR):
         part, source, *options = command.split()
         assert part in bench.PARTS

@@ -111,6 +111,7 @@ def base() -> ConfigDict:
             "reconstruction": {"variance_power": 0.0},  # 0 likelihood, 1 squared errors: beta-NLL
             "sampler": {
                 "meta_batch": 16,
+                "pretrain_batch": 0,  # tasks of a pretraining update; 0 is all of them
                 "with_replacement": False,
                 "hold_updates": 1,  # updates that share one list of tasks
                 "windows": 1,  # 2 adds the "positive" view: a second window of the same task

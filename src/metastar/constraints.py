@@ -60,6 +60,7 @@ INTERVALS = {
     "infonce.temperature": "(0, inf)",
     "reconstruction.variance_power": "[0, 1]",
     "sampler.meta_batch": "[2, inf)",
+    "sampler.pretrain_batch": _NOT_NEGATIVE,
     "sampler.hold_updates": _COUNT,
     "sampler.windows": "[1, 2]",
     "sampler.batch_size": "[2, inf)",
@@ -218,6 +219,11 @@ def _check_together(flat: dict[str, Any]) -> None:
         flat["sampler.with_replacement"] or flat["sampler.meta_batch"] <= tasks,
         f"sampler.meta_batch is {flat['sampler.meta_batch']} but only {tasks} training tasks can "
         "be drawn without replacement; lower it or set sampler.with_replacement",
+    )
+    demand(
+        flat["sampler.pretrain_batch"] != 1 and flat["sampler.pretrain_batch"] <= tasks,
+        f"sampler.pretrain_batch is {flat['sampler.pretrain_batch']} but must be 0 for all "
+        f"{tasks} training tasks, or from 2 to as many",
     )
     demand(
         flat["world_model.width"] % flat["world_model.num_heads"] == 0,

@@ -93,8 +93,11 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
 
     def sample_model(data, key, step):
-        task_id = jnp.arange(data.count.shape[0])
-        key = jax.random.fold_in(key, step)
+        key, task_id = jax.random.fold_in(key, step), jnp.arange(data.count.shape[0])
+        if cfg.sampler.pretrain_batch:
+            key, key_tasks = jax.random.split(key)
+            shape = (cfg.sampler.pretrain_batch,)
+            task_id = jax.random.choice(key_tasks, task_id, shape, replace=False)
         return batch_of(data, task_id, context_views(data, task_id, key))
 
     def sample_joint(data, key, step):

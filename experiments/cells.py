@@ -1,0 +1,78 @@
+"""What the experiments share: to train a table's cells, each of several seeds, and to read them."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from metastar.ops.statistics import seed_task_interval
+
+RESULTS = Path(__file__).parent / "results"
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def metastar(command: str, workdir: Path, *arguments: str) -> None:
+    """Runs one command of the library; the script ends where that fails."""
+    line = [sys.executable, "-m", "metastar", command, f"--workdir={workdir}", *arguments]
+    subprocess.run(line, check=True)
+
+
+def train(workdir: Path, config: str, fields: dict) -> list[Path]:
+    """Trains all seeds of a cell in one program, unless that is done; returns their workdirs."""
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    metastar("train", workdir, f"--config={config}", *overrides)
+    num = int(fields.get("num_seeds", 1))
+    return [workdir / "seeds" / str(k) for k in range(num)] if num > 1 else [workdir]
+
+
+def read(folder: Path, name: str) -> dict:
+    """The JSON file `name` of a workdir."""
+    return json.loads((folder / name).read_text())
+
+
+def audited(folder: Path) -> dict:
+    """The audit of a run, made if there is none yet."""
+    if not (folder / "audit.json").exists():
+        metastar("audit", folder)
+    return read(folder, "audit.json")
+
+
+def add_arguments(parser: argparse.ArgumentParser, family: str, cells: dict) -> None:
+    """The arguments of a script that trains the cells of a table."""
+    parser.add_argument("--family", default=family)
+    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
+    parser.add_argument("--cells", nargs="+", default=list(cells), choices=list(cells))
+    parser.add_argument("--set", nargs="+", default=[], type=_change, metavar="FIELD=VALUE")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    return name, value
+
+
+def file_name(cell: str) -> str:
+    """The name of a cell as part of a file's."""
+    return "_".join("".join(c for c in cell if c.isalnum() or c in " ._-").split())
+
+
+def spread(values: np.ndarray | list[float], form: str = "{:.3f}") -> str:
+    """Mean over seeds, with the least and the largest."""
+    low, high = (form.format(x) for x in (np.min(values), np.max(values)))
+    return f"{form.format(np.mean(values))} ({low} to {high})"
+
+
+def interval(results: list[dict], *path: str, form: str = "{:.1f}") -> str:
+    """Mean over seeds and tasks of one block of results, with its interval; – if one lacks it."""
+    for name in path:
+        if any(result.get(name) is None for result in results):
+            return "–"
+        results = [result[name] for result in results]
+    scores = np.array([result["per_task"] for result in results], float)
+    low, high = seed_task_interval(scores)
+    return f"{form.format(scores.mean())} ({form.format(low)} to {form.format(high)})"
