@@ -4,12 +4,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metastar.audit_parts import missing
 from metastar.data.sampler import sample_windows
 from metastar.types import Array, Method, TaskData
 
-WINDOWS = 64  # of each task
+WINDOWS = 1280  # of all tasks together, at most
+MOST, LEAST = 64, 8  # of each task
 ROLLOUTS = 8  # predictions are means over so many
 MAX_HORIZON = 16
 CODES = ("right", "wrong", "none")  # of another window of the task, of the next task, zeros
@@ -55,15 +57,16 @@ def open_loop(cfg, method: Method, params, data: TaskData, obs_std: Array, key: 
 def _errors(infer, predict, prefix, horizon, length, params, data, obs_std, key):
     """Errors by code and kind [H], and how many windows counted."""
     num = data.count.shape[0]
+    windows = int(np.clip(WINDOWS // num, LEAST, MOST))
     key_window, key_context, key_infer, key_roll = jax.random.split(key, 4)
-    task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, WINDOWS))
+    task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, windows))
     view = sample_windows(data, task_id, key_window, prefix + horizon)
     whole = view.valid.all(-1) & ~view.first[..., 1:].any(-1)  # [N, W]
     context = sample_windows(data, task_id, key_context, length)
     infer_all = jax.vmap(jax.vmap(infer, in_axes=(None, 0, None, 0)), (None, 0, None, 0))
-    code = infer_all(params, context, None, jax.random.split(key_infer, (num, WINDOWS))).code
+    code = infer_all(params, context, None, jax.random.split(key_infer, (num, windows))).code
     codes = {"right": code, "wrong": jnp.roll(code, 1, axis=0), "none": jnp.zeros_like(code)}
-    keys = jax.random.split(key_roll, (num, WINDOWS, ROLLOUTS))
+    keys = jax.random.split(key_roll, (num, windows, ROLLOUTS))
 
     def mean_path(view, code, keys):
         """Mean predictions of one window: obs [H, O] and reward [H]."""

@@ -10,7 +10,8 @@ from metastar.ops import code_health, infomec, probes
 from metastar.ops.statistics import percentile_interval
 
 SHUFFLES, MLP_SHUFFLES = 40, 3
-MLP_WINDOWS = 16  # of each cell, for the MLPs
+MLP_WINDOWS = 2048  # of all cells together, at most, for the MLPs
+MLP_MOST, MLP_LEAST = 16, 4  # of each cell
 CODE_BINS, FACTOR_BINS = 10, 4  # of equal frequency, for InfoMEC
 
 
@@ -36,7 +37,7 @@ def _identity(codes: Codes, code: np.ndarray, num: int) -> dict:
     guess = probes.linear_classes(x, keep, label, num, fold)
     linear = probes.accuracy(guess, label, keep)
 
-    few = _thinned(keep, MLP_WINDOWS)
+    few = _thinned(keep)
     x, kept = _take(x, few), np.take_along_axis(keep, few, 2)
     label = label[: 1 + MLP_SHUFFLES]
     own = np.broadcast_to(label[..., None], (*label.shape, few.shape[-1]))
@@ -106,7 +107,7 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
 
     flat, targets, kept = _pooled(x), _pooled(y), _pooled(keep)
     pooled = probes.with_one(flat) @ probes.ridge_weights(flat, targets, kept, fold)[fold]
-    few = _thinned(keep, MLP_WINDOWS)
+    few = _thinned(keep)
     thin, thin_y, thin_keep = _take(x, few), _take(y, few), np.take_along_axis(keep, few, 2)
     mlp = _mlp(thin, thin_y[None], thin_keep, fold, classify=False)[0]
 
@@ -152,7 +153,7 @@ def task_of_others(fit: Codes, fit_factor: np.ndarray, codes: Codes, factor: np.
     target, std = _targets(np.concatenate([fit_factor, factor]))
     if not std.size:
         return parts.missing("all of these tasks have the same parameters")
-    few = _thinned(both.keep, MLP_WINDOWS)
+    few = _thinned(both.keep)
     x, keep = _standard(both, both.code), both.keep
     y = np.broadcast_to(target[:, None, None], (*keep.shape, target.shape[-1]))
 
@@ -297,8 +298,10 @@ def _mlp(x, y, keep, fold, classify) -> np.ndarray:
     return np.asarray(found).reshape(*y.shape[:-1], -1)
 
 
-def _thinned(keep: np.ndarray, num: int) -> np.ndarray:
-    """Indices [N, K, num] of windows of each cell, those that count first."""
+def _thinned(keep: np.ndarray) -> np.ndarray:
+    """Indices [N, K, few] of windows of each cell for an MLP, those that count first."""
+    cells = max(keep.any(-1).sum(), 1)
+    num = int(np.clip(MLP_WINDOWS // cells, MLP_LEAST, MLP_MOST))
     return np.argsort(~keep, axis=-1, kind="stable")[..., :num]
 
 

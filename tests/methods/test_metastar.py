@@ -21,20 +21,15 @@ def test_positives_of_another_behavior_need_two_behaviors():
     metastar.make(cfg, SPEC)
 
 
-def test_an_update_of_the_pretraining_draws_other_tasks_every_time():
-    data, step = point_robot_data(), jnp.zeros((), int)
-    cfg = presets.make("metastar", "point_robot_sparse", "debug")
-    cfg.sampler.pretrain_batch = 3
-
-    def drawn(step):
-        sample = metastar.make(cfg, point_robot_spec()).phases[0].sample
-        return sample(data, jax.random.key(0), step)
-
-    batches = [drawn(step + k) for k in range(8)]
+@pytest.mark.parametrize("num", [0, 3])
+def test_an_update_of_the_pretraining_has_all_tasks_or_as_many_as_asked(num):
+    data, cfg = point_robot_data(), presets.make("metastar", "point_robot_sparse", "debug")
+    cfg.sampler.pretrain_batch = num
+    sample = jax.jit(metastar.make(cfg, point_robot_spec()).phases[0].sample)
+    batches = [sample(data, jax.random.key(0), jnp.asarray(step)) for step in range(8)]
     for batch in batches:
-        assert len(np.unique(batch.task_id)) == 3 == len(batch.views["context"].reward)
+        assert len(np.unique(batch.task_id)) == (num or len(data.count))
+        assert batch.views["context"].reward.shape[0] == len(batch.task_id)
         for name, value in data.task.items():
             np.testing.assert_array_equal(batch.task[name], value[batch.task_id])
-    assert len({tuple(np.sort(batch.task_id)) for batch in batches}) > 1
-    cfg.sampler.pretrain_batch = 0
-    np.testing.assert_array_equal(drawn(step).task_id, np.arange(len(data.count)))
+    assert (len({tuple(np.sort(batch.task_id)) for batch in batches}) > 1) == bool(num)
