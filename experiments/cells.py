@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,9 @@ def audited(folder: Path) -> dict:
     return read(folder, "audit.json")
 
 
-def add_arguments(parser: argparse.ArgumentParser, family: str, cells: dict) -> None:
-    """The arguments of a script that trains the cells of a table."""
-    parser.add_argument("--family", default=family)
+def add_arguments(parser: argparse.ArgumentParser, families: Sequence[str], cells: dict) -> None:
+    """The arguments of a script that trains the cells of a table; the first family is default."""
+    parser.add_argument("--family", default=families[0], choices=families)
     parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
     parser.add_argument("--cells", nargs="+", default=list(cells), choices=list(cells))
     parser.add_argument("--set", nargs="+", default=[], type=_change, metavar="FIELD=VALUE")

@@ -135,7 +135,7 @@ def figure(report: dict) -> Figure:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cells.add_arguments(parser, "point_robot_sparse", CELLS)
+    cells.add_arguments(parser, ["point_robot_sparse", "cheetah_vel"], CELLS)
     parser.add_argument("--method", default="oracle")
     args = parser.parse_args()
     label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")

@@ -104,7 +104,7 @@ def table(out: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cells.add_arguments(parser, "point_robot", CELLS)
+    cells.add_arguments(parser, ["point_robot"], CELLS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--validation", type=int, default=0, metavar="K")
     args = parser.parse_args()

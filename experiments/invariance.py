@@ -7,9 +7,9 @@ where the cell's model allows it, and a `metastar audit`; what is complete is no
 cells of a family share one data set of mixed behaviours, and one oracle that bounds their returns.
 Copies `results.json` and `audit.json` of each run to `experiments/results/invariance_<family>/` and
 writes two tables to `docs/results.md`. With `--validation=K` the last K training tasks take the
-place of the test tasks: choices are made so. `--alike` takes data of one policy, where invariance
-is no matter. `--set field=value` changes every cell, for instance the updates, which are fewer than
-the preset's: `UPDATES`.
+place of the test tasks: choices are made so. `--alike` trains on the experts alone, those of SAC
+and of TD3, whose windows are alike, so that there is little to be invariant to. `--set field=value`
+changes every cell, for instance the updates, which are fewer than the preset's: `UPDATES`.
 """
 
 import argparse
@@ -23,12 +23,25 @@ from metastar import files, tables
 
 PAGE = cells.DOCS / "results.md"
 
-DATA = {
-    "collect.behavior": "mixture",
-    "collect.cross_task_episodes": 10,
-    "data.ood_tasks": 5,
+# Of each family, beyond the preset: mixed behaviours, and updates for a cell of minutes.
+FAMILIES = {
+    "point_robot": {
+        "collect.behavior": "mixture",
+        "collect.cross_task_episodes": 10,
+        "data.ood_tasks": 5,
+        "data.dir": "data/invariance_point_robot",
+    },
+    "cheetah_vel": {},
 }
-UPDATES = {"train.pretrain_updates": 6_000, "train.updates": 2_000, "train.eval_every": 400}
+UPDATES = {
+    "point_robot": {
+        "train.pretrain_updates": 6_000,
+        "train.updates": 2_000,
+        "train.eval_every": 400,
+    },
+    "cheetah_vel": {"train.updates": 4_000, "train.eval_every": 800},
+}
+ALIKE = {"data.policies": "sac,td3", "data.stages": "expert"}
 # The reference's objective: distances between tasks, one window of each, a free scale.
 PAPER = {
     "world_model.latent_init": "reference",
@@ -185,7 +198,7 @@ def label_of(args) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cells.add_arguments(parser, "point_robot", CELLS)
+    cells.add_arguments(parser, list(FAMILIES), CELLS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--validation", type=int, default=0, metavar="K")
     parser.add_argument("--alike", action="store_true")
@@ -195,13 +208,13 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     config = f"configs/metastar/{args.family}.py:{args.preset}"
     data = {
-        **({"collect.cross_task_episodes": 10} if args.alike else DATA),
-        "data.dir": f"data/{label.split('_validation')[0]}",
+        **FAMILIES[args.family],
+        **(ALIKE if args.alike else {}),
         "data.validation_tasks": args.validation,
     }
     bound = f"configs/oracle/{args.family}.py:{args.preset}"
     (oracle,) = cells.train(args.runs / label / "oracle", bound, data)
-    shared = {**UPDATES, **data, "eval.oracle": oracle}
+    shared = {**UPDATES[args.family], **data, "eval.oracle": oracle}
     for cell in args.cells:
         fields = {**shared, **CELLS[cell], **dict(args.set), "num_seeds": args.num_seeds}
         found = run(args.runs / label / cells.file_name(cell), config, fields)
