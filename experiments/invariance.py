@@ -82,6 +82,7 @@ CELLS = {
     "+ mmd": {**CONTRAST, "task_losses.mmd": 1.0},
     "+ spread": {**CONTRAST, "task_losses.spread": 1.0},
     "default": {},
+    "default, longer": {"train.pretrain_updates": 15_000, "train.updates": 6_000},
     "default, gru": {"world_model.core": "gru"},
     "default, mlp": {"world_model.core": "mlp"},
 }
