@@ -20,7 +20,7 @@ from metastar import files, tables
 
 PAGE = cells.DOCS / "results.md"
 BATCH = 64  # transitions of a task in an update, real and imagined together
-UPDATES = {"train.pretrain_updates": 1_500, "train.updates": 3_000, "train.eval_every": 1_500}
+UPDATES = {"train.pretrain_updates": 6_000, "train.updates": 3_000, "train.eval_every": 1_500}
 HORIZONS = (1, 4, 8)  # of the open-loop errors that the table shows
 REAL = {"imagine.start": "real"}
 DOUBT = {"world_model.ensemble": 5, "imagine.penalty": 1.0}
