@@ -73,6 +73,13 @@ def test_the_ablation_is_that_of_the_committed_files():
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
+def test_the_table_of_ambiguity_is_that_of_the_committed_file():
+    experiment = importlib.import_module("ambiguity")
+    table = experiment.table(json.loads(experiment.OUT.read_text()))
+    page = (ROOT / "docs/results.md").read_text()
+    assert f"<!-- {experiment.LABEL} -->\n{table}<!-- /{experiment.LABEL} -->" in page
+
+
 @pytest.mark.parametrize(
     "label",
     ["critics_point_robot_sparse", "critics_cheetah_vel", "critics_point_robot_sparse_metastar"],
