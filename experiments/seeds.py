@@ -14,28 +14,20 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import cells
 import numpy as np
 
 from metastar import compare, groups, tables
 from metastar.ops.statistics import seed_task_interval
 
-HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs/results.md"
-
-
-def train(method: str, family: str, preset: str, workdir: Path, overrides: list[str]) -> None:
-    command = [sys.executable, "-m", "metastar", "train", f"--workdir={workdir}"]
-    command += [f"--config=configs/{method}/{family}.py:{preset}", *overrides]
-    subprocess.run(command, check=True)
+PAGE = cells.DOCS / "results.md"
 
 
 def text(label: str, command: str) -> str:
     """The tables of one folder of results, from its files alone."""
-    folder = HERE / "results" / label
+    folder = cells.RESULTS / label
     found = groups.read([os.path.relpath(file) for file in sorted(folder.glob("*_seed*.json"))])
     found = sorted(found, key=lambda group: group.method != "metastar")
     scores = groups.measure(found)
@@ -60,20 +52,20 @@ def text(label: str, command: str) -> str:
 
 
 def by_source(found: list[groups.Group]) -> list[tuple[str, ...]]:
-    """Rows of text cells: mean few-shot return of each group with its interval, by source."""
+    """Rows of text line: mean few-shot return of each group with its interval, by source."""
     names = [group.name for group in found]
     blocks = [
         [run.results["few_shot"]["by_context_source"] for run in group.runs] for group in found
     ]
     rows = [("context from", *names)]
     for source in blocks[0][0]:
-        cells = []
+        line = []
         for of_group in blocks:
             scores = np.array([block[source]["per_task"] for block in of_group], float)
             scores = scores[:, np.isfinite(scores).all(0)]
             low, high = seed_task_interval(scores)
-            cells.append(f"{scores.mean():.1f} ({low:.1f} to {high:.1f})")
-        rows.append((source, *cells))
+            line.append(f"{scores.mean():.1f} ({low:.1f} to {high:.1f})")
+        rows.append((source, *line))
     return rows
 
 
@@ -88,7 +80,7 @@ def main() -> None:
     args = parser.parse_args()
 
     label = f"{args.family}_{args.preset}" + f"_validation{args.validation}" * bool(args.validation)
-    out = HERE / "results" / label
+    out = cells.RESULTS / label
     out.mkdir(parents=True, exist_ok=True)
     for seed in args.seeds:
         overrides = [f"--config.seed={seed}", f"--config.data.validation_tasks={args.validation}"]
@@ -96,7 +88,8 @@ def main() -> None:
         for method in ("oracle", *args.methods):
             workdir = args.runs / f"{label}_{method}_{seed}"
             bound = [] if method == "oracle" else [f"--config.eval.oracle={oracle}"]
-            train(method, args.family, args.preset, workdir, overrides + bound)
+            config = f"--config=configs/{method}/{args.family}.py:{args.preset}"
+            cells.metastar("train", workdir, config, *overrides, *bound)
             shutil.copy(workdir / "results.json", out / f"{method}_seed{seed}.json")
 
     command = f"python experiments/seeds.py --family {args.family} --methods "

@@ -108,6 +108,12 @@ def test_probes_of_training_tasks_read_the_task_of_others_if_its_codes_mean_the_
     assert none == {"not_computed": "a probe needs 4 tasks, and there are 3"}
 
 
+def test_an_mlp_sees_fewer_windows_of_a_cell_where_there_are_many_cells():
+    for tasks, windows in ((3, 16), (40, 10), (500, 4)):
+        keep = np.ones((tasks, 5, 32), bool)
+        assert audit_probes._thinned(keep).shape == (tasks, 5, windows)
+
+
 def test_each_dimension_of_this_code_stands_for_one_parameter(perfect):
     found = perfect["factors"]
     assert found["disentanglement"] > 0.8 and found["completeness"] > 0.7

@@ -89,7 +89,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     trained = _trained(data, manifest)
     factor = np.asarray(join_parameters(data.task), float)
     sparse = registry.find("family", run.cfg.family).SPARSE
-    asked_of_training = {}
+    chosen = {}
     for name in SPLITS:
         rows = side == name
         part = audit_codes.rows_of(codes, rows)
@@ -98,14 +98,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
             kind: audit_measures.of_windows(part, keep, factor[rows], names)
             for kind, keep in asked.items()
         }
-        for kind, keep in asked.items():
-            windows_of_kind = (part, keep, factor[rows])
-            if name == "train":
-                asked_of_training[kind] = windows_of_kind
-            else:
-                report["splits"][name][kind]["task_of_training"] = audit_measures.task_of_others(
-                    *asked_of_training[kind], *windows_of_kind
-                )
+        chosen[name] = {kind: (part, keep, factor[rows]) for kind, keep in asked.items()}
         report["health"][name] = audit_measures.health(part)
         of_split = jax.tree.map(lambda x, rows=rows: x[rows], data)
         report["open_loop"][name] = audit_model.open_loop(
@@ -119,6 +112,9 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         if theirs is not None:
             alike = audit_measures.alike(part.code, theirs.code[rows], part.keep)
             report["against"][name] = alike
+    for kind, of_test in chosen["test"].items():
+        found_by_training = audit_measures.task_of_others(*chosen["train"][kind], *of_test)
+        report["splits"]["test"][kind]["task_of_training"] = found_by_training
     report["seconds"] = time.monotonic() - began
     return _write(Path(workdir), report, codes, side)
 

@@ -94,16 +94,8 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
     y = np.broadcast_to(target[:, None, None], (*keep.shape, target.shape[-1]))
 
     def scores(prediction, y, keep):
-        """R² and RMSE from predictions [N, ..., R, F]; all axes but the first are summed over."""
-        axes = tuple(range(1, y.ndim))
-        miss = np.where(keep[..., None], y - prediction, 0) ** 2
-        error, spread = miss.sum(axes), (np.where(keep[..., None], y, 0) ** 2).sum(axes)
-        rows = max(keep.sum(), 1)
-        return {
-            "r2": float(probes.r2(error, spread, np.ones(num_tasks))),
-            "rmse": float(np.sqrt((miss * std**2).sum() / rows)),
-            "ci95": list(percentile_interval(probes.r2(error, spread, parts.resampled(num_tasks)))),
-        }
+        """Of predictions [N, ..., R, F] against targets of mean 0."""
+        return _explained(prediction, y, keep, 0.0, std)
 
     flat, targets, kept = _pooled(x), _pooled(y), _pooled(keep)
     pooled = probes.with_one(flat) @ probes.ridge_weights(flat, targets, kept, fold)[fold]
@@ -158,20 +150,9 @@ def task_of_others(fit: Codes, fit_factor: np.ndarray, codes: Codes, factor: np.
     y = np.broadcast_to(target[:, None, None], (*keep.shape, target.shape[-1]))
 
     def scores(prediction, y, keep):
-        """Of predictions [M + N, K, W, F], what those of the N tasks explain."""
+        """Of predictions [M + N, K, W, F], what those of the N tasks explain about their mean."""
         prediction, y, keep = (value[held_out == 1] for value in (prediction, y, keep))
-        weight = keep[..., None] / max(keep.sum(), 1)
-        mean = (y * weight).sum((0, 1, 2))
-        miss, spread = ((y - centre) ** 2 * weight for centre in (prediction, mean))
-        error, spread = (value.sum((1, 2, 3)) for value in (miss, spread))
-        once = np.ones(len(factor))
-        return {
-            "r2": float(probes.r2(error, spread, once)),
-            "rmse": float(np.sqrt((miss * std**2).sum())),
-            "ci95": list(
-                percentile_interval(probes.r2(error, spread, parts.resampled(len(factor))))
-            ),
-        }
+        return _explained(prediction, y, keep, y[keep].mean(0), std)
 
     weights = probes.ridge_weights(_pooled(x), _pooled(y), _pooled(keep), held_out)[1]
     thin_y, thin_keep = _take(y, few), np.take_along_axis(keep, few, 2)
@@ -249,6 +230,21 @@ def _targets(factor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     varies = std > 1e-6 * np.abs(factor).max(0)
     factor, std = factor[:, varies], std[varies]
     return (factor - factor.mean(0)) / std, std
+
+
+def _explained(prediction, y, keep, mean, std) -> dict:
+    """R² about `mean` and RMSE of predictions of y [N, ..., F]; middle axes are summed over."""
+    axes, num = tuple(range(1, y.ndim)), len(y)
+    miss, deviation = (
+        np.where(keep[..., None], y - centre, 0) ** 2 for centre in (prediction, mean)
+    )
+    error, spread = miss.sum(axes), deviation.sum(axes)
+    again = probes.r2(error, spread, parts.resampled(num))
+    return {
+        "r2": float(probes.r2(error, spread, np.ones(num))),
+        "rmse": float(np.sqrt((miss * std**2).sum() / max(keep.sum(), 1))),
+        "ci95": list(percentile_interval(again)),
+    }
 
 
 def _within_task(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
