@@ -52,7 +52,7 @@ def text(label: str, command: str) -> str:
 
 
 def by_source(found: list[groups.Group]) -> list[tuple[str, ...]]:
-    """Rows of text line: mean few-shot return of each group with its interval, by source."""
+    """Rows of text cells: mean few-shot return of each group with its interval, by source."""
     names = [group.name for group in found]
     blocks = [
         [run.results["few_shot"]["by_context_source"] for run in group.runs] for group in found
