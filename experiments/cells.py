@@ -13,6 +13,16 @@ from metastar.ops.statistics import seed_task_interval
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
+# Of each family, what its preset needs for data of mixed behaviours.
+MIXED = {
+    "point_robot": {
+        "collect.behavior": "mixture",
+        "collect.cross_task_episodes": 10,
+        "data.ood_tasks": 5,
+        "data.dir": "data/invariance_point_robot",
+    },
+    "cheetah_vel": {},
+}
 
 
 def metastar(command: str, workdir: Path, *arguments: str) -> None:

@@ -23,16 +23,7 @@ from metastar import files, tables
 
 PAGE = cells.DOCS / "results.md"
 
-# Of each family, beyond the preset: mixed behaviours, and updates for a cell of minutes.
-FAMILIES = {
-    "point_robot": {
-        "collect.behavior": "mixture",
-        "collect.cross_task_episodes": 10,
-        "data.ood_tasks": 5,
-        "data.dir": "data/invariance_point_robot",
-    },
-    "cheetah_vel": {},
-}
+# Fewer than the preset's, for a cell of minutes.
 UPDATES = {
     "point_robot": {
         "train.pretrain_updates": 6_000,
@@ -199,7 +190,7 @@ def label_of(args) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cells.add_arguments(parser, list(FAMILIES), CELLS)
+    cells.add_arguments(parser, list(cells.MIXED), CELLS)
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--validation", type=int, default=0, metavar="K")
     parser.add_argument("--alike", action="store_true")
@@ -209,7 +200,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     config = f"configs/metastar/{args.family}.py:{args.preset}"
     data = {
-        **FAMILIES[args.family],
+        **cells.MIXED[args.family],
         **(ALIKE if args.alike else {}),
         "data.validation_tasks": args.validation,
     }
