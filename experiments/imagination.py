@@ -4,7 +4,8 @@
 
 Every cell is one `metastar train` of all its seeds, and for each the open-loop errors of its world
 model, as `metastar audit` has them; what is complete is not done again. All cells share the data
-set of `invariance.py`. Copies `results.json` with the errors of each seed to
+set of `invariance.py`; the first cell of each world model pretrains it, and the others begin behind
+that, so that they need it complete. Copies `results.json` with the errors of each seed to
 `experiments/results/imagination_<family>/` and writes the table to `docs/results.md`. With
 `--validation=K` the last K training tasks take the place of the test tasks: choices are made so.
 `--set field=value` changes every cell, for instance the updates, which are fewer than the preset's:
@@ -74,6 +75,16 @@ def open_loop(folder: Path) -> dict:
     return audit_model.open_loop(run.cfg, run.method, params, data, run.spec.obs_std, key)
 
 
+def sources(folder: Path) -> dict[str, Path]:
+    """The workdir below `folder` of the first cell with the world model of each cell."""
+    first: dict[tuple, Path] = {}
+    found = {}
+    for name, fields in CELLS.items():
+        model = tuple(item for item in sorted(fields.items()) if item[0].startswith("world_model."))
+        found[name] = first.setdefault(model, folder / cells.file_name(name))
+    return found
+
+
 def run(workdir: Path, config: str, fields: dict) -> list[dict]:
     """Trains one cell; returns the results of each seed, open-loop errors added."""
     return [
@@ -127,10 +138,15 @@ def main() -> None:
         "sampler.batch_size": BATCH,
         "num_seeds": args.num_seeds,
         "data.validation_tasks": args.validation,
+        "train.keep_checkpoints": 9,  # that of the pretraining's end among them
         **dict(args.set),
     }
+    pretrained = sources(args.runs / label)
     for name in args.cells:
-        found = run(args.runs / label / cells.file_name(name), config, {**shared, **CELLS[name]})
+        workdir, fields = args.runs / label / cells.file_name(name), {**shared, **CELLS[name]}
+        if pretrained[name] != workdir:
+            fields["train.pretrained"] = pretrained[name]
+        found = run(workdir, config, fields)
         for seed, results in enumerate(found):
             text = json.dumps(results, indent=1) + "\n"
             files.write_atomic(out / f"{cells.file_name(name)}_seed{seed}.json", text)

@@ -77,7 +77,10 @@ def restore_latest(
 
 
 def restore_common(
-    directories: Sequence[Path], abstract_state: Any, say: Callable[[str], None] = print
+    directories: Sequence[Path],
+    abstract_state: Any,
+    say: Callable[[str], None] = print,
+    only: int | None = None,
 ) -> list[tuple[Any, int, dict]] | None:
     """Returns (state, step, meta) of each run at the newest step whose every leaf verifies in all.
 
@@ -88,6 +91,7 @@ def restore_common(
         abstract_state: the pytree expected, of `jax.ShapeDtypeStruct` (or arrays); a leaf without
             a sharding goes to the default device.
         say: receives the sentences.
+        only: the one step that will do; any without it.
 
     Returns:
         None if there is no such step.
@@ -98,6 +102,7 @@ def restore_common(
     """
     directories = [Path(directory).resolve() for directory in directories]
     common = set.intersection(*(set(steps(directory)) for directory in directories))
+    common = common if only is None else common & {only}
     for step in sorted(common, reverse=True):
         found = []
         for directory in directories:

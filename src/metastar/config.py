@@ -153,6 +153,8 @@ def base() -> ConfigDict:
             },
             "train": {
                 "pretrain_updates": 10_000,
+                # Workdir of the same runs, whose pretraining is taken over ("": none).
+                "pretrained": "",
                 "updates": 200_000,
                 "chunk": 200,  # updates per jitted call, row of metrics and progress line
                 "validate_every": 50,  # pretraining updates between two validation losses

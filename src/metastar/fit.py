@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import checkpoint, memory, nonfinite, timing
+from metastar import checkpoint, memory, nonfinite, pretrained, timing
 from metastar.chunk import abstract_state, end_phase, init_state, make_chunk
 from metastar.errors import UserError
 from metastar.metrics import MetricsWriter, Progress
@@ -48,6 +48,8 @@ def fit(
 ) -> Fit:
     """Takes runs through a method's phases together, from their newest good common checkpoint.
 
+    Without one they begin at the first update, or behind the pretraining of `train.pretrained`.
+
     Between two chunks it writes a row of metrics, evaluates (every `train.eval_every` updates) and
     saves a checkpoint (every `train.checkpoint_every` updates, at the end of a phase, and on
     SIGTERM or SIGINT), all of it for each run in its own workdir. Runs that were killed and started
@@ -65,7 +67,7 @@ def fit(
 
     Raises:
         UserError: several runs do not fit into memory together; every run met a number that is not
-            finite.
+            finite; as `pretrained.restore`.
         SystemExit: 128 + the signal's number, after the checkpoint is saved.
     """
     started = time.perf_counter()
@@ -78,7 +80,9 @@ def fit(
     progress = Progress(sum(phase.num_updates for phase in method.phases), time.perf_counter, num)
 
     folders = [run.workdir / "checkpoints" for run in runs]
-    restored = checkpoint.restore_common(folders, abstract_state(method))
+    shapes = abstract_state(method)
+    restored = checkpoint.restore_common(folders, shapes)
+    restored = restored or pretrained.restore(runs, method.phases, shapes)
     if restored:
         states, steps, metas = zip(*restored)
         state, step = stack(states), steps[0]

@@ -64,6 +64,12 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
     for phase in method.phases:
         if not phase.num_updates:
             continue
+        if cfg.train.pretrained and not start:
+            rows.append(
+                f"{phase.name:<12}{phase.num_updates:>9,}   those of {cfg.train.pretrained}"
+            )
+            start = phase.num_updates
+            continue
         cost = measure(cfg, phase, state, data, hp, start, num_runs)
         minutes = (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
         total, peak, start = total + minutes, max(peak, cost.peak_bytes), start + phase.num_updates
