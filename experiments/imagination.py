@@ -47,7 +47,7 @@ CELLS = {
     "real start": cell(1, 0.75, **REAL),
     "real start, horizon 4": cell(4, 0.75, **REAL),
     "real start, horizon 8": cell(8, 0.75, **REAL),
-    "told the task": cell(4, 0.75, **REAL, **{"world_model.condition": "concat"}),
+    "conditioned on the code": cell(4, 0.75, **REAL, **{"world_model.condition": "concat"}),
     "free bits per element": cell(4, 0.75, **REAL, **{"world_model.free_bits_per": "element"}),
     "disagreement": cell(4, 0.75, **REAL, **DOUBT, **{"imagine.uncertainty": "disagreement"}),
     "combo": cell(4, 0.75, **REAL, **{"agent.penalty": "combo"}),

@@ -12,24 +12,21 @@ the place of the test tasks: this is how settings were chosen; its files go to t
 import argparse
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import cells
 import numpy as np
 
 from metastar import tables
 from metastar.ops import statistics
 
 FAMILY = "point_robot_sparse"
-HERE = Path(__file__).parent
 
 
-def run(method: str, preset: str, workdir: Path, overrides: list[str]) -> dict:
-    command = [sys.executable, "-m", "metastar", "train"]
-    command += [f"--config=configs/{method}/{FAMILY}.py:{preset}", f"--workdir={workdir}"]
-    subprocess.run([*command, *overrides], check=True)
-    return json.loads((workdir / "results.json").read_text())
+def run(method: str, preset: str, workdir: Path, fields: dict) -> dict:
+    """Trains one run, unless it is complete; returns its results."""
+    cells.train(workdir, f"configs/{method}/{FAMILY}.py:{preset}", fields)
+    return cells.read(workdir, "results.json")
 
 
 def per_task(results: list[dict], *path: str) -> np.ndarray:
@@ -101,16 +98,16 @@ def main() -> None:
     args = parser.parse_args()
 
     label = f"{FAMILY}_{args.preset}" + (f"_validation{args.validation}" * bool(args.validation))
-    out = HERE / "results" / label
+    out = cells.RESULTS / label
     out.mkdir(parents=True, exist_ok=True)
     results = {"oracle": [], "metastar": []}
     for seed in args.seeds:
-        common = [f"--config.seed={seed}", f"--config.data.validation_tasks={args.validation}"]
+        common = {"seed": seed, "data.validation_tasks": args.validation}
         oracle = args.runs / f"{label}_oracle_{seed}"
         results["oracle"].append(run("oracle", args.preset, oracle, common))
         workdir = args.runs / f"{label}_metastar_{seed}"
-        bound = [f"--config.eval.oracle={oracle}"]
-        results["metastar"].append(run("metastar", args.preset, workdir, common + bound))
+        bounded = {**common, "eval.oracle": oracle}
+        results["metastar"].append(run("metastar", args.preset, workdir, bounded))
         for method, folder in (("oracle", oracle), ("metastar", workdir)):
             shutil.copy(folder / "results.json", out / f"{method}_seed{seed}.json")
 
@@ -140,8 +137,8 @@ def main() -> None:
     }
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if args.preset == "quick" and not args.validation:
-        for page in ("README.md", "docs/results.md"):
-            tables.insert(HERE.parent / page, "results", table(summary))
+        for page in (cells.DOCS.parent / "README.md", cells.DOCS / "results.md"):
+            tables.insert(page, "results", table(summary))
     print(table(summary))
 
 
