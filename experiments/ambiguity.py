@@ -14,7 +14,6 @@ import json
 from collections.abc import Callable
 
 import cells
-import invariance
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -36,7 +35,7 @@ GRID = 161  # goals along each side of the square
 def config() -> ConfigDict:
     """The config whose data set it is."""
     cfg = presets.make("metastar", "point_robot", "quick")
-    cfg.update_from_flattened_dict(invariance.FAMILIES["point_robot"])
+    cfg.update_from_flattened_dict(cells.MIXED["point_robot"])
     return cfg
 
 
