@@ -3,9 +3,9 @@
     python experiments/imagination.py --family point_robot --num-seeds 3
 
 Every cell is one `metastar train` of all its seeds, and for each the open-loop errors of its world
-model, as `metastar audit` has them; what is complete is not done again. All cells share the data
-set of `invariance.py`; the first cell of each world model pretrains it, and the others begin behind
-that, so that they need it complete. Copies `results.json` with the errors of each seed to
+model, as `metastar audit` has them; what is complete is not done again. All cells have the data and
+the pretraining of the default of `invariance.py`, which therefore comes first; those whose world
+model differs have that of the first such cell. Copies `results.json` with the errors of each seed to
 `experiments/results/imagination_<family>/` and writes the table to `docs/results.md`. With
 `--validation=K` the last K training tasks take the place of the test tasks: choices are made so.
 `--set field=value` changes every cell, for instance the updates, which are fewer than the preset's:
@@ -75,10 +75,9 @@ def open_loop(folder: Path) -> dict:
     return audit_model.open_loop(run.cfg, run.method, params, data, run.spec.obs_std, key)
 
 
-def sources(folder: Path) -> dict[str, Path]:
-    """The workdir below `folder` of the first cell with the world model of each cell."""
-    first: dict[tuple, Path] = {}
-    found = {}
+def sources(folder: Path, base: Path) -> dict[str, Path]:
+    """The workdir with the pretraining of each cell: `base`, or its first with that world model."""
+    first, found = {(): base}, {}
     for name, fields in CELLS.items():
         model = tuple(item for item in sorted(fields.items()) if item[0].startswith("world_model."))
         found[name] = first.setdefault(model, folder / cells.file_name(name))
@@ -128,7 +127,8 @@ def main() -> None:
     parser.add_argument("--preset", default="quick")
     parser.add_argument("--validation", type=int, default=0, metavar="K")
     args = parser.parse_args()
-    label = f"imagination_{args.family}" + f"_validation{args.validation}" * bool(args.validation)
+    of_family = args.family + f"_validation{args.validation}" * bool(args.validation)
+    label = f"imagination_{of_family}"
     out = cells.RESULTS / label
     out.mkdir(parents=True, exist_ok=True)
     config = f"configs/metastar/{args.family}.py:{args.preset}"
@@ -141,7 +141,7 @@ def main() -> None:
         "train.keep_checkpoints": 9,  # that of the pretraining's end among them
         **dict(args.set),
     }
-    pretrained = sources(args.runs / label)
+    pretrained = sources(args.runs / label, args.runs / f"invariance_{of_family}" / "default")
     for name in args.cells:
         workdir, fields = args.runs / label / cells.file_name(name), {**shared, **CELLS[name]}
         if pretrained[name] != workdir:

@@ -33,8 +33,10 @@ UPDATES = {
     "cheetah_vel": {"train.updates": 4_000, "train.eval_every": 800},
 }
 ALIKE = {"data.policies": "sac,td3", "data.stages": "expert"}
-# The reference's objective: distances between tasks, one window of each, a free scale.
+# The reference's objective: distances between tasks, one window of each, a free scale. All cells
+# but the default have codes of 16 dimensions.
 PAPER = {
+    "world_model.code_dim": 16,
     "world_model.latent_init": "reference",
     "world_model.pretrain_lr": 1e-3,
     "task_losses.distance": 1.0,
@@ -64,6 +66,8 @@ CROSS = {
 }
 CONDITION = {**PAPER, **PRECISE, "world_model.condition": "concat"}
 CONTRAST = {**CONDITION, **CROSS}
+WIDE = {"world_model.code_dim": 16}  # all else is the default
+LONGER = {"train.pretrain_updates": 15_000, "train.updates": 6_000}
 CELLS = {
     "paper": PAPER,
     "+ precise": {**PAPER, **PRECISE},
@@ -72,10 +76,12 @@ CELLS = {
     "+ adversary": {**CONTRAST, "task_losses.adversary": 1.0},
     "+ mmd": {**CONTRAST, "task_losses.mmd": 1.0},
     "+ spread": {**CONTRAST, "task_losses.spread": 1.0},
+    "16 dimensions": WIDE,
+    "16 dimensions, gru": {**WIDE, "world_model.core": "gru"},
+    "16 dimensions, mlp": {**WIDE, "world_model.core": "mlp"},
+    "16 dimensions, longer": {**WIDE, **LONGER},
     "default": {},
-    "default, longer": {"train.pretrain_updates": 15_000, "train.updates": 6_000},
-    "default, gru": {"world_model.core": "gru"},
-    "default, mlp": {"world_model.core": "mlp"},
+    "default, longer": LONGER,
 }
 
 
