@@ -5,8 +5,8 @@
 Every cell is one `metastar train` of all its seeds, and for each the open-loop errors of its world
 model, as `metastar audit` has them; what is complete is not done again. All cells have the data and
 the pretraining of the default of `invariance.py`, which therefore comes first; those whose world
-model differs have that of the first such cell. Copies `results.json` with the errors of each seed to
-`experiments/results/imagination_<family>/` and writes the table to `docs/results.md`. With
+model differs have that of the first such cell. Copies `results.json` with the errors of each seed
+to `experiments/results/imagination_<family>/` and writes the table to `docs/results.md`. With
 `--validation=K` the last K training tasks take the place of the test tasks: choices are made so.
 `--set field=value` changes every cell, for instance the updates, which are fewer than the preset's:
 `UPDATES`.
