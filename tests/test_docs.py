@@ -66,8 +66,8 @@ def test_the_tables_of_seeds_are_those_of_the_committed_files(label):
     assert experiment.text(label, summary["command"]) in (ROOT / "docs/results.md").read_text()
 
 
-def test_the_ablation_is_that_of_the_committed_files():
-    label = "invariance_point_robot"
+@pytest.mark.parametrize("label", ["invariance_point_robot", "invariance_point_robot_alike"])
+def test_the_ablation_is_that_of_the_committed_files(label):
     table = importlib.import_module("invariance").table(ROOT / "experiments/results" / label)
     page = (ROOT / "docs/results.md").read_text()
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
