@@ -72,8 +72,10 @@ def file_name(cell: str) -> str:
     return "_".join("".join(c for c in cell if c.isalnum() or c in " ._-").split())
 
 
-def spread(values: np.ndarray | list[float], form: str = "{:.3f}") -> str:
-    """Mean over seeds, with the least and the largest."""
+def spread(values: np.ndarray | list[float | None], form: str = "{:.3f}") -> str:
+    """Mean over seeds, with the least and the largest; – where one has no such number."""
+    if any(value is None for value in values):
+        return "–"
     low, high = (form.format(x) for x in (np.min(values), np.max(values)))
     return f"{form.format(np.mean(values))} ({low} to {high})"
 
