@@ -36,6 +36,7 @@ FLOORS = [
         "metrics",
         "workdir",
         "runs",
+        "pretrained",
         "timing",
         "roofline",
         "protocols",
