@@ -72,6 +72,7 @@ def test_the_tables_of_seeds_are_those_of_the_committed_files(label):
         "invariance_point_robot",
         "invariance_point_robot_alike",
         "invariance_cheetah_vel",
+        "imagination_point_robot",
     ],
 )
 def test_the_tables_of_cells_are_those_of_the_committed_files(label):
