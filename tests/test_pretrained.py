@@ -92,3 +92,10 @@ def test_a_pretraining_that_is_not_there_any_more_is_refused(tmp_path):
         fit_fake(tmp_path / "b", pretrained=str(tmp_path / "a"))
     with pytest.raises(UserError, match="but this run has no pretraining"):
         fit_fake(tmp_path / "b", make_method(pretrain=0), pretrained=str(tmp_path / "a"))
+
+
+def test_a_dry_run_names_it_and_measures_the_rest():
+    text = plan.describe(make_cfg(pretrained="runs/a"), make_method(), make_data(), "fake")
+    rows = [line.split() for line in text.splitlines() if line.startswith(("pretrain", "joint"))]
+    assert rows[0] == ["pretrain", "10", "those", "of", "runs/a"]
+    assert rows[1][:2] == ["joint", "14"] and len(rows[1]) > 5
