@@ -33,10 +33,11 @@ UPDATES = {
     "cheetah_vel": {"train.updates": 4_000, "train.eval_every": 800},
 }
 ALIKE = {"data.policies": "sac,td3", "data.stages": "expert"}
+WIDE = {"world_model.code_dim": 16}
 # The reference's objective: distances between tasks, one window of each, a free scale. All cells
 # but the default have codes of 16 dimensions.
 PAPER = {
-    "world_model.code_dim": 16,
+    **WIDE,
     "world_model.latent_init": "reference",
     "world_model.pretrain_lr": 1e-3,
     "task_losses.distance": 1.0,
@@ -66,7 +67,6 @@ CROSS = {
 }
 CONDITION = {**PAPER, **PRECISE, "world_model.condition": "concat"}
 CONTRAST = {**CONDITION, **CROSS}
-WIDE = {"world_model.code_dim": 16}  # all else is the default
 LONGER = {"train.pretrain_updates": 15_000, "train.updates": 6_000}
 CELLS = {
     "paper": PAPER,

@@ -63,7 +63,8 @@ def test_it_counts_the_seconds_of_the_pretraining_and_resumes_from_its_own(tmp_p
     assert taken.wall_seconds > spent[0][2]["wall_seconds"] > 0
     for folder in folders:
         (folder / "checkpoints").rename(folder / "gone")
-    assert fit_fake(tmp_path / "b", changes=seeds, **again).wall_seconds > 0
+    resumed = fit_fake(tmp_path / "b", changes=seeds, **again)
+    assert resumed.traces == {"pretrain": 0, "joint": 0}
 
 
 @pytest.mark.parametrize(
