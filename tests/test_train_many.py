@@ -181,3 +181,11 @@ def test_seeds_end_where_a_seed_does():
     cfg.seed, cfg.num_seeds = 2**32 - 2, 3
     with pytest.raises(UserError, match="seed of the last run is 4294967296"):
         config.validate(cfg)
+
+
+def test_a_wrong_source_of_a_pretraining_leaves_the_workdir_to_a_right_config(asked, tmp_path):
+    cfg = make_many(**{"train.pretrained": str(tmp_path / "nothing")})
+    with pytest.raises(UserError, match="but this run has no pretraining"):
+        train.train(cfg, tmp_path / "run")
+    train.train(make_many(), tmp_path / "run")
+    assert asked[-1][-1] == 6

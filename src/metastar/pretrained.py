@@ -46,26 +46,45 @@ def restore(
         None if the config names no such workdir.
 
     Raises:
+        UserError: as `check`, or the checkpoint of the pretraining's end is damaged.
+    """
+    folders = check(runs, phases)
+    if not folders:
+        return None
+    found = checkpoint.restore_common(folders, abstract_state, only=phases[0].num_updates)
+    if found is None:
+        raise _without_end(runs, phases)
+    return found
+
+
+def check(runs: Sequence[Run], phases: Sequence[Phase]) -> list[Path]:
+    """Returns the checkpoint folders that `restore` reads, one of each run, or none.
+
+    Raises:
         UserError: the method has no pretraining, the workdir holds other runs or such whose
-            pretraining was another, or no good checkpoint of its end.
+            pretraining was another, or no checkpoint of its end.
     """
     named = runs[0].cfg.train.pretrained
     if not named:
-        return None
+        return []
     where = f"train.pretrained={named!r}"
     if len(phases) < 2 or not phases[0].num_updates:
         raise UserError(f"{where}, but this run has no pretraining; leave train.pretrained empty")
-    folders, step = _workdirs(Path(named), where, len(runs)), phases[0].num_updates
-    for folder, run in zip(folders, runs):
+    workdirs = _workdirs(Path(named), where, len(runs))
+    for folder, run in zip(workdirs, runs):
         _expect_alike(folder, run, where)
-    folders = [folder / "checkpoints" for folder in folders]
-    found = checkpoint.restore_common(folders, abstract_state, only=step)
-    if found is None:
-        raise UserError(
-            f"{where} has no good checkpoint of update {step}, the end of the pretraining; train "
-            "that run so far, with a train.keep_checkpoints that keeps it"
-        )
-    return found
+    folders = [folder / "checkpoints" for folder in workdirs]
+    if not all(phases[0].num_updates in checkpoint.steps(folder) for folder in folders):
+        raise _without_end(runs, phases)
+    return folders
+
+
+def _without_end(runs: Sequence[Run], phases: Sequence[Phase]) -> UserError:
+    return UserError(
+        f"train.pretrained={runs[0].cfg.train.pretrained!r} has no good checkpoint of update "
+        f"{phases[0].num_updates}, the end of the pretraining; train that run so far, with a "
+        "train.keep_checkpoints that keeps it"
+    )
 
 
 def _workdirs(path: Path, where: str, num: int) -> list[Path]:

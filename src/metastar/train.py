@@ -17,6 +17,7 @@ from metastar import (
     files,
     nonfinite,
     plan,
+    pretrained,
     report,
     results,
     runs,
@@ -126,12 +127,14 @@ def _train_all(path: Path, found: list[Run], command: str) -> str | None:
     directory = collect.ensure(cfg)
     data = store.load(directory, "train", cfg)
     spec = store.data_spec(store.read_manifest(directory), data)
+    method = runs.make_method(cfg, spec)
+    if not (path / COMMAND).exists():  # a wrong source leaves the folder free for another config
+        pretrained.check(found, method.phases)
     for run in found:
         write_spec(run.workdir, spec)
     for folder in {path, *(run.workdir for run in found)}:
         if not (folder / COMMAND).exists():
             files.write_atomic(folder / COMMAND, command + "\n")
-    method = runs.make_method(cfg, spec)
     hps = [runs.make_method(run.cfg, spec).hp for run in found]
     curve = evaluate.make_curve(cfg, method, directory)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
