@@ -49,17 +49,14 @@ def read(workdir: Path) -> tuple[Codes, np.ndarray, np.ndarray, list[str]]:
     run = train.restore(workdir)
     directory = collect.ensure(run.cfg)
     manifest = store.read_manifest(directory)
-    split = store.split_ids(manifest, run.cfg)
-    data = store.load(directory, "all", run.cfg)
-    side = np.array([name for name, ids in split.items() for _ in ids])
-    data = jax.tree.map(lambda x: x[np.isin(side, audit.SPLITS)], data)
+    data, side = audit.load(run, directory, manifest)
     found = sources(manifest.policies, manifest.stages, *audit_codes.drawn_from(data))
     draws = [audit_codes.halves(data, source) for source in found]
     length, key = run.cfg.world_model.context_len, jax.random.key(audit.SEED)
     reader = audit_codes.make_reader(run.method, draws, length, audit.WINDOWS, key)
     goal = np.asarray(join_parameters(data.task), float)
-    test = side[np.isin(side, audit.SPLITS)] == "test"
-    return reader(run.method.export(run.state)), goal, test, [source.name for source in found]
+    names = [source.name for source in found]
+    return reader(run.method.export(run.state)), goal, side == "test", names
 
 
 def parts_of(codes: Codes, goal: np.ndarray, test: np.ndarray) -> dict[str, np.ndarray]:

@@ -57,7 +57,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     manifest = store.read_manifest(directory)
     if other is not None:
         _check_alike(run, other, manifest, against)
-    data, side = _load(run, directory, manifest)
+    data, side = load(run, directory, manifest)
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
@@ -119,7 +119,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     return _write(Path(workdir), report, codes, side)
 
 
-def _load(run: Restored, directory: Path, manifest: store.Manifest) -> tuple[TaskData, np.ndarray]:
+def load(run: Restored, directory: Path, manifest: store.Manifest) -> tuple[TaskData, np.ndarray]:
     """The training and test tasks, and the name of the split [N] of each."""
     data, split = store.load(directory, "all", run.cfg), store.split_ids(manifest, run.cfg)
     side = np.array([name for name, ids in split.items() for _ in ids])
