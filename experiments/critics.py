@@ -4,10 +4,10 @@
 
 Trains the oracle, which is all critic and actor, or another method, once for each form of the
 conservative term, all seeds in one program, at constant learning rates, so that a point of a curve
-is what a run of that length reaches. Run it on an otherwise idle machine: it compares times. Writes
-the curves of every seed and their seconds in the last phase to
-`experiments/results/critics_<family>.json`, a figure beside it, and a table to
-`docs/benchmarks.md`. `--set field=value` changes every cell.
+is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
+Run it on an otherwise idle machine: it compares times. Writes the curves of every seed and their
+seconds in the last phase to `experiments/results/critics_<family>.json`, a figure beside it, and a
+table to `docs/benchmarks.md`. `--set field=value` changes every cell.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import cells
 import numpy as np
 from matplotlib.figure import Figure
 
-from metastar import bench_report, files, metrics, results, tables
+from metastar import bench_report, files, metrics, results, tables, workdir
 
 PAGE = cells.DOCS / "benchmarks.md"
 SHARED = {
@@ -29,10 +29,12 @@ SHARED = {
     "train.chunk": 100,
     "train.eval_every": 100,
     "train.checkpoint_every": 1_500,
+    "train.keep_checkpoints": 9,  # that of the pretraining's end among them
     "train.lr_decay": "none",
     "eval.windows": 2,
     "eval.zero_shot_streams": 1,
 }
+PRETRAINING = ("metastar",)  # methods with a pretraining: their cells share that of the first
 REACHED = 0.9  # of the way from uniform actions to the best end: what the table asks the time of
 
 
@@ -57,9 +59,9 @@ CELLS = {
 }
 
 
-def run(workdir: Path, config: str, fields: dict) -> dict:
+def run(folder: Path, config: str, fields: dict) -> dict:
     """Trains one cell; returns its curves: updates [P], seconds [P], few-shot returns [S, P]."""
-    folders = cells.train(workdir, config, fields)
+    folders = cells.train(folder, config, fields)
     found = [curve(folder) for folder in folders]
     first = cells.read(folders[0], "results.json")
     return {
@@ -73,16 +75,15 @@ def run(workdir: Path, config: str, fields: dict) -> dict:
 
 def curve(folder: Path) -> tuple[list[int], list[float], list[float]]:
     """Updates and seconds of a run's last phase, and few-shot return, at every evaluation."""
-    phase, before, points = "", 0, []
-    for row in metrics.read_rows(folder / "metrics.jsonl"):
-        if row.get("phase", phase) != phase:
-            phase, start, seconds, points = row["phase"], before, 0.0, []
-        if "updates_per_second" in row:
-            seconds += (row["step"] - before) / row["updates_per_second"]
-            before = row["step"]
-        if "eval/few_shot" in row:
-            points.append((row["step"] - start, seconds, row["eval/few_shot"]))
-    return tuple(map(list, zip(*points)))
+    rows = [row for row in metrics.read_rows(folder / "metrics.jsonl") if "phase" in row]
+    rows = [row for row in rows if row["phase"] == rows[-1]["phase"]]
+    steps = np.array([row["step"] for row in rows])
+    updates = steps - (steps[-1] - workdir.read_config(folder).train.updates)
+    rates = [row["updates_per_second"] for row in rows]
+    seconds = np.cumsum(np.diff(updates, prepend=0) / rates)
+    scored = ["eval/few_shot" in row for row in rows]
+    returns = [row["eval/few_shot"] for row in rows if "eval/few_shot" in row]
+    return updates[scored].tolist(), seconds[scored].tolist(), returns
 
 
 def ends(report: dict) -> dict[str, np.ndarray]:
@@ -136,7 +137,7 @@ def figure(report: dict) -> Figure:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     cells.add_arguments(parser, ["point_robot_sparse", "cheetah_vel"], CELLS)
-    parser.add_argument("--method", default="oracle")
+    parser.add_argument("--method", default="oracle", choices=("oracle", *PRETRAINING))
     args = parser.parse_args()
     label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")
     report = {
@@ -150,9 +151,13 @@ def main() -> None:
     }
     shared = {**SHARED, "num_seeds": args.num_seeds}
     config = f"configs/{args.method}/{args.family}.py:quick"
+    pretrained = {}
     for name in args.cells:
-        fields = {**shared, **CELLS[name], **dict(args.set)}
-        report["cells"][name] = run(args.runs / label / cells.file_name(name), config, fields)
+        folder = args.runs / label / cells.file_name(name)
+        fields = {**shared, **CELLS[name], **pretrained, **dict(args.set)}
+        report["cells"][name] = run(folder, config, fields)
+        if args.method in PRETRAINING:
+            pretrained = pretrained or {"train.pretrained": folder}
     out = cells.RESULTS / label
     files.write_atomic(out.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
     drawn = io.BytesIO()
