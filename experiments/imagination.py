@@ -28,6 +28,7 @@ UPDATES = {"train.pretrain_updates": 6_000, "train.updates": 2_000, "train.eval_
 HORIZONS = (1, 4, 8)  # of the open-loop errors that the table shows
 REAL = {"imagine.start": "real"}
 DOUBT = {"world_model.ensemble": 5, "imagine.penalty": 1.0}
+MOPO = {"imagine.penalty": 1.0, "agent.penalty": "reward_uncertainty"}
 
 
 def cell(horizon: int, real_share: float, **fields) -> dict:
@@ -51,7 +52,9 @@ CELLS = {
     "free bits per element": cell(4, 0.75, **REAL, **{"world_model.free_bits_per": "element"}),
     "disagreement": cell(4, 0.75, **REAL, **DOUBT, **{"imagine.uncertainty": "disagreement"}),
     "combo": cell(4, 0.75, **REAL, **{"agent.penalty": "combo"}),
-    "reward uncertainty": cell(4, 0.75, **REAL, **DOUBT, **{"agent.penalty": "reward_uncertainty"}),
+    "reward uncertainty": cell(4, 0.75, **REAL, **{**DOUBT, **MOPO}),
+    "reward uncertainty, one decoder": cell(4, 0.75, **REAL, **MOPO),
+    "reward uncertainty, hardly any": cell(1, 1.0, **REAL, **MOPO),
 }  # all others have the penalty "cql"
 COLUMNS = (
     "cell",
