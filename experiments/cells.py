@@ -23,6 +23,8 @@ MIXED = {
     },
     "cheetah_vel": {},
 }
+# The reference's penalty, which is on values; the preset of dense Point-Robot has none there.
+CQL = {"agent.penalty": "cql", "imagine.penalty": 0.0}
 
 
 def metastar(command: str, workdir: Path, *arguments: str) -> None:

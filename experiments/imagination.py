@@ -32,9 +32,12 @@ MOPO = {"imagine.penalty": 1.0, "agent.penalty": "reward_uncertainty"}
 
 
 def cell(horizon: int, real_share: float, **fields) -> dict:
-    """Overrides for a share of real transitions; rollouts are whole, and at least one."""
+    """Overrides for a share of real transitions; rollouts are whole, and at least one.
+
+    The penalty is on values unless `fields` say otherwise.
+    """
     rollouts = max(1, round((1 - real_share) * BATCH / horizon))
-    return {"imagine.horizon": horizon, "imagine.num_rollouts": rollouts, **fields}
+    return {**cells.CQL, "imagine.horizon": horizon, "imagine.num_rollouts": rollouts, **fields}
 
 
 CELLS = {
@@ -55,7 +58,7 @@ CELLS = {
     "reward uncertainty": cell(4, 0.75, **REAL, **{**DOUBT, **MOPO}),
     "reward uncertainty, one decoder": cell(4, 0.75, **REAL, **MOPO),
     "reward uncertainty, hardly any": cell(1, 1.0, **REAL, **MOPO),
-}  # all others have the penalty "cql"
+}
 COLUMNS = (
     "cell",
     "seeds",

@@ -33,9 +33,9 @@ UPDATES = {
     "cheetah_vel": {"train.updates": 4_000, "train.eval_every": 800},
 }
 ALIKE = {"data.policies": "sac,td3", "data.stages": "expert"}
-WIDE = {"world_model.code_dim": 16}
-# The reference's objective: distances between tasks, one window of each, a free scale. All cells
-# but the default have codes of 16 dimensions.
+WIDE = {**cells.CQL, "world_model.code_dim": 16}
+# The reference's objective: distances between tasks, one window of each, a free scale, in codes of
+# 16 dimensions like all cells that do not say otherwise.
 PAPER = {
     **WIDE,
     "world_model.latent_init": "reference",
@@ -80,6 +80,8 @@ CELLS = {
     "16 dimensions, gru": {**WIDE, "world_model.core": "gru"},
     "16 dimensions, mlp": {**WIDE, "world_model.core": "mlp"},
     "16 dimensions, longer": {**WIDE, **LONGER},
+    "3 dimensions": cells.CQL,
+    "3 dimensions, longer": {**cells.CQL, **LONGER},
     "default": {},
     "default, longer": LONGER,
 }
@@ -211,7 +213,7 @@ def main() -> None:
         "data.validation_tasks": args.validation,
     }
     bound = f"configs/oracle/{args.family}.py:{args.preset}"
-    (oracle,) = cells.train(args.runs / label / "oracle", bound, data)
+    (oracle,) = cells.train(args.runs / label / "oracle", bound, {**data, **cells.CQL})
     shared = {**UPDATES[args.family], **data, "eval.oracle": oracle}
     for cell in args.cells:
         fields = {**shared, **CELLS[cell], **dict(args.set), "num_seeds": args.num_seeds}

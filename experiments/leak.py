@@ -34,7 +34,7 @@ from metastar.ops.task_parameters import join_parameters
 
 PAGE, LABEL = cells.DOCS / "results.md", "leak"
 OUT = cells.RESULTS / f"{LABEL}.json"
-CELLS = ("16 dimensions, longer", "default, longer")
+CELLS = ("16 dimensions, longer", "3 dimensions, longer")
 PARTS = {
     "code": "the whole code",
     "readout": "its linear readout of the goal, fitted on training tasks",
