@@ -92,7 +92,12 @@ def test_the_table_of_one_file_is_that_of_the_committed_one(name):
 
 @pytest.mark.parametrize(
     "label",
-    ["critics_point_robot_sparse", "critics_cheetah_vel", "critics_point_robot_sparse_metastar"],
+    [
+        "critics_point_robot_sparse",
+        "critics_cheetah_vel",
+        "critics_point_robot_sparse_metastar",
+        "critics_cheetah_vel_metastar",
+    ],
 )
 def test_the_table_of_critics_is_that_of_the_committed_file(label):
     report = json.loads((ROOT / f"experiments/results/{label}.json").read_text())
