@@ -27,8 +27,9 @@ BATCH = 64  # transitions of a task in an update, real and imagined together
 UPDATES = {"train.pretrain_updates": 6_000, "train.updates": 2_000, "train.eval_every": 400}
 HORIZONS = (1, 4, 8)  # of the open-loop errors that the table shows
 REAL = {"imagine.start": "real"}
-DOUBT = {"world_model.ensemble": 5, "imagine.penalty": 1.0}
-MOPO = {"imagine.penalty": 1.0, "agent.penalty": "reward_uncertainty"}
+FIVE = {"world_model.ensemble": 5}
+DOUBT = {"imagine.penalty": 1.0}
+MOPO = {**DOUBT, "agent.penalty": "reward_uncertainty"}
 
 
 def cell(horizon: int, real_share: float, **fields) -> dict:
@@ -53,9 +54,11 @@ CELLS = {
     "real start, horizon 8": cell(8, 0.75, **REAL),
     "conditioned on the code": cell(4, 0.75, **REAL, **{"world_model.condition": "concat"}),
     "free bits per element": cell(4, 0.75, **REAL, **{"world_model.free_bits_per": "element"}),
-    "disagreement": cell(4, 0.75, **REAL, **DOUBT, **{"imagine.uncertainty": "disagreement"}),
+    "disagreement": cell(
+        4, 0.75, **REAL, **FIVE, **DOUBT, **{"imagine.uncertainty": "disagreement"}
+    ),
     "combo": cell(4, 0.75, **REAL, **{"agent.penalty": "combo"}),
-    "reward uncertainty": cell(4, 0.75, **REAL, **{**DOUBT, **MOPO}),
+    "reward uncertainty": cell(4, 0.75, **REAL, **FIVE, **MOPO),
     "reward uncertainty, one decoder": cell(4, 0.75, **REAL, **MOPO),
     "reward uncertainty, hardly any": cell(1, 1.0, **REAL, **MOPO),
 }

@@ -153,12 +153,12 @@ def row(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]:
     )
 
 
-def costs(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]:
+def costs(cell: str, results: list[dict], audits: list[dict], bound: float) -> tuple[str, ...]:
     """What a user feels of one cell: returns on every kind of tasks, and what changes them."""
     few, zero = (
         [cells.interval(results, *path, kind) for path in SPLITS.values()] for kind in KINDS
     )
-    drop = [drop_of(audit) for audit in audits]
+    drop = [drop_of(audit, bound) for audit in audits]
     last = [result["stability"]["few_shot"] for result in results]
     return (
         cell,
@@ -170,24 +170,36 @@ def costs(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]
     )
 
 
-def drop_of(audit: dict) -> float:
-    """Share of the gap to the oracle lost from the best source of the training to the worst."""
+def drop_of(audit: dict, bound: float) -> float:
+    """Return lost from the best source of the training to the worst, as a share of the gap.
+
+    The gap lies between uniform actions and `bound` (`bound_of`), one for all rows of a table,
+    whatever oracle their audits had.
+    """
     source = audit["cost"]["by_source"]
     trained = audit["splits"]["test"]["trained"]["energy"]["sources"]
-    closed = [source[name]["gap_closed"] for name in trained if name in source]
-    return max(closed) - min(closed)
+    returns = [source[name]["return"] for name in trained if name in source]
+    return (max(returns) - min(returns)) / (bound - audit["cost"]["random"])
+
+
+def bound_of(out: Path, results: list[dict]) -> float:
+    """Few-shot return of the best oracle: those that the rows had, and the newest in the folder."""
+    newest = out / "oracle_results.json"
+    found = [json.loads(newest.read_text())["few_shot"]["mean"]] if newest.exists() else []
+    return max(found + [result["bounds"]["oracle"] for result in results])
 
 
 def table(out: Path) -> str:
     """The tables of one folder of results, from its files alone."""
-    rows, cost = [COLUMNS], [COSTS]
+    pairs = {}
     for cell in CELLS:
         found = sorted(out.glob(f"{cells.file_name(cell)}_seed*_results.json"))
         if found:
             audits = [Path(str(f).replace("_results", "_audit")) for f in found]
-            pair = [[json.loads(f.read_text()) for f in kind] for kind in (found, audits)]
-            rows.append(row(cell, *pair))
-            cost.append(costs(cell, *pair))
+            pairs[cell] = [[json.loads(f.read_text()) for f in kind] for kind in (found, audits)]
+    bound = bound_of(out, [result for results, _ in pairs.values() for result in results])
+    rows = [COLUMNS, *(row(cell, *pair) for cell, pair in pairs.items())]
+    cost = [COSTS, *(costs(cell, *pair, bound) for cell, pair in pairs.items())]
     return f"{tables.markdown(rows)}\n\n{tables.markdown(cost)}\n"
 
 
@@ -213,7 +225,9 @@ def main() -> None:
         "data.validation_tasks": args.validation,
     }
     bound = f"configs/oracle/{args.family}.py:{args.preset}"
-    (oracle,) = cells.train(args.runs / label / "oracle", bound, {**data, **cells.CQL})
+    (oracle,) = cells.train(args.runs / label / "oracle", bound, data)
+    text = json.dumps(cells.read(oracle, "results.json"), indent=1) + "\n"
+    files.write_atomic(out / "oracle_results.json", text)
     shared = {**UPDATES[args.family], **data, "eval.oracle": oracle}
     for cell in args.cells:
         fields = {**shared, **CELLS[cell], **dict(args.set), "num_seeds": args.num_seeds}

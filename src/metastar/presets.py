@@ -197,9 +197,9 @@ _CHEETAH_PRESETS: dict[str, dict[str, Any]] = {
 # (docs/results.md); without it a higher rate pays. A task is a point of a square: from 24 of them
 # encoders learned them by heart, so there are as many as FOCAL's 80 and 20 (arXiv 2010.01112), of
 # which an update of the pretraining draws a quarter. A code on a sphere in three dimensions has the
-# two that a goal needs: what there is beyond them the encoder fills with the behaviour. The data go
-# nearly everywhere, from uniform actions to experts, and a penalty on values makes the agent worse
-# there: the one on doubtful imagined rewards takes its place.
+# two that a goal needs: what there is beyond them the encoder fills with the behaviour. A penalty
+# on values makes agents worse here, the oracle's among them (docs/results.md): the one on doubtful
+# imagined rewards takes its place.
 _DENSE = {
     "world_model.code_dim": 3,
     "world_model.latent_init": "precise",
