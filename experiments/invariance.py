@@ -84,6 +84,8 @@ CELLS = {
     "3 dimensions, longer": {**cells.CQL, **LONGER},
     "default": {},
     "default, longer": LONGER,
+    "default, gru": {"world_model.core": "gru"},
+    "default, mlp": {"world_model.core": "mlp"},
 }
 
 
