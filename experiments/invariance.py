@@ -68,6 +68,7 @@ CROSS = {
 CONDITION = {**PAPER, **PRECISE, "world_model.condition": "concat"}
 CONTRAST = {**CONDITION, **CROSS}
 LONGER = {"train.pretrain_updates": 15_000, "train.updates": 6_000}
+LONGEST = {"train.pretrain_updates": 40_000, "train.updates": 6_000}
 CELLS = {
     "paper": PAPER,
     "+ precise": {**PAPER, **PRECISE},
@@ -84,6 +85,7 @@ CELLS = {
     "3 dimensions, longer": {**cells.CQL, **LONGER},
     "default": {},
     "default, longer": LONGER,
+    "default, longest": LONGEST,
     "default, gru": {"world_model.core": "gru"},
     "default, mlp": {"world_model.core": "mlp"},
 }
