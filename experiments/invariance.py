@@ -78,8 +78,6 @@ CELLS = {
     "+ mmd": {**CONTRAST, "task_losses.mmd": 1.0},
     "+ spread": {**CONTRAST, "task_losses.spread": 1.0},
     "16 dimensions": WIDE,
-    "16 dimensions, gru": {**WIDE, "world_model.core": "gru"},
-    "16 dimensions, mlp": {**WIDE, "world_model.core": "mlp"},
     "16 dimensions, longer": {**WIDE, **LONGER},
     "3 dimensions": cells.CQL,
     "3 dimensions, longer": {**cells.CQL, **LONGER},
