@@ -157,8 +157,9 @@ def loss(
     With the sampled soft maximum of CQL(H), Kumar et al. 2020 (arXiv 2006.04779), equation 4 and
     appendix F, at real and imagined states s, it is the loss of the MetaSTAR reference; values are
     pushed up at real rows only. With the mean over the policy's actions (samples without a density)
-    at imagined states it is equation 2 of COMBO, Yu et al. 2021 (arXiv 2102.08363). Both have half
-    the squared error, which is a matter of beta. Without samples there is no conservative term.
+    at imagined states it is the conservative policy evaluation of COMBO, Yu et al. 2021 (arXiv
+    2102.08363). Both have half the squared error, which is a matter of beta. Without samples there
+    is no conservative term.
 
     Args:
         params: stacked parameters of two critics.
