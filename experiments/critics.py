@@ -41,6 +41,7 @@ REACHED = 0.9  # of the way from uniform actions to the best end: what the table
 def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
     """Actions of each of three sources at so many states of a task, 0 for all of them."""
     return {
+        **cells.CQL,
         "agent.num_actions": num_actions,
         "agent.conservative_states": states,
         "agent.conservative_gradient": gradient,
@@ -48,14 +49,17 @@ def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
     }
 
 
+# Values are left alone, as in the presets of dense Point-Robot. An oracle imagines no rewards.
+NONE = {"agent.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
 CELLS = {
     "exact, 10 actions, all states (paper)": form(10, 0),
     "sampled, 10 actions, all states": form(10, 0, "sampled"),
     "exact, 10 actions, 16 states": form(10, 16),
-    "exact, 4 actions, 16 states (default)": form(4, 16),
+    "exact, 4 actions, 16 states": form(4, 16),
     "sampled, 4 actions, 16 states": form(4, 16, "sampled"),
     "exact, 2 actions, 16 states": form(2, 16),
     "exact, 4 actions, 4 states": form(4, 4),
+    "none on values, doubtful imagined rewards": NONE,
 }
 
 

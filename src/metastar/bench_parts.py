@@ -67,7 +67,7 @@ def forms(setting: Setting) -> list[Case]:
 
     MetaSTAR's plain form, as a library without ideas about speed would write it; the update as the
     config has it; the same with a constant batch and no metrics; and MetaSTAR's with the unbiased
-    estimate of the conservative gradient, unless the config has that already.
+    estimate of the conservative gradient, unless the config has that already or has no such term.
     """
     cfg, phase = setting.cfg, last_phase(setting)
     bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))
@@ -77,7 +77,7 @@ def forms(setting: Setting) -> list[Case]:
     plain_method = precision.bind(yardstick.make(cfg, setting.spec), cfg.train.precision)
     plain = setting._replace(method=plain_method)
     made = [updates(PLAIN, plain, last_phase(plain)), *own]
-    if cfg.agent.conservative_gradient == "exact":
+    if cfg.agent.conservative_gradient == "exact" and cfg.agent.penalty != "reward_uncertainty":
         changed = ConfigDict(cfg.to_dict())
         changed.agent.conservative_gradient = "sampled"
         method = make_method(changed, setting.spec)

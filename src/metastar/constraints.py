@@ -253,6 +253,11 @@ def _check_together(flat: dict[str, Any]) -> None:
         "imagine.penalty is 0; set it above 0",
     )
     demand(
+        flat["agent.penalty"] != "reward_uncertainty" or "sweep.beta" not in flat,
+        "sweep.beta changes nothing while agent.penalty='reward_uncertainty' leaves values alone; "
+        "set agent.penalty to 'cql' or 'combo'",
+    )
+    demand(
         flat["imagine.uncertainty"] == "spread" or flat["world_model.ensemble"] > 1,
         "imagine.uncertainty='disagreement' needs decoders that can disagree; set "
         "world_model.ensemble to 2 or more",
