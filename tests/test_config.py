@@ -86,6 +86,14 @@ def changed(**values):
         ({"world_model__code_bound": "spere"}, "did you mean 'sphere'?"),
         ({"train__lr_decay": "linear"}, "known are cosine, none"),
         ({"agent__penalty": "reward_uncertainty"}, "while imagine.penalty is 0"),
+        (
+            {
+                "agent__penalty": "reward_uncertainty",
+                "imagine__penalty": 1.0,
+                "sweep__beta": (1.0, 2.0),
+            },
+            "sweep.beta changes nothing while agent.penalty='reward_uncertainty'",
+        ),
         ({"imagine__uncertainty": "disagreement"}, "set world_model.ensemble to 2 or more"),
         ({"world_model__condition": "token", "world_model__core": "mlp"}, "a core with memory"),
         ({"world_model__width": 15}, "multiple of world_model.num_heads, 2"),
@@ -191,3 +199,11 @@ def test_the_config_floor_does_not_import_jax():
         "assert 'jax' not in sys.modules and 'flax' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_penalty_on_values_is_left_to_sparse_rewards():
+    for family in ("point_robot", "point_robot_sparse", "cheetah_vel", "cheetah_vel_sparse"):
+        for preset in ("", "quick"):
+            penalty = presets.make("metastar", family, preset).agent.penalty
+            assert (penalty == "cql") == family.endswith("sparse")
+        assert presets.make("metastar", family, "paper").agent.penalty == "cql"
