@@ -23,9 +23,9 @@ MIXED = {
     },
     "cheetah_vel": {},
 }
-# The reference's penalty, which is on values, at as many states as the tables were made with. The
+# The reference's penalty, which is on values, with as many actions as the tables were made with. The
 # presets of families with dense rewards have none there.
-CQL = {"agent.penalty": "cql", "imagine.penalty": 0.0, "agent.conservative_states": 16}
+CQL = {"agent.penalty": "cql", "imagine.penalty": 0.0, "agent.num_actions": 4}
 
 
 def metastar(command: str, workdir: Path, *arguments: str) -> None:
