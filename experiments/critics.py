@@ -48,14 +48,17 @@ def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
     }
 
 
+# Values are left alone, as in the presets of dense Point-Robot. An oracle imagines no rewards.
+NONE = {"agent.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
 CELLS = {
     "exact, 10 actions, all states (paper)": form(10, 0),
     "sampled, 10 actions, all states": form(10, 0, "sampled"),
     "exact, 10 actions, 16 states": form(10, 16),
-    "exact, 4 actions, 16 states (default)": form(4, 16),
+    "exact, 4 actions, 16 states": form(4, 16),
     "sampled, 4 actions, 16 states": form(4, 16, "sampled"),
     "exact, 2 actions, 16 states": form(2, 16),
     "exact, 4 actions, 4 states": form(4, 4),
+    "none on values, doubtful imagined rewards": NONE,
 }
 
 
