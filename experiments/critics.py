@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--method", default="oracle", choices=("oracle", *PRETRAINING))
     args = parser.parse_args()
     label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")
+    label += f"_{args.num_seeds}_seeds" * (args.num_seeds != 3)
     report = {
         "family": args.family,
         "method": args.method,
