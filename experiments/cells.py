@@ -23,8 +23,8 @@ MIXED = {
     },
     "cheetah_vel": {},
 }
-# The reference's penalty, which is on values, with as many actions as the tables were made with. The
-# presets of families with dense rewards have none there.
+# The reference's penalty, which is on values, with as many actions as the tables were made with.
+# The presets of families with dense rewards have none there.
 CQL = {"agent.penalty": "cql", "imagine.penalty": 0.0, "agent.num_actions": 4}
 
 
