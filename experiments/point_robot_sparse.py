@@ -51,14 +51,13 @@ def summarise(results: list[dict], *path: str) -> dict:
 
 
 def blocks(results: list[dict]) -> dict:
-    few = results[0]["few_shot"]
-    # The committed files are older than data sets of several behaviour policies.
-    kind = "by_context_source" if "by_context_source" in few else "by_context_stage"
+    kind = "by_context_source"
+    sources = results[0]["few_shot"][kind]
     rows = {
         "few-shot, windows with reward": ("few_shot", "informative"),
         "few-shot, windows without reward": ("few_shot", "uninformative"),
         "few-shot, uniform windows": ("few_shot",),
-        **{f"few-shot, {name} windows": ("few_shot", kind, name) for name in few[kind]},
+        **{f"few-shot, {name} windows": ("few_shot", kind, name) for name in sources},
         "zero-shot (episode 2)": ("zero_shot",),
         "few-shot on training tasks, windows with reward": ("train_few_shot", "informative"),
     }

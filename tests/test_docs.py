@@ -94,6 +94,7 @@ def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     "label",
     [
         "critics_point_robot_sparse",
+        "critics_point_robot_sparse_8_seeds",
         "critics_cheetah_vel",
         "critics_point_robot_sparse_metastar",
         "critics_cheetah_vel_metastar",
