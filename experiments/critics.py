@@ -7,7 +7,8 @@ conservative term, all seeds in one program, at constant learning rates, so that
 is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
 Run it on an otherwise idle machine: it compares times. Writes the curves of every seed and their
 seconds in the last phase to `experiments/results/critics_<family>.json`, a figure beside it, and a
-table to `docs/benchmarks.md`. `--set field=value` changes every cell.
+table to `docs/benchmarks.md`; a number of seeds other than 3 is part of these names. `--set
+field=value` changes every cell.
 """
 
 import argparse
