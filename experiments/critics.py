@@ -7,8 +7,8 @@ conservative term, all seeds in one program, at constant learning rates, so that
 is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
 Run it on an otherwise idle machine: it compares times. Writes the curves of every seed and their
 seconds in the last phase to `experiments/results/critics_<family>.json`, a figure beside it, and a
-table to `docs/benchmarks.md`; a number of seeds other than 3 is part of these names. `--set
-field=value` changes every cell.
+table to `docs/benchmarks.md`; a number of seeds other than the default is part of these names.
+`--set field=value` changes every cell.
 """
 
 import argparse
@@ -50,8 +50,6 @@ def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
     }
 
 
-# Values are left alone, as in the presets of dense Point-Robot. An oracle imagines no rewards.
-NONE = {"agent.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
 CELLS = {
     "exact, 10 actions, all states (paper)": form(10, 0),
     "sampled, 10 actions, all states": form(10, 0, "sampled"),
@@ -60,7 +58,7 @@ CELLS = {
     "sampled, 4 actions, 16 states": form(4, 16, "sampled"),
     "exact, 2 actions, 16 states": form(2, 16),
     "exact, 4 actions, 4 states": form(4, 4),
-    "none on values, doubtful imagined rewards": NONE,
+    "none on values, doubtful imagined rewards": cells.MOPO,  # an oracle imagines none
 }
 
 
@@ -145,7 +143,7 @@ def main() -> None:
     parser.add_argument("--method", default="oracle", choices=("oracle", *PRETRAINING))
     args = parser.parse_args()
     label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")
-    label += f"_{args.num_seeds}_seeds" * (args.num_seeds != 3)
+    label += f"_{args.num_seeds}_seeds" * (args.num_seeds != parser.get_default("num_seeds"))
     report = {
         "family": args.family,
         "method": args.method,

@@ -29,7 +29,6 @@ HORIZONS = (1, 4, 8)  # of the open-loop errors that the table shows
 REAL = {"imagine.start": "real"}
 FIVE = {"world_model.ensemble": 5}
 DOUBT = {"imagine.penalty": 1.0}
-MOPO = {**DOUBT, "agent.penalty": "reward_uncertainty"}
 
 
 def cell(horizon: int, real_share: float, **fields) -> dict:
@@ -58,9 +57,9 @@ CELLS = {
         4, 0.75, **REAL, **FIVE, **DOUBT, **{"imagine.uncertainty": "disagreement"}
     ),
     "combo": cell(4, 0.75, **REAL, **{"agent.penalty": "combo"}),
-    "reward uncertainty": cell(4, 0.75, **REAL, **FIVE, **MOPO),
-    "reward uncertainty, one decoder": cell(4, 0.75, **REAL, **MOPO),
-    "reward uncertainty, hardly any": cell(1, 1.0, **REAL, **MOPO),
+    "reward uncertainty": cell(4, 0.75, **REAL, **FIVE, **cells.MOPO),
+    "reward uncertainty, one decoder": cell(4, 0.75, **REAL, **cells.MOPO),
+    "reward uncertainty, hardly any": cell(1, 1.0, **REAL, **cells.MOPO),
 }
 COLUMNS = (
     "cell",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import config, constraints, presets
+from metastar import config, constraints, presets, registry
 from metastar.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -202,8 +202,7 @@ def test_the_config_floor_does_not_import_jax():
 
 
 def test_the_penalty_on_values_is_left_to_sparse_rewards():
-    for family in ("point_robot", "point_robot_sparse", "cheetah_vel", "cheetah_vel_sparse"):
-        for preset in ("", "quick"):
+    for family in registry.names("family"):
+        for preset in ("", "quick", "paper"):
             penalty = presets.make("metastar", family, preset).agent.penalty
-            assert (penalty == "cql") == family.endswith("sparse")
-        assert presets.make("metastar", family, "paper").agent.penalty == "cql"
+            assert (penalty == "cql") == (family.endswith("sparse") or preset == "paper")
