@@ -19,10 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import collect, files, presets, results, tables
+from metastar import files
+from metastar.collection import collect
+from metastar.config import presets
 from metastar.data import store
 from metastar.data.sampler import sample_windows
 from metastar.data.sources import sources
+from metastar.tools.report import tables
+from metastar.training import provenance
 from metastar.types import Array, View
 
 PAGE, LABEL = cells.DOCS / "results.md", "ambiguity"
@@ -85,8 +89,8 @@ def table(report: dict) -> str:
 def main() -> None:
     report = {
         "command": "python experiments/ambiguity.py",
-        "commit": results.commit(),
-        "versions": results.versions(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
         "windows": WINDOWS,
         "sources": measure(config()),
     }

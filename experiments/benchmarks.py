@@ -14,7 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from metastar import bench_plots, bench_report, tables
+from metastar.tools.bench import plots as bench_plots
+from metastar.tools.bench import report as bench_report
+from metastar.tools.report import tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"

@@ -21,9 +21,10 @@ import numpy as np
 from brax.training.agents.sac import train as sac
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from metastar import config, results
-from metastar.envs.brax_adapter import as_brax
+from metastar import config, files
+from metastar.envs.backends.brax_adapter import as_brax
 from metastar.envs.make import make_env
+from metastar.training import provenance
 
 
 def put_replicated(tree, devices):
@@ -70,9 +71,14 @@ def main() -> None:
         progress_fn=report,
     )
     if args.out:
-        content = {**vars(args), "out": str(args.out), "curve": curve, "commit": results.commit()}
-        content |= {"device": jax.devices()[0].device_kind, "versions": results.versions()}
-        results.save(args.out, json.dumps(content, indent=2) + "\n")
+        content = {
+            **vars(args),
+            "out": str(args.out),
+            "curve": curve,
+            "commit": provenance.commit(),
+        }
+        content |= {"device": jax.devices()[0].device_kind, "versions": provenance.versions()}
+        files.save(args.out, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

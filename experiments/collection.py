@@ -28,8 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar import collect, online, plan, presets, registry, results
+from metastar import files, registry
+from metastar.collection import collect, online
+from metastar.config import presets
 from metastar.envs.make import make_env
+from metastar.training import plan, provenance
 
 VARIANTS = ("as it is", "one after the other")
 
@@ -106,8 +109,8 @@ def main() -> None:
     numbers = 2 * spec.obs_dim + spec.action_dim + 1  # float32, and two flags
     report = {
         "command": f"python experiments/{' '.join([Path(__file__).name, *command[1:]])}",
-        "commit": results.commit(),
-        "versions": results.versions(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
         "device": jax.devices()[0].device_kind,
         "cores": os.cpu_count(),
         "load": os.getloadavg()[2],  # processes, mean over a quarter of an hour: ours are two
@@ -129,7 +132,7 @@ def main() -> None:
     }
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        results.save(args.out, json.dumps(report, indent=2) + "\n")
+        files.save(args.out, json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
 

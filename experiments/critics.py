@@ -22,7 +22,10 @@ import cells
 import numpy as np
 from matplotlib.figure import Figure
 
-from metastar import bench_report, files, metrics, results, tables, workdir
+from metastar import files
+from metastar.tools.bench import report as bench_report
+from metastar.tools.report import tables
+from metastar.training import metrics, provenance, workdir
 
 PAGE = cells.DOCS / "benchmarks.md"
 SHARED = {
@@ -149,7 +152,7 @@ def main() -> None:
         "method": args.method,
         "num_seeds": args.num_seeds,
         "machine": bench_report.machine(),
-        "versions": results.versions(),
+        "versions": provenance.versions(),
         "command": shlex.join(["python", "experiments/critics.py", *sys.argv[1:]]),
         "cells": {},
     }

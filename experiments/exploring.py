@@ -16,8 +16,9 @@ from pathlib import Path
 import cells
 import numpy as np
 
-from metastar import files, registry, tables
+from metastar import files, registry
 from metastar.ops.statistics import seed_task_interval
+from metastar.tools.report import tables
 
 PAGE = cells.DOCS / "results.md"
 LABEL = "point_robot_sparse_explore"

@@ -19,8 +19,12 @@ from pathlib import Path
 import cells
 import jax
 
-from metastar import audit_model, collect, files, tables, train
+from metastar import files
+from metastar.collection import collect
 from metastar.data import store
+from metastar.tools.audit import open_loop as audit_model
+from metastar.tools.report import tables
+from metastar.training import restore
 
 PAGE = cells.DOCS / "results.md"
 BATCH = 64  # transitions of a task in an update, real and imagined together
@@ -77,7 +81,7 @@ COLUMNS = (
 
 def open_loop(folder: Path) -> dict:
     """The world model's errors on test tasks (`metastar.audit_model.open_loop`)."""
-    run = train.restore(folder)
+    run = restore.restore(folder)
     data = store.load(collect.ensure(run.cfg), "test", run.cfg)
     params, key = run.method.export(run.state), jax.random.key(0)
     return audit_model.open_loop(run.cfg, run.method, params, data, run.spec.obs_std, key)

@@ -19,7 +19,8 @@ from pathlib import Path
 import cells
 import numpy as np
 
-from metastar import files, tables
+from metastar import files
+from metastar.tools.report import tables
 
 PAGE = cells.DOCS / "results.md"
 

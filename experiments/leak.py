@@ -16,21 +16,18 @@ import cells
 import jax
 import numpy as np
 
-from metastar import (
-    audit,
-    audit_codes,
-    audit_measures,
-    audit_probes,
-    collect,
-    files,
-    results,
-    tables,
-    train,
-)
-from metastar.audit_codes import Codes
+from metastar import files
+from metastar.collection import collect
 from metastar.data import store
 from metastar.data.sources import sources
 from metastar.ops.task_parameters import join_parameters
+from metastar.tools.audit import audit
+from metastar.tools.audit import codes as audit_codes
+from metastar.tools.audit import measures as audit_measures
+from metastar.tools.audit import probes as audit_probes
+from metastar.tools.audit.codes import Codes
+from metastar.tools.report import tables
+from metastar.training import provenance, restore
 
 PAGE, LABEL = cells.DOCS / "results.md", "leak"
 OUT = cells.RESULTS / f"{LABEL}.json"
@@ -46,7 +43,7 @@ PARTS = {
 
 def read(workdir: Path) -> tuple[Codes, np.ndarray, np.ndarray, list[str]]:
     """Codes of training and test tasks [N, K, W, Z], goals [N, 2], which are of test tasks [N]."""
-    run = train.restore(workdir)
+    run = restore.restore(workdir)
     directory = collect.ensure(run.cfg)
     manifest = store.read_manifest(directory)
     data, side = audit.load(run, directory, manifest)
@@ -122,8 +119,8 @@ def main() -> None:
     of_cell = {cell: args.runs / "invariance_point_robot" / cells.file_name(cell) for cell in CELLS}
     report = {
         "command": "python experiments/leak.py",
-        "commit": results.commit(),
-        "versions": results.versions(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
         "cells": {
             cell: [measure(path / "seeds" / str(k)) for k in range(args.num_seeds)]
             for cell, path in of_cell.items()

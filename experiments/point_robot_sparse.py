@@ -17,8 +17,8 @@ from pathlib import Path
 import cells
 import numpy as np
 
-from metastar import tables
 from metastar.ops import statistics
+from metastar.tools.report import tables
 
 FAMILY = "point_robot_sparse"
 

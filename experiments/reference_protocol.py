@@ -20,7 +20,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from metastar import results, tables
+from metastar import files
+from metastar.evaluation import results
+from metastar.tools.report import tables
 
 HERE = Path(__file__).parent
 OUT = HERE / "results/cheetah_vel_paper"
@@ -117,7 +119,7 @@ def main() -> None:
     found = results.read(args.workdir) | {"deviations": DEVIATIONS, "curve": curve(args.workdir)}
     OUT.mkdir(parents=True, exist_ok=True)
     file = OUT / f"metastar_{found['updates']}_updates.json"
-    results.save(file, json.dumps(found, indent=2) + "\n")
+    files.save(file, json.dumps(found, indent=2) + "\n")
     tables.insert(PAGE, "cheetah_vel_paper", text(found))
     print(text(found))
 

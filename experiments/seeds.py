@@ -19,8 +19,8 @@ from pathlib import Path
 import cells
 import numpy as np
 
-from metastar import compare, groups, tables
 from metastar.ops.statistics import seed_task_interval
+from metastar.tools.report import compare, groups, tables
 
 PAGE = cells.DOCS / "results.md"
 

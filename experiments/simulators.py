@@ -18,11 +18,13 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-from metastar import presets, results
-from metastar.envs import physics
+from metastar import files
+from metastar.config import presets
+from metastar.envs.backends import physics
 from metastar.envs.families import cheetah_vel as family
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.training import provenance
 
 BATCH, STEPS, ROUNDS = 64, 200, 7
 BODY = family.BODY
@@ -87,8 +89,8 @@ def main() -> None:
     tasks = {"velocity": np.linspace(0, 3, BATCH)}
     report = {
         "command": "python experiments/simulators.py",
-        "commit": results.commit(),
-        "versions": results.versions(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(),
         "cores": os.cpu_count(),
         "batch": BATCH,
         "rounds": ROUNDS,
@@ -112,7 +114,7 @@ def main() -> None:
             for name, taken in times.items()
         }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    results.save(args.out, json.dumps(report, indent=2) + "\n")
+    files.save(args.out, json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
 
 

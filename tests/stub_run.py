@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import collect, config, evaluate
+from metastar import config
+from metastar.collection import collect
 from metastar.data import store
 from metastar.envs.families import point_robot_sparse as family
+from metastar.evaluation import evaluate
 from metastar.types import Adaptation, Method, Policy
 
 STAGES = ("random", "medium", "expert")

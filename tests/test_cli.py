@@ -151,8 +151,14 @@ def test_train_passes_config_workdir_and_dry_run(stub):
 
 
 def test_collect_evaluate_report_and_data(stub, capsys):
-    collect, card = stub("collect", "ensure"), stub("data.card", "inspect", "verify")
-    report, train = stub("report", "write", "summary"), stub("train", "evaluate_workdir")
+    collect, card = (
+        stub("collection.collect", "ensure"),
+        stub("tools.card.card", "inspect", "verify"),
+    )
+    report, train = (
+        stub("tools.report.report", "write", "summary"),
+        stub("train", "evaluate_workdir"),
+    )
     assert cli.main(["collect", f"--config={CONFIG}:debug"]) == 0
     assert cli.main(["evaluate", "--workdir=w"]) == 0
     assert cli.main(["evaluate", "--workdir=w", "--explore=posterior,idaq"]) == 0
@@ -175,7 +181,7 @@ def test_collect_evaluate_report_and_data(stub, capsys):
 
 
 def test_audit_passes_both_runs(stub, capsys):
-    calls = stub("audit", "audit")
+    calls = stub("tools.audit.audit", "audit")
     assert cli.main(["audit", "--workdir=w"]) == 0
     assert cli.main(["audit", "--workdir=w", "--against=v"]) == 0
     assert [args for _, args, _ in calls] == [("w", None), ("w", "v")]
@@ -183,23 +189,23 @@ def test_audit_passes_both_runs(stub, capsys):
 
 
 def test_a_user_error_of_a_command_has_no_traceback(stub, monkeypatch, capsys):
-    stub("report", "write")
+    stub("tools.report.report", "write")
 
     def fail(workdir):
         raise UserError(f"{workdir!r} is not a run; give the folder of one")
 
-    monkeypatch.setattr(sys.modules["metastar.report"], "write", fail)
+    monkeypatch.setattr(sys.modules["metastar.tools.report.report"], "write", fail)
     assert cli.main(["report", "--workdir=w"]) == 2
     assert capsys.readouterr().err == "metastar: 'w' is not a run; give the folder of one\n"
 
 
 def test_a_full_or_read_only_disk_is_one_sentence(stub, monkeypatch, capsys):
-    stub("report", "write")
+    stub("tools.report.report", "write")
 
     def fail(workdir):
         raise OSError(errno.ENOSPC, "No space left on device", f"{workdir}/report.md")
 
-    monkeypatch.setattr(sys.modules["metastar.report"], "write", fail)
+    monkeypatch.setattr(sys.modules["metastar.tools.report.report"], "write", fail)
     assert cli.main(["report", "--workdir=w"]) == 2
     err = capsys.readouterr().err
     assert err.startswith("metastar: w/report.md: No space left") and err.count("\n") == 1

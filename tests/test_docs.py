@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import bench, config, main, presets, registry
+from metastar import config, main, registry
+from metastar.config import presets
 from metastar.data.sampler import sample_windows
 from metastar.envs.make import make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
+from metastar.tools.bench import bench
 from metastar.types import DataSpec, StepIn, TaskData
 
 ROOT = Path(__file__).parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metastar.data.rules import FIELDS
+from metastar.data.checks import FIELDS
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/metastar/point_robot_sparse.py"

@@ -6,7 +6,8 @@ import critics
 import invariance
 import pytest
 
-from metastar import presets, workdir
+from metastar.config import presets
+from metastar.training import workdir
 
 
 @pytest.mark.parametrize("own_pretraining", [True, False])

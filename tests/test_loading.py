@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import checkpoint, load, loading, presets, registry, workdir
-from metastar.chunk import abstract_state
+from metastar import load, loading, registry
+from metastar.config import presets
 from metastar.errors import UserError
+from metastar.training import checkpoint, workdir
+from metastar.training.chunk import abstract_state
 from metastar.types import DataSpec, View
 
 SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))

@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 
 from fake_method import make_cfg, make_data, make_method
-from metastar import checkpoint, config, plan
-from metastar.checkpoint import params_sha256
-from metastar.chunk import end_phase, init_state, replay, update_keys
+from metastar import config
 from metastar.errors import UserError
-from metastar.fit import chunk_end, fit
-from metastar.metrics import read_rows
-from metastar.runs import Run
+from metastar.training import checkpoint, plan
+from metastar.training.checkpoint import params_sha256
+from metastar.training.chunk import end_phase, init_state, replay, update_keys
+from metastar.training.loop import chunk_end, fit
+from metastar.training.metrics import read_rows
+from metastar.training.runs import Run
+from metastar.training.workdir import COMMAND, opened, read_config, read_spec, write_spec
 from metastar.types import DataSpec
-from metastar.workdir import COMMAND, opened, read_config, read_spec, write_spec
 
 
 def run(path, method=None, evaluate_fn=None, **settings):

@@ -7,7 +7,7 @@ Presets: "" (default), quick, debug (seconds, for tests), paper (the reference's
 Time and expected result: docs/results.md lists what was measured.
 """
 
-from metastar import presets
+from metastar.config import presets
 
 
 def get_config(preset: str = ""):

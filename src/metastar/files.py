@@ -1,7 +1,9 @@
-"""Files that are whole or absent, whenever the process dies (floor F0: imports no project code)."""
+"""Files that are whole or absent, whenever the process dies (floor 0)."""
 
 import os
 from pathlib import Path
+
+from metastar.errors import UserError
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -29,3 +31,13 @@ def sync_tree(folder: Path) -> None:
         for name in names:
             sync(Path(root, name))
         sync(Path(root))
+
+
+def save(path: Path, content: str | bytes) -> None:
+    """Writes one file, whole or not at all; raises `UserError` if the folder is read-only."""
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {str(path)!r} ({error.strerror}); make its folder writable"
+        ) from None

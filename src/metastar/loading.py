@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar import train
 from metastar.errors import UserError
+from metastar.training import restore
 from metastar.types import Adaptation, DataSpec, Method, StepIn, View
 
 
@@ -86,7 +86,7 @@ def load(path: str | Path) -> Agent:
     Raises:
         UserError: the folder is no workdir, or holds no checkpoint that verifies.
     """
-    run = train.restore(path)
+    run = restore.restore(path)
     return make_agent(run.cfg, run.method, run.spec, run.method.export(run.state))
 
 

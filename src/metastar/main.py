@@ -13,8 +13,10 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_flags import config_flags
 
 import metastar
-from metastar import compiled, config, sweep
+from metastar import config
+from metastar.config import sweep
 from metastar.errors import UserError, did_you_mean
+from metastar.training import program_cache
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
 _EXAMPLE = "configs/metastar/point_robot_sparse.py:quick"
@@ -58,9 +60,9 @@ def _run(argv: list[str]) -> int:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)
     if args.command == "bench":
-        compiled.keep_none()
+        program_cache.keep_none()
     else:
-        compiled.keep()
+        program_cache.keep()
     args.typed = shlex.join(["metastar", *argv])
     if getattr(args, "config", None):
         args.config = load_config(args.config, overrides)
@@ -265,13 +267,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
 
 
 def _doctor(args) -> int:
-    from metastar import doctor
+    from metastar.tools import doctor
 
     return doctor.main()
 
 
 def _collect(args) -> None:
-    from metastar import collect
+    from metastar.collection import collect
 
     print(f"data set: {collect.ensure(args.config)}")
 
@@ -287,41 +289,42 @@ def _train(args) -> None:
 
 
 def _evaluate(args) -> None:
-    from metastar import report, train
+    from metastar import train
+    from metastar.tools.report import report
 
     train.evaluate_workdir(args.workdir, [name for name in args.explore.split(",") if name])
     print(report.summary(args.workdir))
 
 
 def _report(args) -> None:
-    from metastar import report
+    from metastar.tools.report import report
 
     report.write(args.workdir)
     print(report.summary(args.workdir))
 
 
 def _compare(args) -> None:
-    from metastar import compare
+    from metastar.tools.report import compare
 
     print(compare.compare(args.runs, args.out))
 
 
 def _audit(args) -> None:
-    from metastar import audit
+    from metastar.tools.audit import audit
 
     print(audit.audit(args.workdir, args.against))
 
 
 def _bench(args) -> None:
     if args.part == "plot":
-        from metastar import bench_plots
+        from metastar.tools.bench import plots as bench_plots
 
         for file in bench_plots.write(args.out):
             print(file)
         return
     if not args.config:
         raise UserError("bench needs --config=PATH.py[:PRESET]; see metastar bench --help")
-    from metastar import bench
+    from metastar.tools.bench import bench
 
     names = ("out", "sizes", "repeats", "max_steps", "profile")
     options = {name: getattr(args, name) for name in names}
@@ -329,7 +332,7 @@ def _bench(args) -> None:
 
 
 def _render(args) -> None:
-    from metastar import render
+    from metastar.tools.render import render
 
     names = ("workdir", "family", "policy", "data", "source", "out")
     given = {name: getattr(args, name) for name in names}
@@ -338,7 +341,7 @@ def _render(args) -> None:
 
 
 def _data(args) -> None:
-    from metastar.data import card
+    from metastar.tools.card import card
 
     if args.action == "inspect":
         print(card.inspect(args.path, args.out or args.path))

@@ -10,8 +10,8 @@ _PACKAGES = {
     "method": "metastar.methods",
     "task loss": "metastar.losses.task",
     "family": "metastar.envs.families",
-    "behavior": "metastar.behaviors",
-    "exploration strategy": "metastar.strategies",
+    "behavior": "metastar.collection.behaviors",
+    "exploration strategy": "metastar.evaluation.exploration",
 }
 
 

@@ -3,43 +3,22 @@
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import (
-    checkpoint,
-    collect,
-    compare,
-    config,
-    evaluate,
-    files,
-    nonfinite,
-    plan,
-    pretrained,
-    report,
-    results,
-    runs,
-)
-from metastar.chunk import abstract_state
+from metastar import config, files
+from metastar.collection import collect
 from metastar.data import store
 from metastar.errors import UserError
-from metastar.fit import fit
-from metastar.runs import Run
-from metastar.types import DataSpec, Method, TaskData, TrainState
-from metastar.workdir import COMMAND, opened, read_config, read_spec, write_spec
-
-
-class Restored(NamedTuple):
-    """A run as its newest good checkpoint has it."""
-
-    cfg: FrozenConfigDict
-    spec: DataSpec
-    method: Method
-    state: TrainState
-    step: int
-    meta: dict  # wall_seconds
+from metastar.evaluation import evaluate, results
+from metastar.tools.report import compare, report
+from metastar.training import checkpoint, nonfinite, plan, pretrained, runs
+from metastar.training.loop import fit
+from metastar.training.restore import Restored, restore
+from metastar.training.runs import Run
+from metastar.training.workdir import COMMAND, opened, read_spec, write_spec
+from metastar.types import Method, TaskData
 
 
 def train(
@@ -92,19 +71,6 @@ def train(
             print(compare.compare(shown, workdir))
         if stopped:
             raise UserError(stopped)
-
-
-def restore(workdir: str | Path) -> Restored:
-    """Rebuilds a run from its workdir alone; raises `UserError` if there is no good checkpoint."""
-    path = Path(workdir).resolve()
-    cfg, spec = FrozenConfigDict(read_config(path)), read_spec(path)
-    method = runs.make_method(cfg, spec)
-    found = checkpoint.restore_latest(path / "checkpoints", abstract_state(method))
-    if found is None:
-        raise UserError(
-            f"workdir {path} holds no good checkpoint yet; run `metastar train` with it first"
-        )
-    return Restored(cfg, spec, method, *found)
 
 
 def evaluate_workdir(workdir: str | Path, strategies: Sequence[str] = ()) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metastar.config import base
-from metastar.data import rules, store
+from metastar.data import checks, store
 from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
 
@@ -61,11 +61,11 @@ def path(tmp_path):
 def test_round_trip_in_full_precision(path):
     manifest, fields = store.verify(path)
     for name, value in make_fields().items():
-        np.testing.assert_array_equal(fields[name], value.astype(rules.FIELDS[name][0]))
+        np.testing.assert_array_equal(fields[name], value.astype(checks.FIELDS[name][0]))
     assert manifest.tasks["goal"].dtype == np.float64
     np.testing.assert_array_equal(manifest.tasks["goal"], make_manifest().tasks["goal"])
     assert (manifest.policies, manifest.stages) == (("random", "sac"), make_manifest().stages)
-    assert set(manifest.files) == set(rules.FIELDS)
+    assert set(manifest.files) == set(checks.FIELDS)
     assert manifest.config["agent"]["hidden"] == [128, 128]
     assert sorted(p.name for p in path.parent.iterdir()) == ["set"]
 
@@ -180,7 +180,7 @@ def flip_byte(file):
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [*(f"{field}.npy" for field in rules.FIELDS), store.MANIFEST])
+@pytest.mark.parametrize("name", [*(f"{field}.npy" for field in checks.FIELDS), store.MANIFEST])
 def test_a_flipped_byte_is_found_in_every_file(path, name):
     flip_byte(path / name)
     with pytest.raises(UserError, match=r"damaged|unreadable"):
@@ -244,7 +244,7 @@ def test_bad_content_is_refused_at_writing_and_at_reading(case, tmp_path, monkey
         store.save(tmp_path / "set", make_manifest(), fields)
     assert not list(tmp_path.iterdir())
     with monkeypatch.context() as unchecked:
-        unchecked.setattr(rules, "check", lambda *_: None)
+        unchecked.setattr(checks, "check", lambda *_: None)
         store.save(tmp_path / "set", make_manifest(), fields)
     with pytest.raises(UserError, match=sentence) as error:
         store.load(tmp_path / "set", "train", make_cfg())

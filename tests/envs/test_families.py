@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from metastar import config, registry
-from metastar.envs import half_cheetah, make
+from metastar.envs import make
+from metastar.envs.backends.physics import State
+from metastar.envs.bodies import half_cheetah
 from metastar.envs.families import (
     cheetah_dir,
     cheetah_vel,
@@ -15,7 +17,6 @@ from metastar.envs.families import (
     point_robot_sparse,
 )
 from metastar.envs.intervals import draw
-from metastar.envs.physics import State
 
 GOAL = {"goal": np.array([0.6, 0.8])}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metastar.losses import actor as actor_loss
-from metastar.nets.actor_critic import Actor, init_actor, sample_action
+from metastar.models.nets.actor_critic import Actor, init_actor, sample_action
 from model_helpers import HP, scramble
 
 KEY = jax.random.key(0)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metastar import world_model
 from metastar.losses import cloning
-from metastar.nets.actor_critic import Actor, init_actor
+from metastar.models import world_model
+from metastar.models.nets.actor_critic import Actor, init_actor
 from metastar.types import Batch
 from model_helpers import ACTION, HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
 

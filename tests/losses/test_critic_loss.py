@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from metastar.losses import critic as critic_loss
-from metastar.losses.soft_maximum import SampledActions
-from metastar.nets.actor_critic import Critic, init_twin_critic, twin_q
+from metastar.losses.cql import SampledActions
+from metastar.models.nets.actor_critic import Critic, init_twin_critic, twin_q
 from model_helpers import HP, scramble
 
 KEY = jax.random.key(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metastar.losses.task import distance, infonce
-from metastar.ops.task_metric import distance_terms
+from metastar.ops.contrastive import distance_terms
 from metastar.types import Batch
 from model_helpers import SPEC, tiny_cfg
 

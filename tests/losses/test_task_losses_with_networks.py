@@ -19,7 +19,7 @@ from metastar.losses.task import (
     reconstruction,
     spread,
 )
-from metastar.ops.task_metric import behavior_mmd
+from metastar.ops.contrastive import behavior_mmd
 from metastar.types import Batch
 from model_helpers import SPEC, random_batch, random_view, tiny_cfg
 

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import world_model
 from metastar.losses import world_model as model_loss
 from metastar.losses.task import distance, infonce
+from metastar.models import world_model
 from metastar.ops import gaussian
 from model_helpers import HP, LENGTH, SPEC, random_batch, scramble, tiny_cfg
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import presets
+from metastar.config import presets
 from metastar.data.sampler import sample_windows
 from metastar.methods import bc
 from metastar.types import StepIn

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import config, presets, registry, sweep
+from metastar import config, registry
+from metastar.config import presets, sweep
 from metastar.data.sampler import sample_windows
 from metastar.types import StepIn
 from synthetic import point_robot_data, point_robot_spec

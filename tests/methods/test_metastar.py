@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import presets
+from metastar.config import presets
 from metastar.errors import UserError
 from metastar.methods import metastar
 from metastar.types import DataSpec

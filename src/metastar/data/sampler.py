@@ -12,6 +12,13 @@ from metastar.types import Array, TaskData, View
 _DRAWS = 16  # of which `sample_other_behavior` takes one
 
 
+def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
+    """Draws the task list [M] of a meta-batch, with or without replacement."""
+    return jax.random.choice(
+        key, data.count.shape[0], (cfg.sampler.meta_batch,), replace=cfg.sampler.with_replacement
+    )
+
+
 def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> View:
     """Draws one window of `length` consecutive valid transitions for each entry of `task_id`.
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import rules
+from metastar.data import checks
 from metastar.errors import UserError, did_you_mean
 from metastar.files import sync_tree
 from metastar.types import DataSpec, TaskData
@@ -54,8 +54,8 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
         UserError: the data break a rule that `verify` checks, or cannot be written there.
     """
     directory = Path(directory).absolute()
-    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in rules.FIELDS.items()}
-    rules.check(directory, manifest, fields)
+    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in checks.FIELDS.items()}
+    checks.check(directory, manifest, fields)
     temporary = directory.with_name(f".{directory.name}.tmp")
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -96,9 +96,9 @@ def read_manifest(path: str | Path) -> Manifest:
             "or name another folder with --config.data.dir"
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file} is unreadable; {rules.FIX}") from None
+        raise UserError(f"{file} is unreadable; {checks.FIX}") from None
     if _digest(content) != digest:
-        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {rules.FIX}")
+        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {checks.FIX}")
     return manifest._replace(
         tasks={name: np.asarray(value, float) for name, value in manifest.tasks.items()},
         policies=tuple(manifest.policies),
@@ -118,14 +118,14 @@ def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
             stage is out of range; a task has no transition; the split is not one.
     """
     manifest, fields = read_manifest(path), {}
-    for name in rules.FIELDS:
+    for name in checks.FIELDS:
         file = Path(path) / f"{name}.npy"
         if name not in manifest.files or not file.is_file():
-            raise UserError(f"data set {path} has no field {name!r} ({file.name}); {rules.FIX}")
+            raise UserError(f"data set {path} has no field {name!r} ({file.name}); {checks.FIX}")
         if _sha256(file) != manifest.files[name]["sha256"]:
-            raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {rules.FIX}")
+            raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {checks.FIX}")
         fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
-    rules.check(path, manifest, fields)
+    checks.check(path, manifest, fields)
     return manifest, fields
 
 
@@ -150,7 +150,7 @@ def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
         hint = did_you_mean(split, (*parts, "all"))
         raise UserError(f"data set {path} has no split {split!r}{hint}")
     ids = np.concatenate(list(parts.values())) if split == "all" else np.array(parts[split])
-    fields = {name: fields[name][ids] for name in rules.FIELDS if name in TaskData._fields}
+    fields = {name: fields[name][ids] for name in checks.FIELDS if name in TaskData._fields}
     chosen = _chosen(path, manifest, fields, cfg)
     flat, count = _flat_table(np.where(chosen, fields["length"], 0), fields["reward"].shape[-1])
     if not count.all():

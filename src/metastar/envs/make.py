@@ -23,11 +23,11 @@ def make_env(cfg: ConfigDict) -> Env:
     spec = spec_of(cfg.family, cfg.env.profile)
     # A back end is imported only where it is used: MJX alone takes seconds.
     if not hasattr(family, "BODY"):
-        from metastar.envs import point_mass as backend
+        from metastar.envs.backends import point_mass as backend
     elif cfg.simulator.backend == "c":
-        from metastar.envs import mujoco_c as backend
+        from metastar.envs.backends import mujoco_c as backend
     else:
-        from metastar.envs import mjx as backend
+        from metastar.envs.backends import mjx as backend
     return backend.make_env(family, spec, cfg)
 
 

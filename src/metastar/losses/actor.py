@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from metastar.nets.actor_critic import Actor, greedy_action, sample_action
+from metastar.models.nets.actor_critic import Actor, greedy_action, sample_action
 from metastar.types import Array, HyperParams
 
 

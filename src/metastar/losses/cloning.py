@@ -4,11 +4,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from metastar import world_model
-from metastar.nets.actor_critic import Actor
+from metastar.models import world_model
+from metastar.models.nets.actor_critic import Actor
+from metastar.models.world_model import EncodeNoise
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, HyperParams
-from metastar.world_model import EncodeNoise
 
 # Where behaviour is deterministic the likelihood has no maximum: the density grows without end as
 # the deviation shrinks, and so does its gradient. A standard deviation of 0.007 before tanh is

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metastar.losses import soft_maximum
-from metastar.losses.soft_maximum import SampledActions
-from metastar.nets.actor_critic import Critic, twin_q
+from metastar.losses import cql
+from metastar.losses.cql import SampledActions
+from metastar.models.nets.actor_critic import Critic, twin_q
 from metastar.ops.td import soft_target
 from metastar.types import Array, HyperParams
 
@@ -141,7 +141,7 @@ def terms(
     td = jnp.mean((q - batch.target[None]) ** 2, axis=-1)
     if batch.samples is None:
         return CriticTerms(q, td, None, jnp.zeros_like(td))
-    soft_max = soft_maximum.twin_mean(params, batch.samples, critic, tile)
+    soft_max = cql.twin_mean(params, batch.samples, critic, tile)
     real = batch.real[None]
     q_real = jnp.sum(jnp.where(real, q, 0), axis=-1) / jnp.maximum(real.sum(), 1)
     return CriticTerms(q, td, soft_max, hp.beta * (soft_max - q_real))

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar import world_model
+from metastar.models import world_model
+from metastar.models.world_model import Encoded, EncodeNoise
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, DataSpec, HyperParams, TaskLoss, View
-from metastar.world_model import Encoded, EncodeNoise
 
 TASK_LOSSES = "task_losses"  # where the parameters hold those of the task losses, by name
 CONTEXT_VIEWS = ("context", "positive")  # views of a batch that the model sees, where present

@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar import agent as agents
-from metastar import world_model
+from metastar.agents import conservative as agents
+from metastar.data import normalize, sampler
 from metastar.data.sampler import sample_transitions, sample_windows
 from metastar.losses import cloning
-from metastar.nets.actor_critic import Actor, init_actor
+from metastar.models import world_model
+from metastar.models.nets.actor_critic import Actor, init_actor
+from metastar.ops import schedule
+from metastar.ops.optim import gradient_step
 from metastar.ops.td import polyak
 from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
-from metastar.update import gradient_step
 
 PARTS = ("encoder", "actor")  # of the parameters
 ENCODER = ("encoder", "posterior", "core")  # the networks that make a task code
@@ -39,7 +41,7 @@ def make(cfg, spec: DataSpec) -> Method:
     The encoder is trained from scratch, so it has the rate of pretraining, `hp.lr_pretrain`.
     """
     actor = Actor(cfg.agent.hidden, spec.action_dim)
-    whiten_view = agents.view_whitener(cfg, spec)
+    whiten_view = normalize.view_whitener(cfg, spec)
     optimizer = make_optimizer()
     clone = gradient_step(cloning.loss, optimizer)
 
@@ -61,7 +63,7 @@ def make(cfg, spec: DataSpec) -> Method:
     def sample(data, key, step):
         key_tasks, key_views = jax.random.split(key)
         key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
-        task_id = agents.sample_task_id(data, cfg, key_tasks)
+        task_id = sampler.sample_task_id(data, cfg, key_tasks)
         key_context, key_real = jax.random.split(jax.random.fold_in(key_views, step))
         context = sample_windows(data, task_id, key_context, cfg.world_model.context_len)
         real = sample_transitions(data, task_id, key_real, cfg.sampler.batch_size)
@@ -69,7 +71,7 @@ def make(cfg, spec: DataSpec) -> Method:
         return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
 
     def update(state, batch, key, hp):
-        hp = agents.decayed(hp, cfg, state.step, cfg.train.updates)
+        hp = schedule.decayed(hp, cfg, state.step, cfg.train.updates)
         noise = world_model.draw_encode_noise(key, batch.views["context"].valid.shape, cfg)
         rates = jnp.stack([hp.lr_pretrain, hp.lr_actor])
         params, opt_state, metrics = clone(

@@ -10,29 +10,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from metastar import agent as agents
-from metastar import dynamics, registry, world_model
-from metastar.data.sampler import (
-    sample_other_behavior,
-    sample_transitions,
-    sample_windows,
-)
+from metastar import registry
+from metastar.agents import conservative as agents
+from metastar.data import normalize, sampler
+from metastar.data.rows import imagined_transitions, real_transitions
+from metastar.data.sampler import sample_other_behavior, sample_transitions, sample_windows
 from metastar.errors import UserError
-from metastar.imagine import ImagineNoise, imagine
 from metastar.losses import world_model as model_loss
-from metastar.losses.behaviors import expect_behaviors
+from metastar.losses.sources import expect_behaviors
 from metastar.losses.task import reconstruction
-from metastar.nets.actor_critic import Critic
-from metastar.types import (
-    Adaptation,
-    Batch,
-    DataSpec,
-    Method,
-    Phase,
-    TaskModel,
-    TrainState,
-)
-from metastar.update import gradient_step, make_optimizer
+from metastar.models import dynamics, world_model
+from metastar.models.imagine import ImagineNoise, imagine
+from metastar.models.nets.actor_critic import Critic
+from metastar.ops import schedule
+from metastar.ops.optim import gradient_step, make_optimizer
+from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TaskModel, TrainState
 
 TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
 
@@ -59,8 +51,8 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         expect_behaviors(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     agent = agents.make(cfg, spec, cfg.world_model.code_dim, num_imagined, critic_module)
-    whiten, whiten_view = agents.whitener(cfg, spec), agents.view_whitener(cfg, spec)
-    unwhiten = agents.unwhitener(cfg, spec)
+    whiten, whiten_view = normalize.whitener(cfg, spec), normalize.view_whitener(cfg, spec)
+    unwhiten = normalize.unwhitener(cfg, spec)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
     model_step = gradient_step(model_loss.loss_and_codes, optimizer)
     start = {"predicted": dynamics.start, "real": dynamics.start_real}[cfg.imagine.start]
@@ -103,7 +95,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     def sample_joint(data, key, step):
         key_tasks, key_views = jax.random.split(key)
         key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
-        task_id = agents.sample_task_id(data, cfg, key_tasks)
+        task_id = sampler.sample_task_id(data, cfg, key_tasks)
         key_context, key_real, key_start = jax.random.split(jax.random.fold_in(key_views, step), 3)
         views = context_views(data, task_id, key_context)
         num_real = cfg.sampler.batch_size - num_imagined
@@ -133,7 +125,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         return state, metrics, codes["context"]
 
     def pretrain(state, batch, key, hp):
-        hp = agents.decayed(hp, cfg, state.step, cfg.train.pretrain_updates)
+        hp = schedule.decayed(hp, cfg, state.step, cfg.train.pretrain_updates)
         state, metrics, _ = train_model(state, batch, key, hp, hp.lr_pretrain)
         return state, metrics
 
@@ -142,7 +134,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         model = state.params["world_model"]
         return model_loss.loss(model, batch, noise, hp, cfg, task_losses)[0]
 
-    def imagined_transitions(params, window, code, key, hp):
+    def roll_out(params, window, code, key, hp):
         """Rolls the model out from every start window [M, R, K] under the actor."""
         key_start, key_step, key_action = jax.random.split(key, 3)
         context_len, horizon = cfg.imagine.context_len, cfg.imagine.horizon
@@ -169,10 +161,10 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
 
     def train_agent(state, batch, code, key, hp):
         key_imagine, key_agent = jax.random.split(key)
-        real = agents.real_transitions(batch, code)
+        real = real_transitions(batch, code)
         window = batch.views["start"]
-        trajectory = imagined_transitions(state.params, window, code, key_imagine, hp)
-        imagined = agents.imagined_transitions(trajectory, code)
+        trajectory = roll_out(state.params, window, code, key_imagine, hp)
+        imagined = imagined_transitions(trajectory, code)
         rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), real, imagined)
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
         return agent.update(state, rows, key_agent, hp)
@@ -180,7 +172,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     def joint(state, batch, key, hp):
         key_model, key_agent = jax.random.split(key)
         done = state.step - cfg.train.pretrain_updates
-        hp = agents.decayed(hp, cfg, done, cfg.train.updates)
+        hp = schedule.decayed(hp, cfg, done, cfg.train.updates)
         state, model_metrics, code = train_model(state, batch, key_model, hp, hp.lr_world_model)
         state, agent_metrics = train_agent(state, batch, code, key_agent, hp)
         return state, {**model_metrics, **agent_metrics}
@@ -195,11 +187,11 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
 
     def imagine_part(state, batch, key, hp):
         window = batch.views["start"]
-        trajectory = imagined_transitions(state.params, window, no_code(batch), key, hp)
+        trajectory = roll_out(state.params, window, no_code(batch), key, hp)
         return state, trajectory._asdict()
 
     def critic_part(state, batch, key, hp):
-        rows = agents.real_transitions(batch, no_code(batch))
+        rows = real_transitions(batch, no_code(batch))
         num_real = cfg.sampler.batch_size - num_imagined
         cycle = jnp.arange(cfg.sampler.batch_size) % num_real
         rows = jax.tree.map(lambda x: x[:, cycle].reshape(-1, *x.shape[2:]), rows)

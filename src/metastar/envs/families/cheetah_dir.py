@@ -6,7 +6,7 @@ Source: `HalfCheetahDir-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 
 import numpy as np
 
-from metastar.envs import half_cheetah
+from metastar.envs.bodies import half_cheetah
 
 BODY = half_cheetah
 PROFILES = half_cheetah.profiles("cheetah_dir")

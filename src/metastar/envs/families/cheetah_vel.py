@@ -4,7 +4,8 @@ Source: `HalfCheetahVel-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 (Rakelly et al., 2019, arXiv 1903.08254).
 """
 
-from metastar.envs import half_cheetah, speed_tasks
+from metastar.envs import speed_tasks
+from metastar.envs.bodies import half_cheetah
 
 BODY = half_cheetah
 PROFILES = half_cheetah.profiles("cheetah_vel")

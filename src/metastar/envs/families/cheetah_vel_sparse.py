@@ -3,7 +3,8 @@
 Source: `HalfCheetahVelSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780).
 """
 
-from metastar.envs import half_cheetah, speed_tasks
+from metastar.envs import speed_tasks
+from metastar.envs.bodies import half_cheetah
 
 BODY = half_cheetah
 PROFILES = half_cheetah.profiles("cheetah_vel_sparse")

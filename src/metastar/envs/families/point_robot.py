@@ -6,7 +6,7 @@ arXiv 1903.08254).
 
 import numpy as np
 
-from metastar.envs.point_mass import distance_after
+from metastar.envs.backends.point_mass import distance_after
 from metastar.types import EnvSpec
 
 SPEC = EnvSpec("point_robot", obs_dim=2, action_dim=2, max_episode_steps=60)

@@ -6,8 +6,8 @@ Source: `PointRobotSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780),
 
 import numpy as np
 
+from metastar.envs.backends.point_mass import distance_after
 from metastar.envs.intervals import draw
-from metastar.envs.point_mass import distance_after
 from metastar.types import EnvSpec
 
 SPEC = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)

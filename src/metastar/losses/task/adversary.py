@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.losses.behaviors import behavior_of, expect_behaviors
-from metastar.nets.mlp import MLP
+from metastar.losses.sources import behavior_of, expect_behaviors
+from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, TaskLoss
 
 

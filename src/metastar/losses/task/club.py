@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.nets.heads import GaussianHead
-from metastar.nets.mlp import MLP
+from metastar.models.nets.heads import GaussianHead
+from metastar.models.nets.mlp import MLP
 from metastar.ops import gaussian
 from metastar.types import DataSpec, TaskLoss
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.nets.mlp import MLP
+from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, TaskLoss
 
 _RIDGE = 1e-5  # on the covariance of the actions

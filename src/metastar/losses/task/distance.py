@@ -4,7 +4,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from metastar.ops.task_metric import distance_terms
+from metastar.ops.contrastive import distance_terms
 from metastar.types import Array, Batch, DataSpec, TaskLoss
 
 

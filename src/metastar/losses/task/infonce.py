@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from metastar.ops.task_metric import infonce
+from metastar.ops.contrastive import infonce
 from metastar.types import DataSpec, TaskLoss
 
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from metastar.losses.behaviors import behavior_of, expect_behaviors
-from metastar.ops.task_metric import behavior_mmd
+from metastar.losses.sources import behavior_of, expect_behaviors
+from metastar.ops.contrastive import behavior_mmd
 from metastar.types import DataSpec, TaskLoss
 
 

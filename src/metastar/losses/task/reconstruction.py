@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.nets.heads import Decoder
+from metastar.models.nets.heads import Decoder
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, DataSpec, TaskLoss, View
 

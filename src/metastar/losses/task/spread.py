@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.ops.task_metric import covariance_terms
+from metastar.ops.contrastive import covariance_terms
 from metastar.types import DataSpec, TaskLoss
 
 

@@ -1,0 +1,1 @@
+"""What acts and learns values, for methods and behaviours: one file each."""

@@ -1,0 +1,1 @@
+"""Data sets: behaviour policies learn online, and what they did is stored."""

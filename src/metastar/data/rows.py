@@ -1,0 +1,50 @@
+"""Rows of a meta-batch under their task codes: what an agent learns from."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Array, Batch, Trajectory, View
+
+
+class Transitions(NamedTuple):
+    """Rows [R, ...] of a meta-batch, real or imagined; the same code serves both ends."""
+
+    obs_code: Array  # [R, O+Z]
+    action: Array  # [R, A]
+    reward: Array  # [R]
+    next_obs_code: Array  # [R, O+Z]
+    done: Array  # [R] bool
+    real: Array  # [R] bool: False where imagined
+
+
+def join_code(obs: Array, code: Array) -> Array:
+    """Appends the code [M, Z] of each task to its observations [M, ..., O]."""
+    middle = (1,) * (obs.ndim - 2)
+    code = code.reshape(code.shape[0], *middle, code.shape[-1])
+    return jnp.concatenate([obs, jnp.broadcast_to(code, (*obs.shape[:-1], code.shape[-1]))], -1)
+
+
+def real_transitions(batch: Batch, code: Array) -> Transitions:
+    """The "real" view [M, B] of a batch under the codes [M, Z], leaves [M, B, ...]."""
+    return _transitions(batch.views["real"], code, jnp.ones_like)
+
+
+def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
+    """Imagined rollouts [M, R, H] under the codes [M, Z] as rows, leaves [M, R * H, ...]."""
+    rows = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), trajectory)
+    return _transitions(rows, code, jnp.zeros_like)
+
+
+def _transitions(rows: View | Trajectory, code: Array, flag: Callable) -> Transitions:
+    """Rows [M, B, ...] under the codes [M, Z]; `flag` makes `real` from an array of its shape."""
+    return Transitions(
+        obs_code=join_code(rows.obs, code),
+        action=rows.action,
+        reward=rows.reward,
+        next_obs_code=join_code(rows.next_obs, code),
+        done=rows.done,
+        real=flag(rows.done),
+    )

@@ -1,0 +1,77 @@
+"""The half-cheetah: the body that the cheetah families share; a family adds tasks and a reward.
+
+Gymnasium's v4 model file (Wawrzynski's planar cheetah, 9 degrees of freedom, 6 motors of range
+[-1, 1]), simulated at 0.01 s and controlled every 5 steps, 0.05 s. Everything here is written for
+arrays [..., D] and for NumPy and `jax.numpy` alike.
+"""
+
+import jax
+
+from metastar.envs.backends.physics import State
+from metastar.types import Array, EnvSpec
+
+MODEL = "half_cheetah.xml"
+FRAME_SKIP = 5
+DT = 0.05  # seconds per action
+NUM_JOINTS = 9
+POSITION_NOISE = 0.1  # half width of the uniform noise on every position at a reset
+VELOCITY_NOISE = 0.1  # standard deviation of the normal noise on every velocity
+TORSO_HEIGHT = 0.7  # metres: height of the torso's frame at qpos[1] = 0
+
+
+def profiles(name: str) -> dict[str, EnvSpec]:
+    """Sizes of a cheetah family by observation profile.
+
+    `default` leaves out where along the track the cheetah is: nothing depends on it, and it lies
+    outside of the data wherever an agent runs faster than its data did. `reference` is the
+    observation of the MetaSTAR reference code, which ends in the torso's absolute position.
+    """
+    return {
+        "default": EnvSpec(name, obs_dim=17, action_dim=6, max_episode_steps=200),
+        "reference": EnvSpec(name, obs_dim=20, action_dim=6, max_episode_steps=200),
+    }
+
+
+def draw_reset(key: Array) -> State:
+    """Draws a reset's noise: uniform on [-1, 1] for positions, standard normal for velocities."""
+    key_position, key_velocity = jax.random.split(key)
+    return State(
+        jax.random.uniform(key_position, (NUM_JOINTS,), minval=-1.0),
+        jax.random.normal(key_velocity, (NUM_JOINTS,)),
+    )
+
+
+def start(xp, noise: State, rest: State, task) -> State:
+    """Where an episode begins: the model's rest state plus noise."""
+    return State(
+        rest.qpos + POSITION_NOISE * noise.qpos,
+        rest.qvel + VELOCITY_NOISE * noise.qvel,
+    )
+
+
+def observe(xp, state: State, profile: str):
+    """Positions without the first (absolute x), velocities; `reference` adds the torso's x, y, z.
+
+    The reference reads the torso's position before the last of the five simulation steps, 0.01 s
+    earlier than the joints; here all of an observation is of one moment.
+    """
+    parts = [state.qpos[..., 1:], state.qvel]
+    if profile == "reference":
+        x, z = state.qpos[..., 0], state.qpos[..., 1] + TORSO_HEIGHT
+        parts.append(xp.stack([x, xp.zeros_like(x), z], -1))
+    return xp.concatenate(parts, -1)
+
+
+def speed(before: State, after: State):
+    """Mean forward speed of the torso over one action, in metres per second."""
+    return (after.qpos[..., 0] - before.qpos[..., 0]) / DT
+
+
+def control_cost(xp, action):
+    """`0.05 |a|^2`."""
+    return 0.05 * xp.square(action).sum(-1)
+
+
+def never_done(xp, before: State, after: State, action, task):
+    """No step is terminal: a cheetah that fell on its back carries on."""
+    return xp.zeros_like(after.qpos[..., 0], bool)

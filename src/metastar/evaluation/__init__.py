@@ -1,0 +1,1 @@
+"""How good an agent is on tasks it never saw: protocols, exploration, results."""

@@ -1,0 +1,207 @@
+"""Plays a policy under the two protocols: all tasks, contexts and episodes in one batch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.data.sampler import sample_windows
+from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.evaluation import belief, explore, history
+from metastar.evaluation.protocols.few_shot import given_context
+from metastar.evaluation.protocols.zero_shot import own_context
+from metastar.ops.td import discounted_return
+from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
+
+ZERO_SHOT_EPISODES = 2  # the score is the return of the last one
+NUM_PATHS = 4  # streams per task whose paths are kept for the figure
+
+
+class Played(NamedTuple):
+    """Episodes of N tasks in W streams each."""
+
+    episode_return: Array  # [N, W, E] undiscounted
+    start: Array  # [N, W, E, O]
+    action: Array  # [N, W, E, A] the first one
+    reward: Array  # [N, W, E, T] as values see it: 0 after a true terminal, also of an open end
+    reached: Array  # [N, W, E] bool: the episode met the goal; False in families without one
+    path: Array  # [N, P, E, T+1, O] observations of the first P streams
+
+
+class Contexts(NamedTuple):
+    """What the few-shot protocol was given, for N tasks and W windows each."""
+
+    code: Array  # [N, W, Z]
+    present: Array  # [N, W] bool: there was any data to draw the window from
+    rewarded: Array  # [N, W] bool: a positive reward is in the window
+
+
+def player(env: Env, family, policy: Policy, episodes: int) -> Callable:
+    """Builds `(params, adaptation, tasks, key) -> Played`, which plays greedily.
+
+    Args:
+        env: any simulator.
+        family: the module of the tasks.
+        policy: what acts.
+        episodes: consecutive episodes of a stream.
+    """
+    run = make_rollout(env, policy, episodes)
+    digest = jax.jit(partial(_digest, family))
+    return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key), tasks)
+
+
+def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callable:
+    """Builds the given-context evaluation.
+
+    Returns:
+        `(params, data, key_context, key_play) -> (Played, Contexts)`: for each task of `data`
+        `num_windows` windows drawn uniformly, one code from each, and `cfg.eval.episodes`
+        episodes with it.
+    """
+    play = player(env, family, given_context(method), cfg.eval.episodes)
+
+    @jax.jit
+    def adapt(params, data: TaskData, key):
+        num_tasks = data.count.shape[0]
+        key_window, key_infer = jax.random.split(key)
+        task_id = jnp.broadcast_to(jnp.arange(num_tasks)[:, None], (num_tasks, num_windows))
+        view = sample_windows(data, task_id, key_window, cfg.world_model.context_len)
+        adaptation = _infer(method, params, view, data.task, key_infer)
+        contexts = Contexts(
+            code=adaptation.code,
+            present=view.valid.any(-1),
+            rewarded=((view.reward > 0) & view.valid).any(-1),
+        )
+        return adaptation, contexts
+
+    def evaluate(params, data: TaskData, key_context, key_play):
+        adaptation, contexts = adapt(params, data, key_context)
+        return play(params, adaptation, data.task, key_play), contexts
+
+    return evaluate
+
+
+def values(method: Method) -> Callable:
+    """Builds the comparison of what critics expect with what the same policy then gets.
+
+    Returns:
+        `(params, gamma, Played, Contexts) -> dict` with `value`, `min_i Q_i(s_0, a_0, z)` at the
+        first state and action of few-shot episodes, and `monte_carlo`, their discounted returns;
+        both [N, W], means over the episodes of a window; and `gamma`. Empty without critics.
+    """
+    if method.value is None:
+        return lambda params, gamma, played, contexts: {}
+    over_episodes = jax.vmap(method.value, in_axes=(None, 0, 0, None))
+    over_windows = jax.vmap(over_episodes, in_axes=(None, 0, 0, 0))
+    over_tasks = jax.vmap(over_windows, in_axes=(None, 0, 0, 0))
+
+    @jax.jit
+    def compare(params, gamma, played, contexts):
+        value = over_tasks(params, played.start, played.action, contexts.code)
+        got = discounted_return(played.reward, gamma)
+        return {"value": value.mean(-1), "monte_carlo": got.mean(-1), "gamma": gamma}
+
+    return compare
+
+
+def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
+    """Builds the own-context evaluation.
+
+    Returns:
+        `(params, tasks, key_context, key_play) -> Played` with two episodes per stream of each
+        of the `tasks`.
+    """
+    length = cfg.world_model.context_len
+    policy = own_context(method, length, env.spec, cfg.eval.reinfer_every)
+    play = player(env, family, policy, ZERO_SHOT_EPISODES)
+
+    @jax.jit
+    def adapt(params, tasks, key):
+        streams = (len(jax.tree.leaves(tasks)[0]), num_streams)
+        empty = history.empty_window(env.spec, length)
+        view = jax.tree.map(lambda x: jnp.broadcast_to(x, (*streams, *x.shape)), empty)
+        return _infer(method, params, view, tasks, key)
+
+    def evaluate(params, tasks, key_context, key_play):
+        return play(params, adapt(params, tasks, key_context), tasks, key_play)
+
+    return evaluate
+
+
+def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str) -> Callable:
+    """Builds the evaluation with purposeful exploration by a strategy: `explore.exploring`.
+
+    Returns:
+        `(params, train_data, tasks, key_bank, key_play) -> Played` with two episodes per stream of
+        each of the `tasks`; the codes to explore with come from the training tasks' data. Raises
+        `UserError` if the method cannot.
+    """
+    length = cfg.world_model.context_len
+    policy = explore.exploring(method, name, length, env.spec)
+    play = player(env, family, policy, ZERO_SHOT_EPISODES)
+    make_bank = belief.make_bank(cfg, method)
+    empty = history.empty_window(env.spec, length)
+
+    def evaluate(params, train_data: TaskData, tasks, key_bank, key_play):
+        bank = make_bank(params, train_data, key_bank)
+        explorer = explore.Explorer(method.infer(params, empty, None, key_bank).code, bank)
+        streams = len(jax.tree.leaves(tasks)[0]), num_streams
+        explorer = jax.tree.map(lambda x: jnp.broadcast_to(x, (*streams, *x.shape)), explorer)
+        return play(params, explorer, tasks, key_play)
+
+    return evaluate
+
+
+def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
+    """Builds the lower bound: uniform actions.
+
+    Returns:
+        `(tasks, key_play) -> Played`; the same `key_play`, streams and episodes give the same
+        starts as the other protocols'.
+    """
+    play = player(env, family, uniform_policy(env.spec.action_dim), episodes)
+
+    def evaluate(tasks, key_play):
+        adaptation = no_adaptation(len(jax.tree.leaves(tasks)[0]), num_streams)
+        return play((), adaptation, tasks, key_play)
+
+    return evaluate
+
+
+def _digest(family, steps: Trajectory, tasks) -> Played:
+    """What is kept of the steps of episodes, leaves [N, W, E, T, ...]."""
+    return Played(
+        episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
+        start=steps.obs[..., 0, :],
+        action=steps.action[..., 0, :],
+        reward=jnp.where(steps.valid & ~_ended(steps.done), steps.reward, 0),
+        reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
+        path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
+    )
+
+
+def _ended(done):
+    """Whether a true terminal lies behind each step [..., T]."""
+    return jnp.cumsum(done, axis=-1) > done
+
+
+def _infer(method, params, view, tasks, key):
+    """Infers one adaptation from each window of `view` [N, W, L]; leaves [N, W, ...]."""
+    keys = jax.random.split(key, view.valid.shape[:2])
+    tasks = tasks if method.privileged else None
+    over_windows = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
+    return jax.vmap(over_windows, in_axes=(None, 0, 0, 0))(params, view, tasks, keys)
+
+
+def _in_goal(family, steps, tasks):
+    """Which steps [N, W, E, T] led into the goal."""
+    if not hasattr(family, "goal_reached"):
+        return jnp.zeros_like(steps.valid)
+
+    def of_task(task, before, after, action):
+        one = partial(family.goal_reached, jnp, task=task)
+        return jnp.vectorize(one, signature="(o),(o),(a)->()")(before, after, action)
+
+    return jax.vmap(of_task)(tasks, steps.obs, steps.next_obs, steps.action)

@@ -1,0 +1,279 @@
+"""How good an agent is on tasks it never saw, with bounds beside it: `results.json`.
+
+Training tasks and held-out tasks run in one batch, so that every protocol compiles once. The final
+evaluation uses one fixed key, so that every method, seed and bound meets the same starts, and every
+method and seed the same context windows.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from metastar import config, registry
+from metastar.config import sweep
+from metastar.data import store
+from metastar.data.sources import sources
+from metastar.envs.make import make_env
+from metastar.errors import UserError
+from metastar.evaluation import episodes as play
+from metastar.evaluation import results, summaries
+from metastar.training import metrics, provenance
+from metastar.types import Method, TaskData
+
+SEED = 0
+
+
+def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> Callable:
+    """Builds the evaluation during training, smaller than the final one, jitted once.
+
+    Returns:
+        `(params, key) -> dict` of mean returns as floats: `few_shot`, `zero_shot` on held-out
+        tasks, `train_few_shot` on training tasks, and in sparse families
+        `few_shot_informative`, over windows with reward (absent if no window has any).
+    """
+    env, family = make_env(cfg), registry.find("family", cfg.family)
+    data = store.load(data_dir, "all", cfg)
+    rows = _split_names(store.split_ids(store.read_manifest(data_dir), cfg))
+    train, test = rows == "train", rows == "test"
+    heldout = jax.tree.map(lambda x: x[test], data.task)
+    given = play.few_shot(cfg, method, env, family, cfg.eval.curve_windows)
+    own = play.zero_shot(cfg, method, env, family, cfg.eval.curve_windows)
+
+    def curve(params, key):
+        key_context, key_play, key_own, key_play_own = jax.random.split(key, 4)
+        played, contexts = jax.device_get(given(params, data, key_context, key_play))
+        last = np.asarray(own(params, heldout, key_own, key_play_own).episode_return[..., -1])
+        score = played.episode_return.mean(-1)
+        means = {
+            "few_shot": score[test].mean(),
+            "zero_shot": last.mean(),
+            "train_few_shot": score[train].mean(),
+        }
+        rewarded = contexts.rewarded[test]
+        if family.SPARSE and rewarded.any():
+            means["few_shot_informative"] = score[test][rewarded].mean()
+        return {name: float(value) for name, value in means.items()}
+
+    return curve
+
+
+def make_final(
+    cfg: FrozenConfigDict,
+    method: Method,
+    data_dir: str | Path,
+    strategies: Sequence[str] = (),
+) -> Callable:
+    """Builds the evaluation of trained agents; whatever their number, it compiles once.
+
+    Args:
+        cfg: the config of a run; others may differ in the seed and in `hp` only.
+        method: the runs' method.
+        data_dir: the data set.
+        strategies: of purposeful exploration; each adds a block to `explored` in each column, of
+            two episodes with it.
+
+    Returns:
+        `(cfg, params, workdir, meta) -> dict`, which evaluates what `method.export` returned for a
+        run, writes `results.json` and `evaluation.npz` into its workdir, and returns the contents
+        of `results.json`. `meta` has `updates`, `wall_seconds`, `params_sha256`, `command`. Raises
+        `UserError` if the workdir is read-only or a simulation broke down.
+
+    Raises:
+        UserError: `cfg.eval.oracle` is no run on the same tasks; a strategy is unknown, or the
+            method lacks the model that it needs.
+    """
+    manifest = store.read_manifest(data_dir)
+    split = store.split_ids(manifest, cfg)
+    data = store.load(data_dir, "all", cfg)
+    tasks = {
+        name: {
+            "ids": ids,
+            "parameters": {key: x[ids].tolist() for key, x in manifest.tasks.items()},
+        }
+        for name, ids in split.items()
+        if name != "train"
+    }
+    oracle = results.oracle(cfg.eval.oracle, cfg.family, tasks["test"])
+    rows = _split_names(split)
+    measure = make_measure(cfg, method, data, manifest)
+    train_data = jax.tree.map(lambda x: x[rows == "train"], data)
+    exploring = [make_measure_explored(cfg, method, data, train_data, s) for s in strategies]
+    behavior = summaries.behavior_best(data)
+
+    def column(arrays, rows, oracle):
+        """Both protocols and the bounds on the tasks `rows` [N] bool."""
+        random = summaries.summary(arrays["random_return"][rows], arrays["optimum"][rows])
+        bounds = {
+            "random": random["mean"],
+            "behavior_best": float(behavior[rows].mean()),
+            "oracle": oracle and oracle["few_shot"]["mean"],
+            "optimum": random["optimum"],
+        }
+        explored = {
+            name: summaries.zero_shot(arrays, rows, bounds, f"explored_{name}")
+            for name in strategies
+        }
+        return {
+            "few_shot": summaries.few_shot(arrays, rows, bounds),
+            "zero_shot": summaries.zero_shot(arrays, rows, bounds),
+            **({"explored": explored} if explored else {}),
+            "bounds": bounds,
+        }
+
+    def final(cfg: FrozenConfigDict, params, workdir: str | Path, meta: dict) -> dict:
+        began = time.monotonic()
+        arrays = measure(params, cfg.agent.gamma)
+        for measure_explored in exploring:
+            arrays |= measure_explored(params)
+        arrays["split"] = rows
+        arrays["task_id"] = np.concatenate(list(split.values()))
+        _check_finite(arrays)
+        arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
+        train = column(arrays, rows == "train", None)
+        report = {
+            "method": cfg.method,
+            "family": cfg.family,
+            "preset": cfg.preset,
+            "seed": cfg.seed,
+            "hyper_params": sweep.values(config.flatten(cfg)),
+            "updates": meta["updates"],
+            "wall_seconds": meta["wall_seconds"],
+            "evaluation_seconds": time.monotonic() - began,
+            "command": meta["command"],
+            "commit": provenance.commit(),
+            "versions": provenance.versions(),
+            "device": jax.devices()[0].device_kind,
+            "split": "validation" if cfg.data.validation_tasks else "test",
+            "tasks": tasks["test"],
+            **column(arrays, rows == "test", oracle),
+            "train_few_shot": train["few_shot"],
+            "train_zero_shot": train["zero_shot"],
+            "stability": summaries.stability(metrics.read_rows(Path(workdir) / metrics.FILE)),
+            "params_sha256": meta["params_sha256"],
+        }
+        for name in store.OOD:
+            if name in tasks:
+                bound = results.oracle_column(oracle, name, tasks[name], cfg.eval.oracle)
+                own = column(arrays, rows == name, bound)
+                report[name] = {"tasks": tasks[name], **own}
+        results.write_arrays(workdir, arrays)
+        results.write(workdir, report)
+        return report
+
+    return final
+
+
+def _check_finite(arrays: dict) -> None:
+    """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN."""
+    for name in (name for name in arrays if name.endswith("return")):
+        broken = ~np.isfinite(arrays[name]).all(-1)
+        if broken.any():
+            task = arrays["task_id"][np.argwhere(broken)[0, -1]]
+            raise UserError(
+                f"the simulation broke down in task {task} while {name!r} was measured; nothing is "
+                "written; a run with --config.simulator.backend=c names the step"
+            )
+
+
+def _split_names(split: dict[str, list[int]]) -> np.ndarray:
+    """The name of the part of the split that each loaded task [N] belongs to."""
+    return np.array([name for name, ids in split.items() for _ in ids])
+
+
+def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) -> Callable:
+    """Builds `(params, gamma) -> dict`: all protocols on all tasks of `data`, NumPy arrays by name.
+
+    N tasks, W windows, V zero-shot streams, K sources of context. Returns are undiscounted and,
+    over the episodes of one window, averaged: `return` [N, W], `reached` [N, W] share of episodes
+    that met the goal, `rewarded` [N, W], `code` [N, W, Z], `path`; `source_return`,
+    `source_present` [K, N, W] and `source_code`, for windows of one behaviour policy at one stage,
+    cross-task ones among them; `random_return` [N, W]; `optimum` [N, W], NaN where the family has
+    none; what `play.values` gives under the discount `gamma`; the same of episode 2 as
+    `zero_shot_*` [N, V], with `zero_shot_first_return`; `label`, `label_name`, `goal`,
+    `goal_radius` for the figures.
+    """
+    env, family = make_env(cfg), registry.find("family", cfg.family)
+    num_windows, num_streams = cfg.eval.windows, cfg.eval.zero_shot_streams
+    given, values = play.few_shot(cfg, method, env, family, num_windows), play.values(method)
+    own = play.zero_shot(cfg, method, env, family, num_streams)
+    uniform = play.uniform(env, family, num_windows, cfg.eval.episodes)
+    uniform_own = play.uniform(env, family, num_streams, play.ZERO_SHOT_EPISODES)
+
+    found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
+    key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(found))
+    task = jax.device_get(data.task)
+    label_name, label = family.label(task)
+
+    def measure(params, gamma: float) -> dict:
+        played, contexts = jax.device_get(given(params, data, keys[0], key_play))
+        by_source = [
+            jax.device_get(
+                given(params, store.restrict(data, source.policy, source.stage), key, key_play)
+            )
+            for source, key in zip(found, keys[1:])
+        ]
+        zero_shot = jax.device_get(own(params, data.task, key_own, key_play_own))
+        random = jax.device_get(uniform(data.task, key_play))
+        random_own = jax.device_get(uniform_own(data.task, key_play_own))
+        return {
+            "return": played.episode_return.mean(-1),
+            "reached": played.reached.mean(-1),
+            "rewarded": contexts.rewarded if family.SPARSE else np.zeros(0, bool),
+            "code": contexts.code,
+            "path": played.path,
+            "sources": np.array([source.name for source in found]),
+            "source_return": np.stack([p.episode_return.mean(-1) for p, _ in by_source]),
+            "source_present": np.stack([c.present for _, c in by_source]),
+            "source_code": np.stack([c.code for _, c in by_source]),
+            "random_return": random.episode_return.mean(-1),
+            "optimum": _optimum(family, played.start, task).mean(-1),
+            "zero_shot_return": zero_shot.episode_return[..., -1],
+            "zero_shot_first_return": zero_shot.episode_return[..., 0],
+            "zero_shot_reached": zero_shot.reached,
+            "zero_shot_path": zero_shot.path,
+            "zero_shot_random_return": random_own.episode_return[..., -1],
+            "zero_shot_optimum": _optimum(family, zero_shot.start, task)[..., -1],
+            **jax.device_get(values(params, gamma, played, contexts)),
+            "label_name": np.array(label_name),
+            "label": np.asarray(label),
+            "goal": np.asarray(task.get("goal", [])),
+            "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
+        }
+
+    return measure
+
+
+def make_measure_explored(
+    cfg, method: Method, data: TaskData, train_data: TaskData, strategy: str
+) -> Callable:
+    """Builds `(params) -> dict`: two episodes of purposeful exploration on all tasks of `data`.
+
+    The arrays are `explored_<strategy>_*` [N, V].
+    """
+    env, family = make_env(cfg), registry.find("family", cfg.family)
+    run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams, strategy)
+    key_bank, key_play = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 1))
+    task = jax.device_get(data.task)
+
+    def measure(params) -> dict:
+        played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
+        found = {
+            "return": played.episode_return[..., -1],
+            "first_return": played.episode_return[..., 0],
+            "reached": played.reached,
+            "optimum": _optimum(family, played.start, task)[..., -1],
+        }
+        return {f"explored_{strategy}_{key}": value for key, value in found.items()}
+
+    return measure
+
+
+def _optimum(family, start, task):
+    """Largest possible return [N, W, E] from `start` [N, W, E, O]; NaN if the family knows none."""
+    if not hasattr(family, "optimum"):
+        return np.full(start.shape[:-1], np.nan)
+    return family.optimum(start, jax.tree.map(lambda x: x[:, None, None], task))

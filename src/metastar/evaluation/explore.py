@@ -1,0 +1,140 @@
+"""Zero-shot with a purpose: learn which task it is by visiting what tells tasks apart.
+
+The plain protocol acts uniformly until its window is full and then trusts whatever the window
+says. This one acts on codes of the training tasks, chosen by a strategy of `strategies/`, keeps the
+stretch of its own history that is worth most as a context, and acts on the code of that stretch.
+Same budget: episode 1 to learn the task, episode 2 scored.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar import registry
+from metastar.errors import UserError
+from metastar.evaluation import belief, history
+from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, Seen, StepIn, View
+
+KIND = "exploration strategy"
+
+
+class Explorer(NamedTuple):
+    """What the protocol knows before the first step."""
+
+    code: Array  # [Z] of an empty context
+    bank: Array  # [K, Z] codes of the training tasks, in any order
+
+
+class Memory(NamedTuple):
+    """What the protocol carries from step to step, and over episodes."""
+
+    window: View  # the last L own steps, oldest first
+    likelihood: Array  # [L, K + 1] of these steps under the bank and the code acted on, nats
+    log_posterior: Array  # [K]
+    best: View  # [L] the window of largest worth so far
+    worth: Array  # [] its worth
+    code: Array  # [Z] the code acted on last
+    episode: Array  # [] int; -1 before the first step
+    time: Array  # [] int: steps since the episode began
+    last: StepIn
+    own: Any  # the strategy's memory
+    inner: Any  # the carry of the wrapped policy
+
+
+def check(method: Method, name: str) -> None:
+    """Raises `UserError` if there is no such strategy or the method lacks the model it needs."""
+    if registry.find(KIND, name).NEEDS_MODEL and method.task_model is None:
+        others = [n for n in registry.names(KIND) if not registry.find(KIND, n).NEEDS_MODEL]
+        raise UserError(
+            f"strategy {name!r} weighs tasks by a model of their rewards, and this run has none; "
+            f"explore with {', '.join(others)}, which need none, or train method 'metastar' with "
+            "task_losses.reconstruction above 0"
+        )
+
+
+def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Policy:
+    """The exploring protocol with one strategy, see the module.
+
+    At each step the transition before it enters the window and, if the method has a task model,
+    multiplies the posterior of every task of the bank by its likelihood. The window is kept if it
+    is worth at least as much as the one kept before.
+
+    Args:
+        method: the method whose `infer` and `policy` are wrapped.
+        name: of the strategy.
+        context_len: L.
+        spec: sizes of observation and action, and the length of an episode.
+
+    Returns:
+        A `Policy` whose adaptation is an `Explorer`.
+
+    Raises:
+        UserError: as `check`.
+    """
+    check(method, name)
+    strategy = registry.find(KIND, name).make(method, spec)
+
+    def init(params, explorer):
+        num = explorer.bank.shape[0]
+        nothing = StepIn(
+            obs=jnp.zeros(spec.obs_dim),
+            prev_action=jnp.zeros(spec.action_dim),
+            prev_reward=jnp.zeros(()),
+            prev_next_obs=jnp.zeros(spec.obs_dim),
+            first=jnp.zeros((), bool),
+        )
+        window = history.empty_window(spec, context_len)
+        return Memory(
+            window=window,
+            likelihood=jnp.zeros((context_len, num + 1)),
+            log_posterior=jnp.full(num, -jnp.log(num)),
+            best=window,
+            worth=jnp.full((), -jnp.inf),
+            code=explorer.code,
+            episode=jnp.array(-1),
+            time=jnp.array(0),
+            last=nothing,
+            own=strategy.init(explorer.bank),
+            inner=method.policy.init(params, Adaptation(explorer.code)),
+        )
+
+    def act(params, explorer, memory, step, key, greedy):
+        key_choose, key_infer, key_act = jax.random.split(key, 3)
+        learned = _learn(method, strategy, params, explorer.bank, memory, step)
+        started = memory.episode >= 0
+        memory = jax.tree.map(lambda new, old: jnp.where(started, new, old), learned, memory)
+        episode = memory.episode + step.first
+        time = jnp.where(step.first, 0, memory.time + 1)
+        own = method.infer(params, memory.best, None, key_infer).code
+        seen = Seen(explorer.bank, memory.log_posterior, own, memory.worth, episode, time, step.obs)
+        code, chosen = strategy.choose(params, seen, memory.own, key_choose)
+        action, inner = method.policy.act(
+            params, Adaptation(code), memory.inner, step, key_act, greedy
+        )
+        return action, memory._replace(
+            code=code, episode=episode, time=time, last=step, own=chosen, inner=inner
+        )
+
+    return Policy(init, act)
+
+
+def _learn(method, strategy, params, bank, memory, step):
+    """Takes in the transition from the step before to `step`."""
+    before = memory.last
+    transition = before.obs, step.prev_action, step.prev_reward, step.prev_next_obs
+    codes = jnp.concatenate([bank, memory.code[None]])
+    likelihood = belief.log_likelihood(method, params, *transition, codes)
+    evidence = belief.evidence(likelihood[:-1])
+    window = history.push(memory.window, before, step)
+    rows = history.append(memory.likelihood, likelihood, memory.window.valid)
+    worth = strategy.worth(window, rows)
+    better = worth >= memory.worth
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), window, memory.best)
+    return memory._replace(
+        window=window,
+        likelihood=rows,
+        log_posterior=jax.nn.log_softmax(memory.log_posterior + evidence),
+        best=best,
+        worth=jnp.maximum(worth, memory.worth),
+    )

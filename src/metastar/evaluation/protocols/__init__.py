@@ -1,0 +1,1 @@
+"""How a policy comes by its context: one file each."""

@@ -1,0 +1,1 @@
+"""World models, imagination and the networks they are made of."""

@@ -1,0 +1,89 @@
+"""Actor and twin critics on an observation joined with a task code."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from metastar.models.nets.mlp import hidden_layer, output_layer
+from metastar.ops import gaussian
+from metastar.types import Array
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+
+class Actor(nn.Module):
+    """Tanh-Gaussian actor: [..., n] -> mean and log standard deviation before tanh, [..., A]."""
+
+    hidden: tuple[int, ...]
+    action_dim: int
+
+    @nn.compact
+    def __call__(self, obs_code: Array) -> tuple[Array, Array]:
+        """Returns the mean and the log standard deviation, clipped to [-20, 2]."""
+        x = obs_code
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(hidden_layer(width, f"hidden_{i}")(x))
+        mean = output_layer(self.action_dim, 1e-3, "mean")(x)
+        log_std = output_layer(self.action_dim, 1e-3, "log_std")(x)
+        return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+
+
+class Critic(nn.Module):
+    """State-action value of one action [..., A] or of K actions [..., K, A] at [..., n]."""
+
+    hidden: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, obs_code: Array, action: Array) -> Array:
+        """Returns [...] or [..., K]. The state's half of the first layer is computed once."""
+        state = hidden_layer(self.hidden[0], "hidden_0")(obs_code)
+        if action.ndim > obs_code.ndim:
+            state = state[..., None, :]
+        x = nn.relu(state + hidden_layer(self.hidden[0], "hidden_0_action", False)(action))
+        for i, width in enumerate(self.hidden[1:], 1):
+            x = nn.relu(hidden_layer(width, f"hidden_{i}")(x))
+        return output_layer(1, 3e-3, "output")(x)[..., 0]
+
+
+def init_actor(key: Array, actor: Actor, obs_code_dim: int) -> Any:
+    """Draws an actor's parameters."""
+    return actor.init(key, jnp.zeros(obs_code_dim))["params"]
+
+
+def init_twin_critic(key: Array, critic: Critic, obs_code_dim: int, action_dim: int) -> Any:
+    """Draws the parameters of two critics, stacked: every leaf has a leading axis of length 2."""
+
+    def init(key):
+        return critic.init(key, jnp.zeros(obs_code_dim), jnp.zeros(action_dim))["params"]
+
+    return jax.vmap(init)(jax.random.split(key, 2))
+
+
+def twin_q(critic: Critic, params: Any, obs_code: Array, action: Array) -> Array:
+    """Values of both critics: [2, ...] for an action [..., A], [2, ..., K] for [..., K, A]."""
+    return jax.vmap(lambda p: critic.apply({"params": p}, obs_code, action))(params)
+
+
+def sample_action(actor: Actor, params: Any, obs_code: Array, noise: Array) -> tuple[Array, Array]:
+    """Draws actions of the actor with given standard normal noise.
+
+    Args:
+        actor: the module.
+        params: its parameters.
+        obs_code: [..., n].
+        noise: [..., A], or [..., K, A] for K actions per state.
+
+    Returns:
+        Action like `noise`, and its log-density [...] or [..., K] in nats.
+    """
+    mean, log_std = actor.apply({"params": params}, obs_code)
+    if noise.ndim > mean.ndim:
+        mean, log_std = mean[..., None, :], log_std[..., None, :]
+    return gaussian.tanh_normal_sample(mean, log_std, noise)
+
+
+def greedy_action(actor: Actor, params: Any, obs_code: Array) -> Array:
+    """The deterministic action `tanh(mean)`: [..., n] -> [..., A]."""
+    return jnp.tanh(actor.apply({"params": params}, obs_code)[0])

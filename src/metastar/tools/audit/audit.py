@@ -1,0 +1,206 @@
+"""`metastar audit`: do task codes tell the task, or the policy that collected the context?"""
+
+import json
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from metastar import files, registry
+from metastar.collection import collect
+from metastar.data import store
+from metastar.data.sources import sources
+from metastar.errors import UserError
+from metastar.evaluation import results
+from metastar.ops.task_parameters import join_parameters
+from metastar.tools.audit import codes as audit_codes
+from metastar.tools.audit import figures as audit_figures
+from metastar.tools.audit import measures as audit_measures
+from metastar.tools.audit import open_loop as audit_model
+from metastar.tools.audit import page as audit_page
+from metastar.tools.audit.parts import missing
+from metastar.training import checkpoint, restore
+from metastar.training.chunk import abstract_state
+from metastar.training.restore import Restored
+from metastar.types import TaskData
+
+FILE = "audit.json"
+PAGE = "audit.md"
+WINDOWS = 64  # of each task and source
+SPLITS = ("train", "test")
+SEED = 0
+
+
+def audit(workdir: str | Path, against: str | Path | None = None, windows: int = WINDOWS) -> str:
+    """Audits a run's newest good checkpoint; writes `audit.json`, `audit.md` and figures into it.
+
+    Args:
+        workdir: a trained run of a method that infers its code from a context.
+        against: a second such run on the same tasks, perhaps trained on other data.
+        windows: W of each task and source; even.
+
+    Returns:
+        The summary for a terminal.
+
+    Raises:
+        UserError: no checkpoint, a method without a context, a second run that does not fit, data
+            that are missing or damaged, a folder that is read-only.
+    """
+    began = time.monotonic()
+    run = _restore(workdir)
+    other = None if against is None else _restore(against)
+    directory = collect.ensure(run.cfg)
+    manifest = store.read_manifest(directory)
+    if other is not None:
+        _check_alike(run, other, manifest, against)
+    data, side = load(run, directory, manifest)
+    found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
+    names = [source.name for source in found]
+    draws = [audit_codes.halves(data, source) for source in found]
+    length = run.cfg.world_model.context_len
+
+    def reader(one: Restored):
+        """Reads the same windows, whatever the model."""
+        return audit_codes.make_reader(one.method, draws, length, windows, jax.random.key(SEED))
+
+    read = reader(run)
+    codes = read(run.method.export(run.state))
+    theirs = None if other is None else reader(other)(other.method.export(other.state))
+    report = {
+        "method": run.cfg.method,
+        "family": run.cfg.family,
+        "preset": run.cfg.preset,
+        "seed": run.cfg.seed,
+        "step": run.step,
+        "sources": names,
+        "windows": windows,
+        "context_len": length,
+        "splits": {},
+        "health": {},
+        "open_loop": {},
+        "drift": _drift(run, workdir, read, codes),
+        "cost": _cost(workdir),
+        "against": other and {"workdir": str(against), "step": other.step},
+    }
+    trained = _trained(data, manifest)
+    factor = np.asarray(join_parameters(data.task), float)
+    sparse = registry.find("family", run.cfg.family).SPARSE
+    chosen = {}
+    for name in SPLITS:
+        rows = side == name
+        part = audit_codes.rows_of(codes, rows)
+        asked = _asked(part, np.isin(names, trained), sparse)
+        report["splits"][name] = {"tasks": int(rows.sum())} | {
+            kind: audit_measures.of_windows(part, keep, factor[rows], names)
+            for kind, keep in asked.items()
+        }
+        chosen[name] = {kind: (part, keep, factor[rows]) for kind, keep in asked.items()}
+        report["health"][name] = audit_measures.health(part)
+        of_split = jax.tree.map(lambda x, rows=rows: x[rows], data)
+        report["open_loop"][name] = audit_model.open_loop(
+            run.cfg,
+            run.method,
+            run.method.export(run.state),
+            of_split,
+            run.spec.obs_std,
+            jax.random.key(SEED),
+        )
+        if theirs is not None:
+            alike = audit_measures.alike(part.code, theirs.code[rows], part.keep)
+            report["against"][name] = alike
+    for kind, of_test in chosen["test"].items():
+        found_by_training = audit_measures.task_of_others(*chosen["train"][kind], *of_test)
+        report["splits"]["test"][kind]["task_of_training"] = found_by_training
+    report["seconds"] = time.monotonic() - began
+    return _write(Path(workdir), report, codes, side)
+
+
+def load(run: Restored, directory: Path, manifest: store.Manifest) -> tuple[TaskData, np.ndarray]:
+    """The training and test tasks, and the name of the split [N] of each."""
+    data, split = store.load(directory, "all", run.cfg), store.split_ids(manifest, run.cfg)
+    side = np.array([name for name, ids in split.items() for _ in ids])
+    chosen = np.isin(side, SPLITS)
+    return jax.tree.map(lambda x: x[chosen], data), side[chosen]
+
+
+def _trained(data: TaskData, manifest: store.Manifest) -> list[str]:
+    """Names of the sources that the run's own draws can meet."""
+    seen = audit_codes.drawn_from(data)
+    return [source.name for source in sources(manifest.policies, manifest.stages, *seen)]
+
+
+def _asked(codes: audit_codes.Codes, trained: np.ndarray, sparse: bool) -> dict[str, np.ndarray]:
+    """The choices of windows [N, K, W] that are measured; `trained` is [K] bool."""
+    found = {"all": codes.keep}
+    if not trained.all():
+        found["trained"] = codes.keep & trained[:, None]
+    if sparse:
+        found["informative"] = codes.keep & codes.rewarded
+    return found
+
+
+def _restore(workdir: str | Path) -> Restored:
+    run = restore.restore(workdir)
+    if run.method.privileged:
+        raise UserError(
+            f"the run in {str(workdir)!r} is of method {run.cfg.method!r}, which is told the task "
+            "and has no code of a context; audit a run of another method"
+        )
+    return run
+
+
+def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, against) -> None:
+    """Raises `UserError` unless the second run's codes can be had of the first one's windows."""
+    where, mine, theirs = f"--against={against}", run.cfg, other.cfg
+    if theirs.family != mine.family:
+        raise UserError(
+            f"{where} is a run on {theirs.family}, not on {mine.family}; give a run of one family"
+        )
+    lengths = [cfg.world_model.context_len for cfg in (theirs, mine)]
+    if lengths[0] != lengths[1]:
+        raise UserError(
+            f"{where} reads windows of {lengths[0]} steps, not of {lengths[1]}; give a run with "
+            "the same world_model.context_len"
+        )
+    if (run.spec.obs_dim, run.spec.action_dim) != (other.spec.obs_dim, other.spec.action_dim):
+        raise UserError(f"{where} has other observations; give a run with the same env settings")
+    tasks = []
+    for cfg, one in ((mine, manifest), (theirs, store.read_manifest(collect.directory_of(theirs)))):
+        split = store.split_ids(one, cfg)
+        tasks.append(
+            [{key: x[split[name]].tolist() for key, x in one.tasks.items()} for name in SPLITS]
+        )
+    if tasks[0] != tasks[1]:
+        raise UserError(
+            f"{where} has other training or test tasks; give a run with the same data.task_seed, "
+            "numbers of tasks and data.validation_tasks"
+        )
+
+
+def _cost(workdir: str | Path) -> dict:
+    if not (Path(workdir) / results.FILE).exists():
+        return missing("the run has not been evaluated; run `metastar evaluate` first")
+    return audit_measures.cost(results.read(workdir))
+
+
+def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -> list[dict]:
+    """How far the codes of each older kept checkpoint are from those of the audited one."""
+    directory, found = Path(workdir) / "checkpoints", []
+    for step in checkpoint.steps(directory):
+        state = None
+        if step < run.step:
+            state = checkpoint.restore(directory, step, abstract_state(run.method))
+        if state is not None:
+            before = read(run.method.export(state)).code
+            found.append({"step": step, **audit_measures.drift(before, codes.code, codes.keep)})
+    return found
+
+
+def _write(workdir: Path, report: dict, codes: audit_codes.Codes, side: np.ndarray) -> str:
+    """Writes the files of an audit; returns the summary."""
+    files.save(workdir / FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    images = audit_figures.write(workdir, report, codes, side)
+    files.save(workdir / PAGE, audit_page.page(report, images))
+    listed = ", ".join([FILE, PAGE, *images])
+    return f"{audit_page.summary(report)}\n\nfiles in {workdir}: {listed}"

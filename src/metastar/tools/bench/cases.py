@@ -1,0 +1,186 @@
+"""What `metastar bench` times: each part of a run as a function without arguments."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from metastar.envs.make import make_env
+from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.errors import UserError
+from metastar.tools.bench import plain
+from metastar.tools.bench.setting import Setting
+from metastar.training import precision
+from metastar.training.chunk import init_state, make_chunk, update_keys
+from metastar.training.compilation import compiled
+from metastar.training.flops import matmul_flops, products
+from metastar.training.runs import make_method, stack
+from metastar.types import Array, Method, Phase, TrainState
+
+# Forms of an update.
+PLAIN, CONFIGURED, CONSTANT, SAMPLED = (
+    "plain form",
+    "as configured",
+    "constant batch",
+    "sampled gradient",
+)
+
+_MAX_UPDATES = 50  # in a chunk
+# FLOP of a chunk's matrix products, about: a second on a CPU, a fifth of one on an accelerator. A
+# chunk's memory is fresh at every call, and a training run's chunks are long.
+_CHUNK_FLOPS, _CHUNK_FLOPS_ACCELERATOR = 1e11, 2e12
+
+
+class Case(NamedTuple):
+    """Something to time."""
+
+    name: str
+    unit: str  # what is counted: "update", "env step"
+    units: int  # how many of them one call does
+    call: Callable[[], Any]
+    products: Counter  # matrix products of one call
+    compile_seconds: float
+    xla_flops: float | None = None  # of the compiled function, a loop's body once
+    peak_bytes: int | None = None  # of the compiled function, arguments included
+
+
+def last_phase(setting: Setting) -> Phase:
+    """The phase of a method that most of its time goes to."""
+    return setting.method.phases[-1]
+
+
+def part_phase(setting: Setting, name: str) -> Phase:
+    """The last phase with nothing in its update but one term; raises `UserError` if it has none."""
+    parts, method = setting.method.parts, setting.cfg.method
+    if name not in parts:
+        known = f"; its parts are {', '.join(sorted(parts))}" if parts else ""
+        raise UserError(f"method {method!r} has no part {name!r} to time alone{known}")
+    return last_phase(setting)._replace(update=parts[name])
+
+
+def forms(setting: Setting) -> list[Case]:
+    """Updates of the last phase in several forms, the first of which the others are measured by.
+
+    MetaSTAR's plain form, as a library without ideas about speed would write it; the update as the
+    config has it; the same with a constant batch and no metrics; and MetaSTAR's with the unbiased
+    estimate of the conservative gradient, unless the config has that already or has no such term.
+    """
+    cfg, phase = setting.cfg, last_phase(setting)
+    bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))
+    own = [updates(CONFIGURED, setting, phase), updates(CONSTANT, setting, bare, constant=True)]
+    if cfg.method != "metastar":
+        return own
+    method = precision.bind(plain.make(cfg, setting.spec), cfg.train.precision)
+    reference = setting._replace(method=method)
+    made = [updates(PLAIN, reference, last_phase(reference)), *own]
+    if cfg.agent.conservative_gradient == "exact" and cfg.agent.penalty != "reward_uncertainty":
+        changed = ConfigDict(cfg.to_dict())
+        changed.agent.conservative_gradient = "sampled"
+        method = make_method(changed, setting.spec)
+        sampled = setting._replace(cfg=FrozenConfigDict(changed), method=method)
+        made.append(updates(SAMPLED, sampled, last_phase(sampled)))
+    return made
+
+
+def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -> Case:
+    """Updates of the last phase, or of what takes its place, in the chunks of a training run.
+
+    A call runs one chunk and fetches its metrics. With `num_seeds` above 1 the runs of all seeds go
+    on together, as in training, and a unit is the update of one of them.
+
+    Args:
+        name: of the case.
+        setting: the method and its data.
+        phase: what to run in place of the method's last phase.
+        constant: one batch for all updates, sampled beforehand.
+    """
+    cfg, method, num = setting.cfg, setting.method, setting.cfg.num_seeds
+    start = sum(p.num_updates for p in method.phases[:-1])
+    first = jnp.int32(start)
+    keys = [jax.random.key(cfg.seed + k) for k in range(num)]
+    data = jax.device_put(setting.train)
+    if constant:
+        data = jax.jit(phase.sample)(data, update_keys(keys[0], first).sample, first)
+        phase = phase._replace(sample=lambda batch, key, step: batch)
+    key, hp = stack(keys), stack([jax.tree.map(jnp.asarray, method.hp)] * num)
+    length = _chunk_length(setting, phase, data)
+    run = make_chunk(phase, start, length, cfg.train.validate_every, Counter())
+    state = jax.jit(lambda key: _begun(method, key, start))(key)
+    arguments = data, key, hp, first, jnp.int32(length)
+    program = compiled(run, state, *arguments)
+
+    def call():
+        nonlocal state
+        state, metrics = program.run(state, *arguments)
+        return state, jax.device_get(metrics)
+
+    return Case(
+        name=name,
+        unit="update",
+        units=length * num,
+        call=call,
+        products=products(program.jaxpr),
+        compile_seconds=program.seconds,
+        xla_flops=program.xla_flops,
+        peak_bytes=program.peak_bytes,
+    )
+
+
+def env_steps(name: str, setting: Setting) -> Case:
+    """An episode under uniform actions in `eval.windows` streams of every task, all in parallel."""
+    cfg = setting.cfg
+    env = make_env(cfg)
+    run = make_rollout(env, uniform_policy(env.spec.action_dim), 1)
+    streams = setting.all.count.shape[0], cfg.eval.windows
+    arguments = (), no_adaptation(*streams), setting.all.task, jax.random.key(cfg.seed)
+    units = streams[0] * streams[1] * env.spec.max_episode_steps
+    return rollout_case(name, env, run, arguments, units, Counter())
+
+
+def rollout_case(
+    name: str, env, run: Callable, arguments: tuple, units: int, made: Counter
+) -> Case:
+    """Env steps, in a simulator of either kind; `made` are the products of one call.
+
+    On the host only the policy is compiled, at the first call, which is all that is known of it.
+    """
+    if env.on_host:
+        began = time.perf_counter()
+        jax.block_until_ready(run(*arguments))
+        seconds = time.perf_counter() - began
+        return Case(name, "env step", units, lambda: run(*arguments), made, seconds)
+    program = compiled(jax.jit(run), *arguments)
+    return Case(
+        name=name,
+        unit="env step",
+        units=units,
+        call=lambda: program.run(*arguments),
+        products=made,
+        compile_seconds=program.seconds,
+        xla_flops=program.xla_flops,
+        peak_bytes=program.peak_bytes,
+    )
+
+
+def _begun(method: Method, key: Array, start: int) -> TrainState:
+    """The state of a run, or of several, before update `start`."""
+    state = init_state(method, key)
+    return state._replace(step=jnp.full_like(state.step, start))
+
+
+def _chunk_length(setting: Setting, phase: Phase, data) -> int:
+    """Updates of a call: many where they are quick, so that starting a chunk does not count."""
+    method, key = setting.method, jax.random.key(0)
+
+    def one(data, key, hp):
+        state = init_state(method, key)
+        return phase.update(state, phase.sample(data, key, state.step), key, hp)
+
+    flops = setting.cfg.num_seeds * matmul_flops(jax.make_jaxpr(one)(data, key, method.hp).jaxpr)
+    wanted = _CHUNK_FLOPS if jax.default_backend() == "cpu" else _CHUNK_FLOPS_ACCELERATOR
+    return int(np.clip(wanted / max(flops, 1), 1, _MAX_UPDATES))

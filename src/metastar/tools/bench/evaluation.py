@@ -1,0 +1,140 @@
+"""What `metastar bench eval` times: all tasks in one batch against one environment at a time."""
+
+from collections import Counter
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from metastar import registry
+from metastar.envs.make import make_env
+from metastar.evaluation import episodes as play
+from metastar.evaluation.history import empty_window
+from metastar.evaluation.protocols.zero_shot import inferences
+from metastar.tools.bench.cases import Case, rollout_case
+from metastar.tools.bench.setting import Setting
+from metastar.training.chunk import init_state
+from metastar.training.flops import products, scaled
+from metastar.types import Env, StepIn
+
+ALONE_TASKS = 2  # of the yardstick: one stream of each is enough to tell the time of a step
+PROTOCOLS = ("few-shot", "zero-shot")
+
+
+def cases(setting: Setting, max_steps: int) -> list[Case]:
+    """Both protocols on all tasks in one batch, and on single environments.
+
+    The yardsticks play the same networks: "one env at a time" calls functions that are jitted for a
+    batch of one, step by step, as a loop over gymnasium environments does; where the simulator is
+    in JAX, "one stream at a time" runs whole episodes of one environment in one jitted scan.
+
+    Args:
+        setting: the method, with parameters as they are drawn, and its data.
+        max_steps: steps of an episode at most; 0 leaves them as they are.
+    """
+    env = make_env(setting.cfg)
+    if max_steps:
+        steps = min(max_steps, env.spec.max_episode_steps)
+        env = env._replace(spec=env.spec._replace(max_episode_steps=steps))
+    made = []
+    for protocol in PROTOCOLS:
+        made.append(_batch(setting, env, protocol))
+        if not env.on_host:
+            made.append(_alone(setting, env, protocol, "one stream at a time"))
+        made.append(_alone(setting, stepwise(env), protocol, "one env at a time"))
+    return made
+
+
+def stepwise(env: Env) -> Env:
+    """A simulator that is called from the host step by step, whatever it runs on."""
+    if env.on_host:
+        return env
+    reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
+
+    def reset_on_host(noise, task):
+        state, obs = reset(noise, task)
+        return state, jax.device_get(obs)
+
+    def step_on_host(state, action, task):
+        state, out = step(state, action, task)
+        return state, jax.device_get(out)
+
+    return env._replace(reset=reset_on_host, step=step_on_host, on_host=True)
+
+
+def _batch(setting: Setting, env: Env, protocol: str) -> Case:
+    num_tasks = setting.all.count.shape[0]
+    run, streams = _evaluation(setting, env, protocol, None)
+    arguments = _arguments(setting, protocol, slice(None))
+    made = network_products(setting, env, protocol, (num_tasks, streams))
+    units = num_tasks * streams * _steps(setting, env, protocol)
+    return rollout_case(f"{protocol}, all in one batch", env, run, arguments, units, made)
+
+
+def _alone(setting: Setting, env: Env, protocol: str, how: str) -> Case:
+    one, _ = _evaluation(setting, env, protocol, 1)
+    if not env.on_host:
+        one = jax.jit(one)
+    each = [_arguments(setting, protocol, slice(i, i + 1)) for i in range(ALONE_TASKS)]
+
+    def run():
+        return [one(*arguments) for arguments in each]
+
+    made = scaled(network_products(setting, env, protocol, (1, 1)), ALONE_TASKS)
+    units = ALONE_TASKS * _steps(setting, env, protocol)
+    return rollout_case(f"{protocol}, {how}", env._replace(on_host=True), run, (), units, made)
+
+
+def _evaluation(setting: Setting, env: Env, protocol: str, streams: int | None):
+    """The evaluation and its streams per task, by default those of the config."""
+    cfg, method = setting.cfg, setting.method
+    family = registry.find("family", cfg.family)
+    if protocol == "few-shot":
+        streams = streams or cfg.eval.windows
+        return play.few_shot(cfg, method, env, family, streams), streams
+    streams = streams or cfg.eval.zero_shot_streams
+    return play.zero_shot(cfg, method, env, family, streams), streams
+
+
+def _arguments(setting: Setting, protocol: str, rows: slice) -> tuple:
+    """What an evaluation of some tasks takes."""
+    key, key_context, key_play = jax.random.split(jax.random.key(setting.cfg.seed), 3)
+    params = jax.jit(lambda key: setting.method.export(init_state(setting.method, key)))(key)
+    data = jax.tree.map(lambda x: x[rows], setting.all)
+    return params, data if protocol == "few-shot" else data.task, key_context, key_play
+
+
+def _steps(setting: Setting, env: Env, protocol: str) -> int:
+    """Steps of one stream."""
+    few_shot = protocol == "few-shot"
+    episodes = setting.cfg.eval.episodes if few_shot else play.ZERO_SHOT_EPISODES
+    return episodes * env.spec.max_episode_steps
+
+
+def network_products(setting: Setting, env: Env, protocol: str, streams: tuple) -> Counter:
+    """The matrix products of inferring codes and acting, in [N, W] streams; no simulator's.
+
+    Counted apart from the rollout, where the branch that skips an inference does not show.
+    """
+    cfg, method = setting.cfg, setting.method
+    params, *_ = _arguments(setting, protocol, slice(None))
+    window = empty_window(env.spec, cfg.world_model.context_len)
+    task = jax.tree.map(lambda x: x[0], setting.all.task) if method.privileged else None
+    key = jax.random.key(0)
+    adaptation = jax.eval_shape(method.infer, params, window, task, key)
+    carry = jax.eval_shape(method.policy.init, params, adaptation)
+    step = jax.tree.map(lambda x: x[0], (window.obs, window.action, window.reward, window.obs))
+    seen = StepIn(*step, first=jnp.array(True), time=jnp.array(0))
+
+    def count(f, *own):
+        own = jax.tree.map(lambda x: jax.ShapeDtypeStruct((*streams, *x.shape), x.dtype), own)
+        axes = None, *(0 for _ in own)
+        over_streams = jax.vmap(jax.vmap(f, in_axes=axes), in_axes=axes)
+        return products(jax.make_jaxpr(over_streams)(params, *own).jaxpr)
+
+    infer = count(method.infer, window, task, key)
+    act = count(partial(method.policy.act, greedy=True), adaptation, carry, seen, key)
+    steps = _steps(setting, env, protocol)
+    own = protocol == "zero-shot" and not method.privileged
+    again = inferences(steps, cfg.world_model.context_len, cfg.eval.reinfer_every) if own else 0
+    return scaled(infer, 1 + again) + scaled(act, steps)

@@ -1,0 +1,175 @@
+"""Pictures of robots in their states: MuJoCo's renderer, or a plot of the plane for point robots.
+
+MuJoCo is imported inside functions: when it is first imported it settles which library draws, by
+the environment variable MUJOCO_GL, and `find_family` has to come before that.
+"""
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+
+from metastar import registry
+from metastar.errors import UserError
+
+ROBOT_ASPECT = 9 / 14  # height of a picture of a simulated robot over its width
+CAMERA = {"distance": 2.2, "azimuth": 90.0, "elevation": -8.0}  # metres, degrees; from the side
+MARGIN = 0.1  # length units around everything that a plot of point robots shows
+DPI = 100
+BLUE, ORANGE, GREEN, GREY = "#2066a8", "#e07b24", "#2f9e6b", "#8c8c8c"
+
+
+class Clip(NamedTuple):
+    """One episode of one task, ready to be drawn."""
+
+    title: str  # the task
+    note: str  # what acted
+    state: np.ndarray  # [T+1, P] qpos of a simulated robot, position of a point robot
+    reward: np.ndarray  # [T]
+    task: dict  # parameters of the task
+
+
+def find_family(name: str) -> ModuleType:
+    """Finds a family that will be drawn; on Linux chooses EGL unless MUJOCO_GL says otherwise.
+
+    Raises:
+        UserError: there is no such family, or MuJoCo does not start with this MUJOCO_GL.
+    """
+    if sys.platform == "linux":
+        os.environ.setdefault("MUJOCO_GL", "egl")
+    try:
+        return registry.find("family", name)
+    except (AttributeError, ImportError, RuntimeError) as error:  # of MuJoCo without its library
+        raise _no_renderer(error) from error
+
+
+@contextmanager
+def studio(family: ModuleType, width: int) -> Iterator[Callable]:
+    """Opens what draws a family, for as long as the context lasts.
+
+    Args:
+        family: the module, from `find_family`.
+        width: of a picture in pixels.
+
+    Yields:
+        `(clips) -> painters`: for each `Clip` a function `(t) -> picture`, uint8 [H, width, 3], of
+        its state t; after the clip's end, of its last state.
+
+    Raises:
+        UserError: MuJoCo cannot draw on this machine; point robots need no MuJoCo.
+    """
+    if not hasattr(family, "BODY"):
+        yield partial(_point_painters, family, width)
+        return
+    import mujoco
+
+    from metastar.envs.backends import physics
+
+    model = physics.load_model(family.BODY)
+    try:
+        with warnings.catch_warnings(action="ignore"):  # GLFW warns before it fails
+            renderer = mujoco.Renderer(model, round(width * ROBOT_ASPECT), width)
+    except Exception as error:  # a back end that does not work raises anything
+        raise _no_renderer(error) from error
+    try:
+        yield partial(_robot_painters, renderer, mujoco.MjData(model))
+    finally:
+        renderer.close()
+
+
+def positions(family: ModuleType, profile: str, obs: np.ndarray) -> np.ndarray:
+    """States [T+1, P] to draw from the observations [T+1, O] of a recorded episode.
+
+    A point robot's observation is its position. A simulated robot's holds every position but x,
+    how far along the track it is: with the profile "reference" x is the third number from the end;
+    otherwise it is the integral of the forward speed by the trapezoid rule, with x = 0 at first.
+    This x only moves the floor of a picture.
+    """
+    if not hasattr(family, "BODY"):
+        return obs
+    inner = family.BODY.NUM_JOINTS - 1
+    if profile == "reference":
+        x = obs[:, -3]
+    else:
+        speed = obs[:, inner]
+        step = family.BODY.DT * (speed[1:] + speed[:-1]) / 2
+        x = np.concatenate([[0.0], np.cumsum(step)])
+    return np.concatenate([x[:, None], obs[:, :inner]], 1)
+
+
+def _robot_painters(renderer, data, clips: Sequence[Clip]) -> list[Callable]:
+    """See `studio`: a camera at the robot's side that moves with its torso."""
+    import mujoco
+
+    camera = mujoco.MjvCamera()
+    camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+    camera.trackbodyid = 1  # 0 is the world
+    for name, value in CAMERA.items():
+        setattr(camera, name, value)
+
+    def paint(clip, t):
+        data.qpos[:] = clip.state[min(t, len(clip.reward))]
+        mujoco.mj_forward(renderer.model, data)
+        renderer.update_scene(data, camera)
+        # Without an accelerator shadows and reflections take most of the time.
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+        renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        return renderer.render().copy()
+
+    return [partial(paint, clip) for clip in clips]
+
+
+def _point_painters(family: ModuleType, width: int, clips: Sequence[Clip]) -> list[Callable]:
+    """See `studio`: path so far, start, robot and goal; all clips on the same axes."""
+    radius = getattr(family, "GOAL_RADIUS", 0.0)
+    goals = [clip.task.get("goal") for clip in clips]
+    seen = [clip.state for clip in clips]
+    seen += [goal + radius * np.array([[-1.0], [1.0]]) for goal in goals if goal is not None]
+    low, high = np.concatenate(seen).min(0), np.concatenate(seen).max(0)
+    centre, reach = (low + high) / 2, (high - low).max() / 2 + MARGIN
+    limits = np.stack([centre - reach, centre + reach], 1)
+
+    def painter(clip, goal):
+        figure = Figure(figsize=(width / DPI, width / DPI), dpi=DPI)
+        canvas = FigureCanvasAgg(figure)
+        axis = figure.add_axes((0.15, 0.1, 0.82, 0.85), xlim=limits[0], ylim=limits[1])
+        axis.tick_params(labelsize=7)
+        if goal is not None:
+            axis.add_patch(Circle(goal, radius, color=GREEN, alpha=0.35, lw=0))
+        axis.plot(*clip.state[0], "x", color=GREY, ms=6)
+        (path,) = axis.plot([], [], color=BLUE, lw=1, animated=True)
+        (robot,) = axis.plot([], [], "o", color=ORANGE, ms=6, animated=True)
+        canvas.draw()
+        background = canvas.copy_from_bbox(figure.bbox)  # drawn once: it takes most of the time
+
+        def paint(t):
+            t = min(t, len(clip.reward))
+            path.set_data(*clip.state[: t + 1].T)
+            robot.set_data(*clip.state[t : t + 1].T)
+            canvas.restore_region(background)
+            axis.draw_artist(path)
+            axis.draw_artist(robot)
+            return np.array(canvas.buffer_rgba())[..., :3]
+
+        return paint
+
+    return [painter(clip, goal) for clip, goal in zip(clips, goals)]
+
+
+def _no_renderer(error: Exception) -> UserError:
+    reason = traceback.format_exception_only(error)[0].splitlines()[0]
+    return UserError(
+        f"MuJoCo cannot draw with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')} ({reason}); install "
+        "the system packages libegl1 and libgl1 for MUJOCO_GL=egl, or libosmesa6 for "
+        "MUJOCO_GL=osmesa; `metastar doctor` tries each"
+    )

@@ -1,0 +1,1 @@
+"""`metastar report` and `metastar compare`."""

@@ -1,0 +1,228 @@
+"""Runs that may be compared: read, grouped by system, refused where they are not alike.
+
+The runs of a group share method, preset and hyper-parameters; they are its seeds. All runs are of
+one family and were evaluated on the same held-out tasks, so that scores of any two groups are
+paired by task.
+"""
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from metastar.data import store
+from metastar.errors import UserError
+from metastar.evaluation import results
+
+BLOCKS = {
+    "few-shot": ("few_shot",),
+    "few-shot, windows with reward": ("few_shot", "informative"),
+    "few-shot, cross-task contexts": (
+        "few_shot",
+        "by_context_source",
+        f"{store.CROSS_TASK} expert",  # in the task at hand, by a policy that learned another one
+    ),
+    "zero-shot": ("zero_shot",),
+}
+EXPLORING = "zero-shot, exploring: {}"  # a block of each strategy that all runs have
+PROTOCOLS = ("few-shot", "zero-shot")  # the blocks that every kind of held-out tasks has
+BOUNDS = ("random", "behavior_best", "oracle", "optimum")
+_FIELDS = ("method", "preset", "family", "seed", "updates", "wall_seconds", "commit", "split")
+
+
+class Run(NamedTuple):
+    """One run."""
+
+    source: str  # as the user named it
+    results: dict  # its results.json
+
+
+class Group(NamedTuple):
+    """The runs of one method, preset and set of hyper-parameters, by seed."""
+
+    method: str
+    name: str
+    runs: list[Run]
+
+
+class Scores(NamedTuple):
+    """What one evaluation says of every group, on N tasks that every run has a score of."""
+
+    name: str
+    task_id: np.ndarray  # [N]
+    groups: list[np.ndarray]  # [S, N] of each group: mean return of seed s on task n
+    oracle: np.ndarray | None  # [S, N] of the first oracle group; [1, N], equal, if only its mean
+    bounds: dict[str, float | None]  # mean return by name of `BOUNDS`
+
+
+def read(sources: Sequence[str]) -> list[Group]:
+    """Reads runs and groups them, in the order of their first appearance.
+
+    Groups of one method and preset are told apart by the hyper-parameters that differ among them.
+
+    Args:
+        sources: workdirs with `results.json`, or such files (`*.json`). The same file twice counts
+            once.
+
+    Raises:
+        UserError: a source holds no results or damaged ones; two runs differ in the family, the
+            split or the held-out tasks; two runs of a group have the same seed.
+    """
+    runs = list({_file(source): Run(source, _read(source)) for source in sources}.values())
+    for run in runs[1:]:
+        _check_alike(runs[0], run)
+    names = _names(runs)
+    groups = []
+    for name in dict.fromkeys(names):
+        seeds = [run for run, own in zip(runs, names) if own == name]
+        seeds.sort(key=lambda run: run.results["seed"])
+        groups.append(Group(seeds[0].results["method"], name, seeds))
+        for a, b in pairwise(seeds):
+            if a.results["seed"] == b.results["seed"]:
+                raise UserError(
+                    f"{a.source!r} and {b.source!r} are both seed {a.results['seed']} of {name}; "
+                    "leave one of them out, or train a variant with --config.preset=NAME"
+                )
+    return groups
+
+
+def measure(groups: Sequence[Group]) -> list[Scores]:
+    """Collects every evaluation that all runs have: in distribution first, then out of it.
+
+    A task that some run has no score of (no window with reward) is left out for all of them, an
+    evaluation that some run lacks (data without cross-task episodes) altogether. The
+    oracle's bound is the first oracle group's mean, or that of `bounds.oracle` if every run has it.
+    """
+    runs = [run.results for group in groups for run in group.runs]
+    explored = [run.get("explored", {}) for run in runs]
+    shared = [name for name in explored[0] if all(name in found for found in explored)]
+    found = [_scores(groups, "", name) for name in [*BLOCKS, *map(EXPLORING.format, shared)]]
+    for part in store.OOD:
+        if all(part in run for run in runs):
+            found += [_scores(groups, part, name) for name in PROTOCOLS]
+    return [scores for scores in found if scores is not None]
+
+
+def _scores(groups: Sequence[Group], part: str, name: str) -> Scores | None:
+    parts = [[run.results[part] if part else run.results for run in g.runs] for g in groups]
+    blocks = [[_block(results, name) for results in row] for row in parts]
+    if any(block is None for row in blocks for block in row):
+        return None
+    arrays = [np.array([block["per_task"] for block in row], float) for row in blocks]
+    counted = np.isfinite(np.concatenate(arrays)).all(0)
+    if not counted.any():
+        return None
+    bounds = {key: _mean([p["bounds"][key] for row in parts for p in row]) for key in BOUNDS}
+    bounds["optimum"] = _mean([block["optimum"] for row in blocks for block in row])
+    arrays = [array[:, counted] for array in arrays]
+    oracles = [array for array, group in zip(arrays, groups) if group.method == "oracle"]
+    oracle = None
+    if oracles:
+        oracle = oracles[0]
+        bounds["oracle"] = float(oracle.mean())
+    elif bounds["oracle"] is not None:
+        oracle = np.full((1, counted.sum()), bounds["oracle"])
+    if part:
+        name = f"{part.removeprefix('ood_')} OOD, {name}"
+    if not counted.all():
+        name = f"{name} ({counted.sum()} of {len(counted)} tasks)"
+    task_id = np.array(parts[0][0]["tasks"]["ids"])[counted]
+    return Scores(name, task_id, arrays, oracle, bounds)
+
+
+def _block(part: dict, name: str) -> dict | None:
+    strategy = name.removeprefix(EXPLORING.format(""))
+    block: Any = part
+    for key in BLOCKS.get(name, ("explored", strategy)):
+        block = block.get(key) if block else None
+    return block
+
+
+def _mean(values: list[float | None]) -> float | None:
+    return None if None in values else float(np.mean(values))
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    """The name of each run's group."""
+    names = []
+    for run in runs:
+        own = run.results.get("hyper_params", {})  # results of older versions have none
+        rest = [r.results.get("hyper_params", {}) for r in runs if _system(r) == _system(run)]
+        varied = [name for name in own if any(own[name] != hp.get(name, own[name]) for hp in rest)]
+        names.append(", ".join([_system(run), *(f"{name} {own[name]:g}" for name in varied)]))
+    return names
+
+
+def _system(run: Run) -> str:
+    return f"{run.results['method']} {run.results['preset'] or 'default'}"
+
+
+def _is_json(source: str) -> bool:
+    return source.endswith(".json") and not Path(source).is_dir()
+
+
+def _file(source: str) -> Path:
+    return Path(source if _is_json(source) else f"{source}/{results.FILE}").resolve()
+
+
+def _read(source: str) -> dict:
+    if not _is_json(source):
+        found = results.read(source)
+    else:
+        try:
+            found = json.loads(Path(source).read_text())
+        except OSError:
+            raise UserError(
+                f"there is no file {source!r}; give a run's folder or its {results.FILE}"
+            ) from None
+        except ValueError:
+            raise UserError(f"{source!r} is damaged; copy it again from its run") from None
+    if not _is_complete(found):
+        raise UserError(
+            f"{source!r} does not hold the results of a run; give a run's folder or its "
+            f"{results.FILE}, or evaluate the run again"
+        )
+    return found
+
+
+def _is_complete(found: Any) -> bool:
+    """Whether everything that `measure` reads is there."""
+    try:
+        parts = [found, *(found[name] for name in store.OOD if name in found)]
+        for part in parts:
+            shape = (len(part["tasks"]["ids"]),)
+            for name in [*BLOCKS, *map(EXPLORING.format, part.get("explored", {}))]:
+                block = _block(part, name)
+                if block is None and name not in PROTOCOLS:
+                    continue
+                if np.array(block["per_task"], float).shape != shape or "optimum" not in block:
+                    return False
+            if not all(key in part["bounds"] for key in BOUNDS):
+                return False
+        return all(field in found for field in _FIELDS)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
+
+
+def _check_alike(first: Run, run: Run) -> None:
+    """Raises `UserError` unless two runs were evaluated on the same tasks."""
+    a, b = first.results, run.results
+    if a["family"] != b["family"]:
+        raise UserError(
+            f"{run.source!r} is a run on {b['family']} but {first.source!r} one on {a['family']}; "
+            "compare runs on one family"
+        )
+    if a["split"] != b["split"]:
+        raise UserError(
+            f"{run.source!r} was evaluated on {b['split']} tasks but {first.source!r} on "
+            f"{a['split']} tasks; compare runs with the same data.validation_tasks"
+        )
+    parts = [(a, b), *((a[name], b[name]) for name in store.OOD if name in a and name in b)]
+    if any(one["tasks"] != other["tasks"] for one, other in parts):
+        raise UserError(
+            f"{run.source!r} was evaluated on other held-out tasks than {first.source!r}; "
+            "compare runs on one data set"
+        )

@@ -1,0 +1,1 @@
+"""The loop, what it runs, and what it leaves in a workdir."""

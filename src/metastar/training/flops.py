@@ -1,0 +1,79 @@
+"""Counts the matrix products of a program."""
+
+import math
+from collections import Counter
+from typing import Any, NamedTuple
+
+
+class Product(NamedTuple):
+    """A batch of matrix products [m, k] x [k, n]."""
+
+    batch: int
+    m: int
+    k: int
+    n: int
+    dtype: str
+    precision: str = "None"  # as XLA was asked for it: of both operands alike
+
+    @property
+    def flops(self) -> float:
+        """A multiplication and an addition per entry and term: 2 b m k n."""
+        return 2.0 * self.batch * self.m * self.k * self.n
+
+    def __str__(self) -> str:
+        shape = f"({self.m}, {self.k}) x ({self.k}, {self.n})"
+        return f"{self.batch} x {shape} {self.dtype}"
+
+
+def products(jaxpr: Any) -> Counter:
+    """Counts the matrix products that a jaxpr runs: {Product: times}.
+
+    A scan counts its body as often as it runs, a `cond` its dearer branch, a `while` loop, whose
+    number of rounds is not known, once.
+    """
+    found = Counter()
+    for eqn in jaxpr.eqns:
+        inner = [products(sub) for sub in _sub_jaxprs(eqn.params)]
+        if eqn.primitive.name == "dot_general":
+            found[_product(eqn)] += 1
+        elif eqn.primitive.name == "cond":
+            found += max(inner, key=flops)
+        else:
+            length = eqn.params.get("length", 1) if inner else 1
+            for part in inner:
+                found += scaled(part, length)
+    return found
+
+
+def flops(found: Counter) -> float:
+    """Floating-point operations of the products that were counted."""
+    return float(sum(product.flops * times for product, times in found.items()))
+
+
+def scaled(found: Counter, times: float) -> Counter:
+    """The products of a program that is run `times` times."""
+    return Counter({product: num * times for product, num in found.items()})
+
+
+def matmul_flops(jaxpr: Any) -> float:
+    """Counts 2 b m k n for every matrix product of a jaxpr; loops and branches as `products`."""
+    return flops(products(jaxpr))
+
+
+def _product(eqn: Any) -> Product:
+    (contracted, _), (batched, _) = eqn.params["dimension_numbers"]
+    left, right = (invar.aval for invar in eqn.invars)
+    depth = math.prod(left.shape[axis] for axis in contracted)
+    batch = math.prod(left.shape[axis] for axis in batched)
+    precision = eqn.params["precision"]
+    precision = precision[0] if isinstance(precision, tuple) else precision
+    name = getattr(precision, "name", "None")
+    m, n = (math.prod(x.shape) // (batch * depth) for x in (left, right))
+    return Product(batch, m, depth, n, str(left.dtype), name)
+
+
+def _sub_jaxprs(params: dict) -> list:
+    values = [
+        v for value in params.values() for v in (value if isinstance(value, tuple) else [value])
+    ]
+    return [getattr(v, "jaxpr", v) for v in values if hasattr(v, "jaxpr") or hasattr(v, "eqns")]

@@ -1,0 +1,269 @@
+"""The training loop: chunks on the device, and everything else between them (floor F6)."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from metastar.errors import UserError
+from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained
+from metastar.training.chunk import abstract_state, end_phase, init_state, make_chunk
+from metastar.training.metrics import MetricsWriter, Progress
+from metastar.training.runs import Run, stack, unstack
+from metastar.types import Array, Method, Phase, TaskData, TrainState
+
+
+class Fit(NamedTuple):
+    """Finished runs."""
+
+    states: list[TrainState]  # of each; one with `extra["bad_step"]` >= 0 stopped there
+    wall_seconds: float  # over all resumes, as far as checkpoints know
+    traces: dict[str, int]  # how often this process traced the update of each phase
+
+
+class _Program(NamedTuple):
+    """What does not change between two chunks."""
+
+    runs: Sequence[Run]
+    train: ConfigDict
+    data: TaskData
+    run_key: Array  # [], or [S] of several runs, as the leaves of `hp`
+    hp: Any
+
+
+def fit(
+    runs: Sequence[Run],
+    method: Method,
+    data: TaskData,
+    hps: Sequence[Any],
+    evaluate_fn: Callable[[TrainState, int], dict] | None = None,
+) -> Fit:
+    """Takes runs through a method's phases together, from their newest good common checkpoint.
+
+    Without one they begin at the first update, or behind the pretraining of `train.pretrained`.
+
+    Between two chunks it writes a row of metrics, evaluates (every `train.eval_every` updates) and
+    saves a checkpoint (every `train.checkpoint_every` updates, at the end of a phase, and on
+    SIGTERM or SIGINT), all of it for each run in its own workdir. Runs that were killed and started
+    again end bitwise where uninterrupted ones end: chunks end at steps that depend on the config
+    alone. A run that meets a number that is not finite stays as it was before, and the others go
+    on.
+
+    Args:
+        runs: their configs differ in `seed` and in what `hps` holds; their workdirs exist.
+        method: what to train.
+        data: the training tasks.
+        hps: `Method.hp` of each run.
+        evaluate_fn: `(state, step) -> {name: number}` of one run; enters its row of metrics as
+            `eval/<name>`.
+
+    Raises:
+        UserError: several runs do not fit into memory together; every run met a number that is not
+            finite; as `pretrained.restore`.
+        SystemExit: 128 + the signal's number, after the checkpoint is saved.
+    """
+    started = time.perf_counter()
+    train, num = runs[0].cfg.train, len(runs)
+    keys = [jax.random.split(jax.random.key(run.cfg.seed)) for run in runs]
+    init_key, run_key = stack([key[0] for key in keys]), stack([key[1] for key in keys])
+    hp = stack([jax.tree.map(jnp.asarray, hp) for hp in hps])
+    program = _Program(runs, train, jax.device_put(data), run_key, hp)
+    traces: Counter = Counter({phase.name: 0 for phase in method.phases})
+    progress = Progress(sum(phase.num_updates for phase in method.phases), time.perf_counter, num)
+
+    folders = [run.workdir / "checkpoints" for run in runs]
+    shapes = abstract_state(method)
+    restored = checkpoint.restore_common(folders, shapes)
+    restored = restored or pretrained.restore(runs, method.phases, shapes)
+    if restored:
+        states, steps, metas = zip(*restored)
+        state, step = stack(states), steps[0]
+        started -= metas[0]["wall_seconds"]
+        progress.say(f"resuming after update {step}")
+    else:
+        state, step = init_state(method, init_key), 0
+    _expect_one_alive(program, state)
+    compiled = _compile(program, method.phases, state, step, traces, progress)
+
+    with contextlib.ExitStack() as context:
+        writers = [
+            context.enter_context(contextlib.closing(MetricsWriter(run.workdir, step)))
+            for run in runs
+        ]
+        received = context.enter_context(_signals())
+
+        def between(phase: Phase, state: TrainState, rows: list[dict], end: int) -> None:
+            """The host's work after a chunk; all of it is safe to lose and to repeat."""
+            step = rows[0]["step"]
+            if evaluate_fn is not None and step % train.eval_every == 0:
+                for row, own in zip(rows, unstack(state, num)):
+                    result = {} if "bad_step" in row else evaluate_fn(own, step)
+                    row |= {f"eval/{name}": float(value) for name, value in result.items()}
+            for writer, row in zip(writers, rows):
+                writer.write(row)
+            stop_by = received[:1]  # looked at once: a signal may arrive at any line below
+            progress.show(phase.name, step, rows[0]["updates_per_second"], end - step)
+            if step == end or step % train.checkpoint_every == 0 or stop_by:
+                meta = {"wall_seconds": time.perf_counter() - started}
+                for writer, folder, own in zip(writers, folders, unstack(state, num)):
+                    writer.sync()
+                    checkpoint.save(folder, step, own, meta)
+                for folder in folders:  # only now: until here the older ones were the common ones
+                    checkpoint.prune(folder, step, train.keep_checkpoints)
+            if stop_by:
+                progress.say(
+                    f"stopped by {stop_by[0].name} after update {step}; the checkpoint is saved, "
+                    "and the same command resumes from it"
+                )
+                raise SystemExit(128 + stop_by[0])
+
+        start = 0
+        for phase in method.phases:
+            end = start + phase.num_updates
+            if step < end:
+                chunk = compiled[phase.name]
+                state = _run_phase(program, phase, chunk, state, step, end, progress, between)
+                step = end
+            start = end
+    return Fit(unstack(state, num), time.perf_counter() - started, dict(traces))
+
+
+def _compile(
+    program: _Program,
+    phases: Sequence[Phase],
+    state: TrainState,
+    step: int,
+    traces: Counter,
+    progress: Progress,
+) -> dict[str, Callable]:
+    """Compiles the chunk of every phase that is not over after `step` updates, by its name.
+
+    All of them before the first update, so that runs which do not fit into memory do not start.
+    """
+    compiled, start = {}, 0
+    for phase in phases:
+        if step < start + phase.num_updates:
+            length = min(program.train.chunk, phase.num_updates)
+            chunk = make_chunk(phase, start, length, program.train.validate_every, traces)
+            first = state.step.dtype.type(0)
+            arguments = (state, program.data, program.run_key, program.hp, first, first)
+            made = compilation.compiled(chunk, *arguments)
+            progress.say(f"compiled {phase.name} in {made.seconds:.1f} s")
+            memory.expect_fit(made.peak_bytes, state, program.data, len(program.runs))
+            compiled[phase.name] = made.run
+        start += phase.num_updates
+    return compiled
+
+
+def _run_phase(
+    program: _Program,
+    phase: Phase,
+    compiled: Callable,
+    state: TrainState,
+    step: int,
+    end: int,
+    progress: Progress,
+    between: Callable[[Phase, TrainState, list[dict], int], None],
+) -> TrainState:
+    """Runs the updates of a phase from `step` to `end` with its compiled chunk."""
+    integer = state.step.dtype.type
+    fixed = (program.data, program.run_key, program.hp)
+    while step < end:
+        num = chunk_end(step, end, program.train) - step
+        began = time.perf_counter()
+        state, metrics = compiled(state, *fixed, integer(step), integer(num))
+        metrics = {name: np.asarray(value)[:num] for name, value in metrics.items()}
+        rate = num / (time.perf_counter() - began)
+        metrics = {name: value.reshape(num, -1) for name, value in metrics.items()}  # [num, S]
+        _report_bad_steps(program, phase, state, step, metrics, progress)
+        step += num
+        row = {"step": step, "phase": phase.name, "updates_per_second": rate}
+        rows = [row | own for own in _own_parts(phase, state, metrics)]
+        if step == end:
+            state = end_phase(state)
+        between(phase, state, rows, end)
+    return state
+
+
+def _own_parts(phase: Phase, state: TrainState, metrics: dict[str, np.ndarray]) -> list[dict]:
+    """What each run's row says of a chunk: means of metrics [num, S], or where the run stopped."""
+    parts = []
+    for k, bad_step in enumerate(np.atleast_1d(state.extra["bad_step"])):
+        if bad_step >= 0:
+            parts.append({"bad_step": int(bad_step)})
+            continue
+        part = {name: float(value[:, k].mean(dtype=np.float64)) for name, value in metrics.items()}
+        if phase.validate is not None:
+            best = np.atleast_1d(state.extra["best"]["loss"])[k]
+            part |= {"best_validation_loss": float(best)} if np.isfinite(best) else {}
+        parts.append(part)
+    return parts
+
+
+def _report_bad_steps(
+    program: _Program,
+    phase: Phase,
+    state: TrainState,
+    first: int,
+    metrics: dict[str, np.ndarray],
+    progress: Progress,
+) -> None:
+    """Saves and names what stopped a run in the chunk that began at `first`; raises if all have."""
+    num = len(program.runs)
+    bad_steps = np.atleast_1d(state.extra["bad_step"])
+    for k in np.flatnonzero(bad_steps >= first):
+        own = [unstack(tree, num)[k] for tree in (state, program.run_key, program.hp)]
+        values = {name: value[bad_steps[k] - first, k] for name, value in metrics.items()}
+        sentence = nonfinite.save_batch(
+            program.runs[k].workdir, phase, own[0], program.data, *own[1:], values
+        )
+        if num == 1:
+            raise UserError(sentence)
+        progress.say(sentence)
+    _expect_one_alive(program, state)
+
+
+def _expect_one_alive(program: _Program, state: TrainState) -> None:
+    """Raises `UserError` if no run has anything left to train."""
+    if (np.asarray(state.extra["bad_step"]) >= 0).all():
+        workdirs = [run.workdir for run in program.runs]
+        raise UserError(nonfinite.summary(workdirs, unstack(state, len(workdirs))))
+
+
+def chunk_end(step: int, end: int, train: ConfigDict) -> int:
+    """Returns where the chunk that begins at `step` ends: a function of the config alone.
+
+    Chunks end at the multiples of `chunk`, `eval_every` and `checkpoint_every`, and at the end of
+    the phase.
+    """
+    periods = (train.chunk, train.eval_every, train.checkpoint_every)
+    return min(end, *((step // period + 1) * period for period in periods))
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[signal.Signals]]:
+    """Collects a SIGTERM or SIGINT instead of dying of it; a second one kills as usual."""
+    received: list[signal.Signals] = []
+
+    def handle(number, frame):
+        del frame
+        received.append(signal.Signals(number))
+        signal.signal(number, signal.SIG_DFL)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may install handlers
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

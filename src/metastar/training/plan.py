@@ -1,0 +1,151 @@
+"""What a run will cost: sizes are counted, time is measured on a few updates (floor F7)."""
+
+import tempfile
+import time
+from collections import Counter
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from metastar.collection import collect
+from metastar.data import store
+from metastar.training import memory
+from metastar.training.chunk import abstract_state, init_state, make_chunk
+from metastar.training.compilation import compiled
+from metastar.training.flops import matmul_flops
+from metastar.training.runs import stack
+from metastar.types import Method, Phase, TaskData, TrainState
+
+_MEASURED_UPDATES = 20
+_MEASURED_SECONDS = 5.0
+
+
+class PhaseCost(NamedTuple):
+    """What one phase costs on this machine."""
+
+    compile_seconds: float
+    seconds: float  # of one update of all runs
+    matmul_flops: float  # of one update of all runs: its matrix products, loops counted in full
+    xla_flops: float  # the same by XLA's cost analysis, which counts a loop's body once
+    peak_bytes: int  # of the compiled chunk, arguments included
+
+
+def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_runs: int = 1) -> str:
+    """Returns a table of parameters, memory, FLOPs per update and expected minutes.
+
+    It compiles every phase and runs at most 20 updates of each, so it takes as long as a run takes
+    to start. Nothing is written.
+
+    Args:
+        cfg: reads `seed` and `train`.
+        method: what would be trained.
+        data: the training tasks, or a sample of them.
+        note: where the data are from.
+        num_runs: how many runs would train in one program.
+
+    Raises:
+        UserError: so many do not fit into memory.
+    """
+    state = init_state(method, stack([jax.random.key(cfg.seed)] * num_runs))
+    hp = stack([jax.tree.map(jnp.asarray, method.hp)] * num_runs)
+    params = abstract_state(method).params
+    groups = {name: _count(group) for name, group in _groups(params).items()}
+    of_runs = f" of {num_runs} runs together" if num_runs > 1 else ""
+    shares = ", ".join(f"{name} {size:,}" for name, size in groups.items())
+    lines = [
+        f"parameters   {sum(groups.values()):,} ({shares})",
+        f"run state    {_megabytes(memory.size(state))}{of_runs} (parameters, targets, optimiser)",
+        f"data         {_megabytes(memory.size(data))} on the device ({note})",
+    ]
+    total, peak, start = 0.0, 0, 0
+    rows = ["phase         updates   updates/s   compile     minutes   GFLOP/update (XLA's count)"]
+    for phase in method.phases:
+        if not phase.num_updates:
+            continue
+        if cfg.train.pretrained and not start:
+            rows.append(
+                f"{phase.name:<12}{phase.num_updates:>9,}   those of {cfg.train.pretrained}"
+            )
+            start = phase.num_updates
+            continue
+        cost = measure(cfg, phase, state, data, hp, start, num_runs)
+        minutes = (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
+        total, peak, start = total + minutes, max(peak, cost.peak_bytes), start + phase.num_updates
+        rows.append(
+            f"{phase.name:<12}{phase.num_updates:>9,}{num_runs / cost.seconds:>12.1f}"
+            f"{cost.compile_seconds:>8.1f} s{minutes:>12.1f}"
+            f"{cost.matmul_flops / num_runs / 1e9:>15.3f} ({cost.xla_flops / num_runs / 1e9:.3f})"
+        )
+    lines += [
+        f"memory       {_megabytes(peak)}{of_runs} inside a chunk, data included",
+        "",
+        *rows,
+        "",
+    ]
+    lines.append(
+        f"expected     {total:.1f} minutes on {jax.devices()[0].device_kind}, measured now; making "
+        "data and evaluating are not counted"
+    )
+    return "\n".join(lines)
+
+
+def measure(
+    cfg: ConfigDict,
+    phase: Phase,
+    state: TrainState,
+    data: TaskData,
+    hp: Any,
+    start: int,
+    num_runs: int,
+) -> PhaseCost:
+    """Compiles a phase that begins at update `start`, and times a few of its updates."""
+    length = min(_MEASURED_UPDATES, phase.num_updates)
+    chunk = make_chunk(phase, start, length, cfg.train.validate_every, Counter())
+    integer = state.step.dtype.type
+    data = jax.device_put(data)
+    state = jax.tree.map(jnp.copy, state._replace(step=jnp.full_like(state.step, start)))
+    fixed = (data, stack([jax.random.key(cfg.seed)] * num_runs), hp, integer(start))
+
+    program = compiled(chunk, state, *fixed, integer(0))
+    memory.expect_fit(program.peak_bytes, state, data, num_runs)
+
+    def run(state, num):
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(program.run(state, *fixed, integer(num)))
+        return state, (time.perf_counter() - began) / num
+
+    state, seconds = run(state, 1)  # the first call also pays for allocation
+    state, seconds = run(state, int(np.clip(_MEASURED_SECONDS / seconds, 1, length)))
+    return PhaseCost(
+        program.seconds,
+        seconds,
+        matmul_flops(program.jaxpr) / length,
+        program.xla_flops,
+        program.peak_bytes,
+    )
+
+
+def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
+    """Makes a data set of 4 random episodes per task, of the training tasks of a config."""
+    small = ConfigDict(cfg.to_dict())
+    small.collect.update({"behavior": "random", "random_episodes": 4})
+    small = FrozenConfigDict(small)
+    with tempfile.TemporaryDirectory() as folder:
+        collect.collect(small, folder, report=lambda line: None)
+        data = jax.tree.map(np.array, store.load(folder, "train", small))
+        return data, store.read_manifest(folder)
+
+
+def _groups(params: Any) -> dict[str, Any]:
+    return params if isinstance(params, dict) else {"all": params}
+
+
+def _count(tree: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _megabytes(num: int) -> str:
+    return f"{num / 2**20:.1f} MiB"

@@ -1,0 +1,36 @@
+"""A run out of its workdir, as its newest good checkpoint has it."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import FrozenConfigDict
+
+from metastar.errors import UserError
+from metastar.training import checkpoint, runs
+from metastar.training.chunk import abstract_state
+from metastar.training.workdir import read_config, read_spec
+from metastar.types import DataSpec, Method, TrainState
+
+
+class Restored(NamedTuple):
+    """A run as its newest good checkpoint has it."""
+
+    cfg: FrozenConfigDict
+    spec: DataSpec
+    method: Method
+    state: TrainState
+    step: int
+    meta: dict  # wall_seconds
+
+
+def restore(workdir: str | Path) -> Restored:
+    """Rebuilds a run from its workdir alone; raises `UserError` if there is no good checkpoint."""
+    path = Path(workdir).resolve()
+    cfg, spec = FrozenConfigDict(read_config(path)), read_spec(path)
+    method = runs.make_method(cfg, spec)
+    found = checkpoint.restore_latest(path / "checkpoints", abstract_state(method))
+    if found is None:
+        raise UserError(
+            f"workdir {path} holds no good checkpoint yet; run `metastar train` with it first"
+        )
+    return Restored(cfg, spec, method, *found)

@@ -1,0 +1,77 @@
+"""The runs of a config, and the axis [S] that they form in one program (floor F7)."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from metastar import config, registry
+from metastar.config import sweep
+from metastar.training import precision, workdir
+from metastar.types import DataSpec, Method
+
+
+class Run(NamedTuple):
+    """One of the runs."""
+
+    cfg: FrozenConfigDict  # as if it were the only one: no other seeds, nothing swept
+    workdir: Path
+
+
+def expand(cfg: ConfigDict, path: Path) -> list[Run]:
+    """Returns the runs that a config stands for.
+
+    A lone run has the workdir `path` itself; of several, run k has `path/seeds/<k>`, in the order
+    of `sweep.changes`.
+    """
+    flat = config.flatten(cfg)
+    if not sweep.is_many(flat):
+        return [Run(FrozenConfigDict(cfg), path)]
+    runs = []
+    for k, changes in enumerate(sweep.changes(flat)):
+        own = ConfigDict(cfg.to_dict())
+        own.update_from_flattened_dict({**changes, "num_seeds": 1})
+        own.sweep = ConfigDict()
+        runs.append(Run(FrozenConfigDict(own), path / workdir.RUNS / str(k)))
+    return runs
+
+
+def make_method(cfg: ConfigDict, spec: DataSpec) -> Method:
+    """Builds the method that a config names, its products in the precision of the config."""
+    method = registry.find("method", cfg.method).make(cfg, spec)
+    return precision.bind(method, cfg.train.precision)
+
+
+@contextlib.contextmanager
+def opened(cfg: ConfigDict, path: str | Path) -> Iterator[tuple[Path, list[Run]]]:
+    """Makes or reopens the workdir of a config and those of its runs, as `workdir.opened` does."""
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(workdir.opened(cfg, path))
+        runs = expand(cfg, path)
+        for run in runs:
+            if run.workdir != path:
+                stack.enter_context(workdir.opened(run.cfg, run.workdir))
+        yield path, runs
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Joins one pytree of each run into leaves [S, ...]; that of a lone run stays as it is.
+
+    A lone run has no axis, since its numbers under `vmap` would differ in the last digits.
+    """
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+def unstack(tree: Any, num: int) -> list[Any]:
+    """Undoes `stack` of `num` pytrees."""
+    return [tree] if num == 1 else _slices(tree, num)
+
+
+@partial(jax.jit, static_argnums=1)
+def _slices(tree, num):
+    return [jax.tree.map(lambda x, k=k: x[k], tree) for k in range(num)]

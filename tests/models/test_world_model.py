@@ -1,0 +1,172 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metastar.errors import UserError
+from metastar.losses import world_model as model_loss
+from metastar.models import dynamics, world_model
+from metastar.models.imagine import ImagineNoise, imagine
+from metastar.types import Batch
+from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+
+CFG = tiny_cfg()
+KEY = jax.random.key(0)
+PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
+VIEW = random_view(jax.random.key(1), 2, LENGTH)
+NOISE = world_model.draw_encode_noise(jax.random.key(2), (2, LENGTH), CFG)
+CODE = jnp.zeros(3)
+encode = jax.jit(lambda *args: world_model.encode(*args, CFG))
+encode_task = jax.jit(lambda *args: world_model.encode_task(*args, CFG))
+
+
+def row(tree, i):
+    return jax.tree.map(lambda x: x[i], tree)
+
+
+def test_parameters_are_plain_dicts_and_depend_on_the_key():
+    assert type(PARAMS) is dict
+    one, two = (world_model.init(jax.random.key(i), CFG, SPEC) for i in range(2))
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    kernel = one["encoder"]["hidden_0"]["kernel"]
+    assert (kernel != two["encoder"]["hidden_0"]["kernel"]).all()
+
+
+def test_shapes_and_leading_axes():
+    encoded = encode(PARAMS, VIEW, NOISE)
+    assert encoded.feats.shape == (2, LENGTH, 8)
+    assert encoded.task_code.shape == (2, 3)
+    for name, actual, expected in zip(
+        encoded._fields, encode(PARAMS, row(VIEW, 1), row(NOISE, 1)), row(encoded, 1)
+    ):
+        np.testing.assert_allclose(actual, expected, atol=1e-5, err_msg=name)
+
+
+def test_encode_task_equals_encode():
+    np.testing.assert_allclose(
+        encode_task(PARAMS, VIEW, NOISE), encode(PARAMS, VIEW, NOISE).task_code, atol=1e-5
+    )
+
+
+def test_precise_latents_tell_observations_apart_from_the_start():
+    def signal_to_noise(**fields):
+        cfg = tiny_cfg(width=64, latent_dim=8, **fields)
+        view = random_view(jax.random.key(3), 64, LENGTH)
+        params = world_model.init(KEY, cfg, SPEC)
+        embedding = world_model.embed(params, view.obs, view.prev_reward, cfg)
+        mean, logvar = world_model.posterior(params, embedding, cfg)
+        return float((mean.std((0, 1)) / np.exp(0.5 * logvar).mean((0, 1))).mean())
+
+    assert signal_to_noise() < 0.01
+    assert signal_to_noise(latent_init="precise") > 0.1
+
+
+def test_sphere_bounds_the_code_and_keeps_its_direction():
+    code = encode(PARAMS, VIEW, NOISE).task_code
+    bound = world_model.encode_task(PARAMS, VIEW, NOISE, tiny_cfg(code_bound="sphere"))
+    np.testing.assert_allclose(np.mean(bound**2, axis=-1), 1, rtol=1e-4)
+    ratio = bound / code
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-4)
+
+
+def test_code_reads_what_the_task_shows_and_only_valid_steps():
+    def code(obs, prev_reward, action, valid):
+        view = VIEW._replace(obs=obs, prev_reward=prev_reward, action=action, valid=valid)
+        return world_model.encode_task(PARAMS, view, NOISE, CFG).sum()
+
+    valid = jnp.broadcast_to(jnp.arange(LENGTH) < 4, (2, LENGTH))
+    grad_fn = jax.jit(jax.grad(code, argnums=(0, 1, 2)))
+    for grad in grad_fn(VIEW.obs, VIEW.prev_reward, VIEW.action, valid):
+        influence = np.abs(grad).reshape(2, LENGTH, -1).sum(-1)
+        assert ((influence > 0) == valid).all()
+
+
+def test_window_longer_than_the_position_table_is_a_user_error():
+    view = random_view(KEY, LENGTH + 1)
+    noise = world_model.draw_encode_noise(KEY, (LENGTH + 1,), CFG)
+    with pytest.raises(UserError, match=f"{LENGTH + 1} steps.*context_len={LENGTH}"):
+        world_model.encode(PARAMS, view, noise, CFG)
+
+
+def test_rollout_follows_the_transformer_that_encode_trains():
+    num, horizon = 3, 2
+    view, noise = row(VIEW, 0), row(NOISE, 0)
+    start_noise = dynamics.draw_start_noise(KEY, (), num, OBS, CFG)
+    start_noise = start_noise._replace(posterior=noise.posterior[:num])
+    step_noise = dynamics.draw_step_noise(KEY, (horizon,), OBS, CFG)
+
+    @jax.jit
+    def run(params):
+        context = jax.tree.map(lambda x: x[:num], view._replace(policy=view.obs, stage=view.obs))
+        obs, carry = dynamics.start(params, context, CODE, start_noise, CFG)
+        policy_fn = lambda obs, noise: noise + obs[:2]  # noqa: E731
+        noise = ImagineNoise(step_noise, jnp.zeros((horizon, 2)))
+        step_fn = dynamics.make_step_fn(params, CFG)
+        return obs, carry, imagine(step_fn, policy_fn, obs, carry, noise, horizon)
+
+    obs, carry, path = run(PARAMS)
+    encoded = encode(PARAMS, view, noise)
+    prediction = dynamics.predict(PARAMS, encoded.feats[num - 1], CODE, start_noise.step, CFG)
+    np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
+    np.testing.assert_allclose(carry.latent, prediction.latent, atol=1e-5)
+    np.testing.assert_array_equal(path.obs[0], obs)
+
+    # The imagined tokens through one full pass of the same network.
+    latent = jnp.concatenate([encoded.latent[:num], carry.latent[None]])
+    action = jnp.concatenate([view.action[:num], path.action[:1]])
+    feats, _ = world_model._core(CFG).apply(
+        {"params": PARAMS["core"]}, latent, action, jnp.ones(num + 1, bool)
+    )
+    expected = dynamics.predict(PARAMS, feats[-1], CODE, row(step_noise, 0), CFG)
+    np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
+    np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
+    assert path.done[0] == (expected.done_logit > 0)
+
+
+def test_attention_dropout_is_data_with_mean_one():
+    cfg = tiny_cfg(attention_dropout=0.25)
+    batch = Batch(jnp.arange(2), None, {"context": VIEW, "positive": VIEW})
+    noise = model_loss.draw_noise(KEY, batch, cfg, {}).encode
+    assert noise.posterior.shape == (4, LENGTH, 4)
+    assert noise.attention.shape == (4, 2, 2, LENGTH + 1, LENGTH + 1)
+    np.testing.assert_allclose(np.unique(noise.attention), [0, 4 / 3], rtol=1e-6)
+    assert abs(noise.attention.mean() - 1) < 0.1
+    assert model_loss.draw_noise(KEY, batch, CFG, {}).encode.attention is None
+
+
+def test_a_condition_lets_the_code_change_what_is_predicted_and_nothing_else():
+    """Every network that predicts reads the code; with two windows, the code of the other one."""
+    cfg = tiny_cfg(condition="film")
+    other = random_view(jax.random.key(3), 2, LENGTH)
+    batch = Batch(jnp.arange(2), None, {"context": VIEW, "positive": other})
+    params = model_loss.init(KEY, cfg, SPEC, {})
+    assert set(params["condition"]) == set(world_model.CONDITIONED)
+    noise = model_loss.draw_noise(KEY, batch, cfg, {}).encode
+    encode_views = jax.jit(lambda params: model_loss.encode_views(params, batch.views, noise, cfg))
+    encoded, codes = encode_views(params)
+
+    @jax.jit
+    def predictions(code):
+        feats, latent = encoded.feats[:2], encoded.latent[:2]
+        return (
+            world_model.prior(params, feats, code, cfg)[0],
+            world_model.decode(params, latent, code, cfg)[0],
+            world_model.done_logit(params, feats, code, cfg),
+        )
+
+    for now, other in zip(predictions(codes["context"]), predictions(codes["context"] + 1)):
+        assert np.abs(now - other).max() > 1e-4
+
+    loss = jax.jit(lambda params, noise: model_loss.loss(params, batch, noise, HP, cfg, {}))
+    _, metrics = loss(params, model_loss.ModelNoise(noise, {}))
+    terms = jax.jit(lambda *args: model_loss.terms(params, *args, HP, cfg))
+    halves = [
+        terms(batch.views[name], row(encoded, part), codes[other])
+        for name, part, other in (
+            ("context", slice(2), "positive"),
+            ("positive", slice(2, 4), "context"),
+        )
+    ]
+    for name in ("kl_raw", "termination"):
+        expected = np.mean([getattr(half, name) for half in halves])
+        np.testing.assert_allclose(metrics[name], expected, rtol=1e-5)

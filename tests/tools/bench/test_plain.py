@@ -1,0 +1,71 @@
+"""The plain form of the update gives the gradients of the library's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+from metastar import registry
+from metastar.config import presets
+from synthetic import point_robot_data, point_robot_spec
+
+KEY = jax.random.key(0)
+NAMES = ("tiled", "sampled", "plain")
+
+
+@pytest.fixture(scope="module")
+def updated():
+    """The state after one joint update in each form, and its metrics."""
+    data, spec = point_robot_data(), point_robot_spec()
+    make = registry.find("method", "metastar").make
+    start = make(config("tiled"), spec).init(KEY)
+    out = {}
+    for name in NAMES:
+        plain = name == "plain"
+        method = plain.make(config("tiled"), spec) if plain else make(config(name), spec)
+        phase = method.phases[1]
+        batch = phase.sample(data, KEY, start.step)
+        state = plain.to_plain(start) if plain else start
+        state, metrics = jax.jit(phase.update)(state, batch, KEY, method.hp)
+        out[name] = plain.to_plain(state), metrics
+    return out
+
+
+def config(name):
+    cfg = presets.make("metastar", "point_robot_sparse", "debug")
+    if name == "tiled":
+        cfg.agent.tile_states = 7  # of 24 states: with a remainder
+    if name == "sampled":
+        cfg.agent.conservative_gradient = "sampled"
+    return FrozenConfigDict(cfg)
+
+
+def gradients(state):
+    """The first moments of Adam, which after one update are a tenth of the gradient."""
+    leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    named = {jax.tree_util.keystr(path): x for path, x in leaves}
+    return {name: x for name, x in named.items() if ".mu" in name}
+
+
+def check_same(updated, name):
+    ours, plain = gradients(updated[name][0]), gradients(updated["plain"][0])
+    assert ours.keys() == plain.keys() and len(ours) > 20
+    for key, x in plain.items():
+        size = float(jnp.abs(x).max())
+        np.testing.assert_allclose(ours[key], x, rtol=1e-4, atol=1e-4 * size + 1e-9, err_msg=key)
+
+
+def test_the_exact_forms_have_the_same_gradients(updated):
+    check_same(updated, "tiled")
+    for metric, value in updated["plain"][1].items():
+        np.testing.assert_allclose(updated["tiled"][1][metric], value, rtol=1e-4, atol=1e-5)
+
+
+def test_the_sampled_gradient_is_another_one_of_the_same_loss(updated):
+    with pytest.raises(AssertionError):
+        check_same(updated, "sampled")
+    for metric in ("td_loss", "conservative", "critic_loss"):
+        np.testing.assert_allclose(
+            updated["sampled"][1][metric], updated["plain"][1][metric], rtol=1e-4, atol=1e-5
+        )

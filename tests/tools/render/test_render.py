@@ -1,0 +1,438 @@
+"""Films: what is shown is what happened, and every mistake is one sentence, without a renderer."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from PIL import Image
+
+import stub_run
+from metastar import config, registry
+from metastar import main as cli
+from metastar.data import store
+from metastar.envs.bodies import half_cheetah
+from metastar.envs.families import cheetah_dir, cheetah_vel, point_robot, point_robot_sparse
+from metastar.envs.make import make_env
+from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.errors import UserError
+from metastar.tools.render import films, pictures, render
+from metastar.tools.render import recordings as clips
+from metastar.tools.render.pictures import Clip
+from metastar.training import restore
+from metastar.types import Policy
+
+TASKS = {"goal": np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])}  # angles 0, pi, pi/2
+
+
+def make_subject(family=point_robot_sparse, tasks=TASKS, **fields):
+    cfg = config.base()
+    cfg.family = family.SPEC.name
+    split = {"train": [0], "test": [1, 2]}
+    subject = clips.Subject(cfg, family, None, None, None, tasks, split)
+    return subject._replace(**fields)
+
+
+def make_clip(num_steps=4, title="task 1", **fields):
+    state = np.stack([np.arange(num_steps + 1.0), np.zeros(num_steps + 1)], 1)
+    clip = Clip(title, "nobody", state, np.full(num_steps, 0.5), {"goal": np.array([0.0, 2.0])})
+    return clip._replace(**fields)
+
+
+def flat_painters(num, size=(90, 140)):
+    return [lambda t, i=i: np.full((*size, 3), 10 * i + t, np.uint8) for i in range(num)]
+
+
+@pytest.fixture
+def fake_renderer(monkeypatch):
+    """Stands in for MuJoCo's; returns the positions that it was asked to draw."""
+    drawn = []
+
+    class Renderer:
+        def __init__(self, model, height, width):
+            self.model, self.scene, self.size = model, mujoco.MjvScene(), (height, width, 3)
+
+        def update_scene(self, data, camera):
+            drawn.append(data.qpos.copy())
+
+        def render(self):
+            return np.full(self.size, len(drawn) % 256, np.uint8)
+
+        def close(self):
+            drawn.append("closed")
+
+    monkeypatch.setattr(mujoco, "Renderer", Renderer, raising=False)
+    return drawn
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """Workdirs "knower" and "seeker" on the stub's data; returns their folder."""
+    monkeypatch.chdir(tmp_path)
+    methods = {"knower": stub_run.knower(), "seeker": stub_run.seeker()}
+    cfg = stub_run.tiny_config(**{"data.dir": "data", "sampler.with_replacement": True})
+    stub_run.save_data(tmp_path / "data", cfg)
+    for name in methods:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config.to_json(cfg))
+
+    def fake_restore(path):
+        method = methods[Path(path).name]._replace(export=lambda state: state)
+        return restore.Restored(cfg, None, method, stub_run.PARAMS, 7, {})
+
+    monkeypatch.setattr(restore, "restore", fake_restore)
+    return tmp_path
+
+
+def made(policy, workdir=None, family=None, data=None, source=None, tasks=()):
+    policy, run = render._cast(workdir, family, policy, data, source)
+    num, make = render._MAKERS[policy](render._subject(run, family, data, source), tasks)
+    found = make()
+    assert len(found) == num
+    return found
+
+
+# What happened
+
+
+@pytest.mark.parametrize("family", [cheetah_dir, cheetah_vel])
+def test_the_states_of_a_simulated_robot_are_those_that_were_rewarded(family):
+    tasks = family.draw_tasks(np.random.default_rng(0), 3)
+    resting = Policy(lambda params, adaptation: (), lambda *args: (jnp.zeros(6), ()))
+    subject = make_subject(family, tasks)
+    found = clips._play(subject, [2, 0], ["a", "b"], resting, (), no_adaptation(2, 1))
+    (value,) = tasks.values()
+    for clip, task in zip(found, [2, 0]):
+        assert clip.state.shape == (201, 9) and clip.reward.shape == (200,)
+        speed = np.diff(clip.state[:, 0]) / 0.05  # at no cost: the action is zero
+        if family is cheetah_dir:
+            np.testing.assert_allclose(clip.reward, value[task] * speed, atol=1e-5)
+        else:
+            np.testing.assert_allclose(clip.reward, -np.abs(speed - value[task]), atol=1e-5)
+        assert clip.task == {name: x[task] for name, x in tasks.items()}
+    assert found[0].note == "a" and not np.array_equal(found[0].state[0], found[1].state[0])
+
+
+def test_uniform_actions_on_a_point_robot():
+    num, make = clips.of_chance(make_subject(), [])
+    found = make()
+    assert num == len(found) == 2
+    titles = ["task 2: goal angle 1.57 rad", "task 1: goal angle 3.14 rad"]
+    assert [clip.title for clip in found] == titles
+    for clip in found:
+        inside = np.linalg.norm(clip.state[1:] - clip.task["goal"], axis=1) <= 0.2
+        np.testing.assert_array_equal(clip.reward, inside)
+        steps = np.abs(np.diff(clip.state, axis=0))
+        assert clip.state.shape == (61, 2) and 0.09 < steps.max() < 0.1001
+    again = clips.of_chance(make_subject(), [])[1]()
+    np.testing.assert_array_equal(again[0].state, found[0].state)
+
+
+def test_an_episode_that_ends_early_is_cut(monkeypatch):
+    monkeypatch.setattr(
+        point_robot_sparse, "goal_reached", lambda xp, before, after, action, task: after[0] > -9
+    )
+    subject = make_subject()
+    subject.cfg.env.terminal_at_goal = True
+    spec = point_robot_sparse.SPEC._replace(done_ends_episode=True)
+    monkeypatch.setattr(point_robot_sparse, "SPEC", spec)
+    for clip in clips.of_chance(subject, [])[1]():
+        assert clip.state.shape == (2, 2) and clip.reward.shape == (1,)
+
+
+def test_a_run_that_knows_the_goal_collects_the_optimum(runs):
+    for clip in made(None, "knower"):
+        optimum = point_robot_sparse.optimum(clip.state[0], clip.task)
+        assert clip.reward.sum() == optimum > 0 and clip.note == "metastar"
+
+
+def test_a_runs_agent_sees_a_window_of_the_very_task(runs):
+    """The seeker finds the goal exactly where its context holds a reward, and else stays."""
+    found = made(None, "seeker", tasks=[4, 0, 1, 2, 3])
+    words = [clip.note for clip in found]
+    assert set(words) == {"metastar, context with reward", "metastar, context without reward"}
+    assert found[0].title.startswith("task 4: ") and found[1].title.startswith("training task 0: ")
+    for clip in found:
+        if "without" in clip.note:
+            np.testing.assert_array_equal(clip.state[0], clip.state[-1])
+        else:
+            assert clip.reward[-1] == 1
+            np.testing.assert_allclose(clip.state[-1], clip.task["goal"], atol=1e-5)
+
+
+def test_recorded_episodes_are_the_last_of_their_source(runs):
+    found = made("behavior", "seeker")
+    assert [clip.note for clip in found] == ["stub expert, episode 2"] * 2
+    assert all(clip.reward.sum() == 60 for clip in found)
+    for clip in made(None, data="data", source="stub medium", tasks=[4, 1]):
+        assert clip.reward.sum() == 30 and clip.note == "stub medium, episode 1"
+        np.testing.assert_allclose(clip.state[-1], clip.task["goal"], atol=1e-6)
+    with pytest.raises(UserError, match=r"no task 0 to show; choose among \[1, 2, 3, 4\]"):
+        made(None, data="data", source="stub medium", tasks=[0])
+    with pytest.raises(UserError, match=r"no episodes of 'stub mediun'; did you mean 'stub medium"):
+        made(None, data="data", source="stub mediun")
+
+
+def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs, monkeypatch):
+    manifest, fields = store.verify("data")
+    fields["stage"] = np.array([[0, 2, 2]] * 5)
+    fields["length"] = np.array([[60, 60, 60]] * 4 + [[60, 60, 0]])
+    monkeypatch.setattr(store, "verify", lambda path: (manifest, fields))
+    found = made("behavior", "seeker", tasks=[3, 4])
+    assert [clip.note for clip in found] == ["stub expert, episode 2", "stub expert, episode 1"]
+    assert [clip.reward.sum() for clip in found] == [60, 30]
+    fields["policy"] = np.array([[0, 0, 1]] * 5)
+    others = manifest._replace(policies=("stub", store.CROSS_TASK))
+    monkeypatch.setattr(store, "verify", lambda path: (others, fields))
+    assert made("behavior", "seeker")[0].note == "stub expert, episode 1"
+
+
+def test_data_without_an_expert_stage_say_what_they_have(runs, monkeypatch):
+    monkeypatch.setattr(stub_run, "STAGES", ("random", "early", "late"))
+    stub_run.save_data(runs / "other", stub_run.tiny_config())
+    with pytest.raises(UserError, match=r"'expert'; known are stub early, stub late, stub random"):
+        made(None, data="other")
+
+
+# From observations to states
+
+
+def test_positions_of_recorded_observations():
+    rng = np.random.default_rng(0)
+    state = half_cheetah.State(rng.normal(size=(5, 9)), rng.normal(size=(5, 9)))
+    exact = pictures.positions(
+        cheetah_vel, "reference", half_cheetah.observe(np, state, "reference")
+    )
+    np.testing.assert_array_equal(exact, state.qpos)
+    state.qvel[:, 0] = [0.0, 2.0, 2.0, -4.0, 0.0]  # areas 0.05, 0.1, -0.05, -0.1
+    found = pictures.positions(cheetah_vel, "default", half_cheetah.observe(np, state, "default"))
+    np.testing.assert_array_equal(found[:, 1:], state.qpos[:, 1:])
+    np.testing.assert_allclose(found[:, 0], [0.0, 0.05, 0.15, 0.1, 0.0], atol=1e-12)
+    walk = rng.normal(size=(5, 2))
+    np.testing.assert_array_equal(pictures.positions(point_robot, "default", walk), walk)
+
+
+def test_the_integrated_speed_follows_the_simulator():
+    cfg = config.base()
+    cfg.family, cfg.env.profile = "cheetah_vel", "reference"
+    run = make_rollout(make_env(cfg), uniform_policy(6), episodes=1)
+    tasks = {"velocity": jnp.ones(3)}
+    obs = run((), no_adaptation(3, 1), tasks, jax.random.key(0)).obs[:, 0, 0]
+    for episode in obs:
+        exact = pictures.positions(cheetah_vel, "reference", episode)[:, 0]
+        found = pictures.positions(cheetah_vel, "default", episode[:, :17])[:, 0]
+        np.testing.assert_allclose(found, exact - exact[0], atol=0.15)
+        assert np.ptp(exact) > 0.5
+
+
+# Films
+
+
+def test_a_caption_counts_the_steps_that_were_made():
+    clip = make_clip(reward=np.array([1.0, -0.5, 0.0, 2.0]))
+    found = [films.caption(clip, t, 0.05) for t in (0, 1, 3, 9)]
+    words = ["0.0 s, return 0.0", "0.1 s, return 1.0", "0.2 s, return 0.5", "0.2 s, return 2.5"]
+    assert found == words
+    assert films.caption(clip, 2, None) == "step 2, return 0.5"
+    assert films.caption(make_clip(reward=np.array([-0.01])), 1, None) == "step 1, return 0.0"
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "seconds", "num_frames", "pace"),
+    [(60, None, 61, 0.1), (100, 0.05, 101, 0.05), (200, 0.05, 101, 0.1), (150, 0.05, 76, 0.1)],
+)
+def test_a_long_film_skips_steps_and_keeps_its_pace(num_steps, seconds, num_frames, pace):
+    clip, asked = make_clip(num_steps), []
+
+    def paint(t):
+        asked.append(t)
+        return np.zeros((20, 160, 3), np.uint8)
+
+    frames, found = films.film([clip], [paint], seconds)
+    assert len(frames) == num_frames and found == pytest.approx(pace)
+    assert asked == list(range(0, num_steps + 1, 1 if num_steps <= 100 else 2))
+
+
+def test_tiles_stand_in_a_grid_and_short_clips_wait():
+    shown = [make_clip(n) for n in (4, 2, 3)]
+    frames, _ = films.film(shown, flat_painters(3), 0.05)
+    assert len(frames) == 5 and {frame.shape for frame in frames} == {frames[0].shape}
+    height, width, _ = frames[0].shape
+    assert width == 2 * (140 + 2 * films.GAP)
+    last = frames[-1][height // 2 - films.GAP - 1]  # the lowest line of the upper tiles
+    assert last[20, 0] == 4 and last[-20, 0] == 14
+    assert (frames[0][height // 2 :, width // 2 :] == 255).all()  # there is no fourth
+    sheet = films.contact_sheet(shown, flat_painters(3), 0.05)
+    assert sheet.shape[1] == films.SHEET_COLUMNS * (140 + 2 * films.GAP) + 2 * films.GAP
+    assert [films.tile_width(n) for n in (1, 2, 4, 5, 9)] == [320, 270, 270, 180, 180]
+
+
+def test_a_gif_keeps_frames_time_and_colours():
+    colors = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
+    frames = [np.broadcast_to(color, (20, 30, 3)).copy() for color in colors]
+    film = Image.open(io.BytesIO(films.gif(frames, 0.1)))
+    assert film.n_frames == 3 and film.info["loop"] == 0 and film.size == (30, 20)
+    for i, color in enumerate(colors):
+        film.seek(i)
+        assert film.info["duration"] == 100
+        assert np.abs(np.asarray(film.convert("RGB"), int) - color).max() < 12
+
+
+def test_mp4_goes_through_ffmpeg(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="unknown film format 'gift'; did you mean 'gif'"):
+        films.encoder("gift")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="install it, or use --format=gif"):
+        films.encoder("mp4")
+    program = tmp_path / "ffmpeg"  # stores its arguments and input as the film
+    program.write_text(
+        f"#!{sys.executable}\nimport sys\n"
+        "open(sys.argv[-1], 'wb').write(' '.join(sys.argv).encode() + sys.stdin.buffer.read())\n"
+    )
+    program.chmod(0o755)
+    frames = [np.full((21, 31, 3), 7, np.uint8)] * 2
+    film = films.encoder("mp4")(frames, 0.05)
+    assert b"-video_size 30x20" in film and b"-framerate 20.0" in film
+    assert film.endswith(b"mp4" + bytes([7]) * (2 * 20 * 30 * 3))
+    program.write_text(f"#!{sys.executable}\nimport sys\nsys.exit('no\\nsuch codec')\n")
+    with pytest.raises(UserError, match=r"ffmpeg failed \(such codec\)"):
+        films.mp4(frames, 0.05)
+
+
+def test_point_robots_share_axes_and_show_goal_and_path():
+    shown = [make_clip(), make_clip(task={})]
+    with pictures.studio(point_robot, 200) as draw:
+        one, other = draw(shown)
+    start, end = one(0), one(4)
+    assert start.shape == (200, 200, 3) and start.dtype == np.uint8
+    np.testing.assert_array_equal(one(9), end)
+    blue, green = np.array([0x20, 0x66, 0xA8]), np.array([0x2F, 0x9E, 0x6B])
+
+    def count(picture, color, tolerance):
+        return (np.abs(picture.astype(int) - color).max(-1) < tolerance).sum()
+
+    assert count(start, blue, 60) == 0 < count(end, blue, 60)
+    faint = 255 - 0.35 * (255 - green)
+    assert count(end, faint, 6) > 50 and count(other(4), faint, 6) == 0
+
+
+# The command
+
+
+def test_a_family_is_filmed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["render", "--family=point_robot", "--task", "3", "1", "--task=2"]) == 0
+    files = [f"render/point_robot_random.{kind}" for kind in ("gif", "png")]
+    assert capsys.readouterr().out.split() == files
+    assert sorted(p.name for p in (tmp_path / "render").iterdir()) == sorted(
+        Path(file).name for file in files
+    )
+    assert Image.open(files[0]).n_frames == 61
+    assert Image.open(files[1]).format == "PNG"
+
+
+def test_a_run_of_a_simulated_robot_is_filmed_state_by_state(tmp_path, fake_renderer):
+    render.render(family="cheetah_dir", tasks=[1], out=str(tmp_path))
+    (clip,) = made("random", family="cheetah_dir", tasks=[1])
+    assert fake_renderer.pop() == "closed"
+    moments = [*range(0, 201, 2), 0, 40, 80, 120, 160, 200]
+    np.testing.assert_array_equal(fake_renderer, clip.state[moments])
+
+
+def test_an_unwritable_folder_is_one_sentence(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert cli.main(["render", "--family=point_robot", f"--out={tmp_path}/file"]) == 2
+    assert "name another with --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ("", "nothing to show; give --workdir=RUN, --family=NAME or --data=DIR"),
+        ("--family=point_robt", "unknown family 'point_robt'; did you mean 'point_robot'?"),
+        ("--family=point_robot --policy=randon", "policy 'randon' is neither a name nor"),
+        ("--family=point_robot --policy=agent", "policy 'agent' needs a run"),
+        ("--family=point_robot --policy=behavior", "give --workdir=RUN or --data=DIR"),
+        ("--family=point_robot --source=sac", "go with --policy=behavior only"),
+        ("--family=point_robot --task=40", "there is no task 40 to show; choose among [0, 1,"),
+        ("--family=point_robot --task 1 2 3 4 5 6 7 8 9 10", "one film holds 9"),
+        ("--family=point_robot --task=x", "invalid int value: 'x'"),
+        ("--family=point_robot --format=avi", "invalid choice: 'avi'"),
+        ("--data=seeker", "no data set in seeker"),
+        ("--workdir=data", "data is not a workdir"),
+        ("--workdir=seeker --data=data --policy=behavior", "give --workdir or --data, not both"),
+        ("--workdir=seeker --policy=knower", "--policy=RUN goes with --family=NAME"),
+        ("--workdir=seeker --family=point_robot", "is of family 'point_robot_sparse', but"),
+        ("--policy=seeker --family=point_robot", "is of family 'point_robot_sparse', but"),
+        ("--data=data --family=point_robot", "is of family 'point_robot_sparse', but"),
+        ("--workdir=seeker --policy=behavior --source=td3", "no episodes of 'td3'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_writes_nothing(argv, words, runs, capsys):
+    before = sorted(runs.rglob("*"))
+    assert cli.main(["render", *argv.split()]) == 2
+    out, err = capsys.readouterr()
+    assert words in err and err.startswith("metastar: ") and err.count("\n") == 1 and not out
+    assert sorted(p for p in runs.rglob("*") if p.suffix != ".lock") == before
+
+
+def test_data_that_are_missing_are_not_collected(runs):
+    (runs / "data").rename(runs / "away")
+    with pytest.raises(UserError, match="no data set in data"):
+        render.render(workdir="seeker")
+    assert not (runs / "data").exists()
+
+
+def test_no_renderer_is_one_sentence_before_anything_is_played(tmp_path, monkeypatch):
+    def fail(*args):
+        raise RuntimeError("no display\nat all")
+
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    monkeypatch.setattr(mujoco, "Renderer", fail, raising=False)
+    monkeypatch.setattr(clips, "_play", lambda *args: pytest.fail("played in vain"))
+    with pytest.raises(UserError, match=r"MUJOCO_GL=osmesa \(RuntimeError: no display\); install"):
+        render.render(family="cheetah_vel", out=str(tmp_path / "out"))
+    monkeypatch.delattr(mujoco, "Renderer")
+    with pytest.raises(UserError, match="MuJoCo cannot draw"):
+        render.render(family="cheetah_vel", out=str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mujoco_that_does_not_start_is_one_sentence(monkeypatch):
+    def fail(*args):
+        raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+    monkeypatch.setattr(registry, "find", fail)
+    with pytest.raises(UserError, match=r"MuJoCo cannot draw .*glGetError.*metastar doctor"):
+        pictures.find_family("cheetah_vel")
+
+
+def test_the_engine_draws_a_cheetah():
+    """In a process of its own: MuJoCo settles what draws when it is first imported."""
+    code = (
+        "import numpy as np\n"
+        "from metastar.tools.render import pictures\n"
+        "from metastar.errors import UserError\n"
+        "family = pictures.find_family('cheetah_vel')\n"
+        "state = np.zeros((3, 9)); state[1, 0], state[2, 2] = 100.3, 1.5\n"
+        "clip = pictures.Clip('', '', state, np.zeros(2), {})\n"
+        "try:\n"
+        "    with pictures.studio(family, 140) as draw:\n"
+        "        (paint,) = draw([clip])\n"
+        "        still, moved, turned = (paint(t).astype(int) for t in range(3))\n"
+        "except UserError as error:\n"
+        "    raise SystemExit(str(error))\n"
+        "assert still.shape == (90, 140, 3) and still.std() > 20\n"
+        "brown = [((p[..., 0] - p[..., 2]) > 25).sum() for p in (still, moved, turned)]\n"
+        "assert min(brown) > 100, brown\n"  # 100 m away the camera still has it in view
+        "assert (still != moved).any() and (still != turned).sum() > 500\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if "MuJoCo cannot draw" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,26 @@
+import doctest
+
+import pytest
+
+from metastar.tools.report import tables
+
+
+def test_the_examples_are_right():
+    failed, attempted = doctest.testmod(tables)
+    assert attempted and not failed
+
+
+def test_plain_lines_have_one_length():
+    rows = [("a", "long head"), ("a long name", "–"), ("b", "1.00 (0.50 to 1.50)")]
+    assert len({len(line) for line in tables.plain(rows).splitlines()}) == 1
+
+
+def test_insert_replaces_what_is_between_the_marks_and_nothing_else(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- /x -->\nb\n")
+    tables.insert(page, "x", "new\n")
+    tables.insert(page, "x", "newer\n")
+    assert page.read_text() == "a\n<!-- x -->\nnewer\n<!-- /x -->\nb\n"
+    with pytest.raises(ValueError, match="unpack"):
+        tables.insert(page, "y", "new\n")
+    assert "newer" in page.read_text()

@@ -1,0 +1,201 @@
+"""Several runs in one program: each is the run that it would be alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fake_method import make_cfg, make_data, make_method
+from metastar import config
+from metastar.config import sweep
+from metastar.errors import UserError
+from metastar.training import checkpoint, runs
+from metastar.training.checkpoint import params_sha256
+from metastar.training.chunk import init_state, make_chunk
+from metastar.training.loop import fit
+from metastar.training.metrics import read_rows
+from metastar.training.runs import Run
+
+SEEDS = 3
+
+
+def fit_seeds(path, method=None, evaluate_fn=None, seeds=range(SEEDS), scales=None, **settings):
+    """Trains one run of each seed; `scales` are their values of the fake method's `hp`."""
+    method, found = method or make_method(), []
+    for k, seed in enumerate(seeds):
+        cfg = make_cfg(**settings)
+        cfg.seed = seed
+        found.append(Run(cfg, path / str(k)))
+        found[-1].workdir.mkdir(parents=True, exist_ok=True)
+    hps = [{"scale": scale} for scale in scales or [1.0] * len(found)]
+    return fit(found, method, make_data(), hps, evaluate_fn)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Uninterrupted runs: their folder, and what `fit` returned."""
+    path = tmp_path_factory.mktemp("whole")
+    return path, fit_seeds(path)
+
+
+def assert_close(a, b, **tolerance):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def test_each_run_is_what_it_would_be_alone(whole, tmp_path):
+    path, fitted = whole
+    assert fitted.traces == {"pretrain": 1, "joint": 1}
+    alone = fit_seeds(tmp_path, seeds=[2])
+    assert_close(fitted.states[2], alone.states[0], rtol=1e-5, atol=1e-6)
+    rows, expected = (read_rows(p / "metrics.jsonl") for p in (path / "2", tmp_path / "0"))
+    assert [row.keys() for row in rows] == [row.keys() for row in expected]
+    for name in ("loss", "best_validation_loss"):
+        pair = ([row[name] for row in part if name in row] for part in (rows, expected))
+        np.testing.assert_allclose(*pair, rtol=1e-5)
+    weights = [state.params["w"].tolist() for state in fitted.states]
+    assert len({tuple(w) for w in weights}) == SEEDS
+
+
+def test_runs_differ_in_their_hyper_parameters_without_another_trace(tmp_path):
+    fitted = fit_seeds(tmp_path / "all", seeds=[5, 5], scales=[1.0, 0.25])
+    assert fitted.traces == {"pretrain": 1, "joint": 1}
+    alone = fit_seeds(tmp_path / "alone", seeds=[5], scales=[0.25])
+    assert_close(fitted.states[1], alone.states[0], rtol=1e-5, atol=1e-6)
+    assert not np.allclose(fitted.states[0].params["w"], fitted.states[1].params["w"])
+
+
+def test_data_are_not_copied_and_no_condition_depends_on_a_run():
+    """A condition on a run's own number would become a select that computes both branches."""
+    method, data = make_method(), jax.device_put(make_data())
+
+    def conditions(key):
+        state = init_state(method, key)
+        hp = {"scale": jnp.ones(key.shape)}
+        chunk = make_chunk(method.phases[0], 0, 4, 3, {"pretrain": 0})
+        traced = chunk.trace(state, data, key, hp, np.int32(0), np.int32(4))
+        shapes = [x.aval.shape for x in traced.jaxpr.jaxpr.invars]
+        return str(traced.jaxpr).count("cond["), shapes
+
+    key = jax.random.key(0)
+    lone, _ = conditions(key)
+    together, shapes = conditions(jax.random.split(key, SEEDS))
+    assert together == lone > 0
+    of_data = [x.shape for x in jax.tree.leaves(data)]
+    assert all(shapes.count(shape) >= of_data.count(shape) for shape in of_data)
+
+
+def test_killed_and_started_again_they_end_bitwise_where_whole_ones_end(tmp_path, whole):
+    class Killed(Exception):
+        pass
+
+    def kill(state, step):
+        if step == 20:
+            raise Killed
+        return {}
+
+    with pytest.raises(Killed):
+        fit_seeds(tmp_path, evaluate_fn=kill)
+    folders = [tmp_path / str(k) / "checkpoints" for k in range(SEEDS)]
+    assert [checkpoint.steps(folder)[-1] for folder in folders] == [16] * SEEDS
+    state, said = init_state(make_method(), jax.random.key(0)), []
+    found = checkpoint.restore_common(folders, state, said.append)
+    assert [step for _, step, _ in found] == [16] * SEEDS and not said
+    (folders[1] / "16" / "record.json").write_text("{")  # one is damaged: all go back further
+    found = checkpoint.restore_common(folders, state, said.append)
+    assert [step for _, step, _ in found] == [10] * SEEDS and len(said) == 1
+    again = fit_seeds(tmp_path)
+    for k in range(SEEDS):
+        assert params_sha256(again.states[k]) == params_sha256(whole[1].states[k])
+        steps = [row["step"] for row in read_rows(tmp_path / str(k) / "metrics.jsonl")]
+        assert steps == [4, 8, 10, 12, 16, 20, 24]
+
+
+def test_a_kill_between_two_saves_leaves_a_common_checkpoint(tmp_path, monkeypatch):
+    """Older checkpoints may go only when every run has the new one."""
+    save = checkpoint.save
+
+    def killed(directory, step, *rest):
+        if step == 16 and directory.parent.name == "1":
+            raise KeyboardInterrupt
+        save(directory, step, *rest)
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fit_seeds(tmp_path, keep_checkpoints=1)
+    folders = [tmp_path / str(k) / "checkpoints" for k in range(SEEDS)]
+    state = init_state(make_method(), jax.random.key(0))
+    assert checkpoint.restore_common(folders, state)[0][1] == 10
+
+
+def failing(method, is_bad):
+    """Makes a metric NaN where `is_bad(state)`, in the joint phase."""
+
+    def update(state, batch, key, hp):
+        new, metrics = method.phases[1].update(state, batch, key, hp)
+        return new, {**metrics, "error": jnp.where(is_bad(state, hp), jnp.nan, metrics["error"])}
+
+    return method._replace(phases=(method.phases[0], method.phases[1]._replace(update=update)))
+
+
+def test_a_run_that_meets_a_bad_number_freezes_alone(tmp_path, whole, capsys):
+    method = failing(make_method(), lambda state, hp: (hp["scale"] > 1) & (state.step == 13))
+    asked = []
+
+    def evaluate_fn(state, step):
+        asked.append(step)
+        return {}
+
+    scales = [1.0, 1.0 + 1e-7, 1.0]
+    fitted = fit_seeds(tmp_path, method, evaluate_fn, scales=scales)
+    for k in (0, 2):
+        assert params_sha256(fitted.states[k]) == params_sha256(whole[1].states[k])
+    frozen = fitted.states[1]
+    assert int(frozen.step) == int(frozen.extra["bad_step"]) == 13
+    assert (tmp_path / "1" / "bad_batch_13.npz").exists()
+    assert [path.parent.name for path in tmp_path.glob("*/bad_batch_*.npz")] == ["1"]
+    rows = read_rows(tmp_path / "1" / "metrics.jsonl")
+    assert [row.get("bad_step") for row in rows] == [None] * 4 + [13] * 3
+    assert "loss" in rows[3] and "loss" not in rows[4]
+    assert asked == [10] * 3 + [20] * 2
+    assert "error is not finite in update 13 (joint)" in capsys.readouterr().out
+    again = fit_seeds(tmp_path, method, scales=scales)  # and it stays so over a restart
+    assert params_sha256(again.states[1]) == params_sha256(frozen)
+
+
+def test_when_every_run_has_met_a_bad_number_they_stop(tmp_path):
+    method = failing(make_method(), lambda state, hp: state.step == 12 + (hp["scale"] > 1))
+    with pytest.raises(UserError, match="2 of 2 runs") as caught:
+        fit_seeds(tmp_path, method, seeds=[0, 1], scales=[1.0, 2.0])
+    assert f"{tmp_path / '0'} in update 12, {tmp_path / '1'} in update 13" in str(caught.value)
+
+
+def test_a_config_is_expanded_into_the_configs_of_its_runs(tmp_path):
+    cfg = config.base()
+    assert [run.workdir for run in runs.expand(cfg, tmp_path)] == [tmp_path]
+    cfg.seed, cfg.num_seeds = 5, 2
+    cfg.sweep.beta, cfg.sweep.distance = (0, 2.5), (3.0,)
+    config.validate(cfg)
+    found = runs.expand(cfg, tmp_path)
+    assert [run.workdir for run in found] == [tmp_path / "seeds" / str(k) for k in range(4)]
+    expected = config.base()
+    expected.seed, expected.agent.beta, expected.task_losses.distance = 6, 0.0, 3.0
+    assert config.diff(found[1].cfg, expected) is None
+    assert [(run.cfg.seed, run.cfg.agent.beta) for run in found] == [
+        *((5, 0.0), (6, 0.0), (5, 2.5), (6, 2.5))
+    ]
+    assert config.diff(config.from_json(config.to_json(cfg)), cfg) is None
+
+
+def test_stack_and_unstack():
+    trees = [{"a": jnp.full(2, k)} for k in range(3)]
+    stacked = runs.stack(trees)
+    assert stacked["a"].shape == (3, 2)
+    assert_close(runs.unstack(stacked, 3), trees)
+    assert runs.stack(trees[:1]) is trees[0] and runs.unstack(trees[0], 1) == [trees[0]]
+
+
+def test_what_can_be_swept_is_what_hyper_parameters_hold():
+    from metastar.types import HyperParams
+
+    assert {*sweep.FIELDS, "task_losses"} == set(HyperParams._fields)
+    assert set(sweep.FIELDS.values()) <= set(config.flatten(config.base()))

@@ -1,0 +1,193 @@
+"""`metastar train` with several runs, on the method of `fake_method.py`, and what it refuses."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fake_method import make_cfg, make_data, make_method
+from metastar import config, train
+from metastar.errors import UserError
+from metastar.evaluation import evaluate, results
+from metastar.training import compilation, memory, plan, restore
+from metastar.training.workdir import read_config
+from metastar.types import DataSpec
+
+SPEC = DataSpec("point_robot", 2, 1, 2, 3, 5, (0.0, 0.0), (1.0, 1.0))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Replaces data and evaluation; the method's `hp` is beta. Lists what was evaluated."""
+    calls = []
+
+    def method(cfg, spec):
+        del spec
+        base = make_method(pretrain=0, updates=6)
+        phase = base.phases[1]
+
+        def update(state, batch, key, hp):
+            new, metrics = phase.update(state, batch, key, hp)
+            bad = (hp["scale"] == 2) & (state.step == 3)
+            return new, {**metrics, "error": jnp.where(bad, jnp.inf, metrics["error"])}
+
+        return base._replace(
+            hp={"scale": cfg.agent.beta}, phases=(base.phases[0], phase._replace(update=update))
+        )
+
+    def make_final(cfg, method, data_dir, explore=""):
+        calls.append("built")
+
+        def final(cfg, params, workdir, meta):
+            calls.append((workdir.name, cfg.seed, cfg.agent.beta, meta["updates"]))
+            results.write(workdir, {**meta, "seed": cfg.seed})
+
+        return final
+
+    monkeypatch.setattr(train.runs, "make_method", method)
+    monkeypatch.setattr(train.collect, "ensure", lambda cfg: "data")
+    monkeypatch.setattr(train.store, "load", lambda *args: make_data())
+    monkeypatch.setattr(train.store, "read_manifest", lambda path: None)
+    monkeypatch.setattr(train.store, "data_spec", lambda *args: SPEC)
+    monkeypatch.setattr(evaluate, "make_curve", lambda *args: lambda params, key: {})
+    monkeypatch.setattr(evaluate, "make_final", make_final)
+    monkeypatch.setattr(train.report, "write", lambda path: (path / "report.md").write_text(""))
+    monkeypatch.setattr(train.report, "summary", lambda path: f"summary of {path}")
+    monkeypatch.setattr(train.compare, "compare", lambda runs, out: f"{runs} in {out}")
+    return calls
+
+
+def make_many(**fields):
+    cfg = make_cfg()
+    cfg.update_from_flattened_dict({"seed": 4, "num_seeds": 2, **fields})
+    return cfg
+
+
+def test_every_run_has_a_workdir_of_its_own_and_one_evaluation_serves_all(asked, tmp_path, capsys):
+    cfg = make_many()
+    cfg.sweep.beta = (0.5, 1)
+    train.train(cfg, tmp_path, command="metastar train it")
+    runs = [("0", 4, 0.5, 6), ("1", 5, 0.5, 6), ("2", 4, 1.0, 6), ("3", 5, 1.0, 6)]
+    assert asked == ["built", *runs]
+    folders = [tmp_path / "seeds" / name for name, *_ in runs]
+    for folder, (_, seed, beta, _) in zip(folders, runs):
+        own = read_config(folder)
+        assert (own.seed, own.agent.beta, own.num_seeds, own.sweep.to_dict()) == (seed, beta, 1, {})
+        assert (folder / "command.txt").read_text() == "metastar train it\n"
+        assert json.loads((folder / "spec.json").read_text())["num_tasks"] == 3
+        assert (folder / "metrics.jsonl").exists() and (folder / "report.md").exists()
+    assert f"{[str(folder) for folder in folders]} in {tmp_path}" in capsys.readouterr().out
+    train.train(cfg, tmp_path)
+    assert asked == ["built", *runs] and "is complete" in capsys.readouterr().out
+    train.train(read_config(folders[1]), folders[1])  # as if it had been alone
+    assert asked == ["built", *runs] and f"summary of {folders[1]}" in capsys.readouterr().out
+
+
+def test_runs_that_met_a_bad_number_are_named_when_the_others_are_complete(asked, tmp_path):
+    cfg = make_many(num_seeds=1)
+    cfg.sweep.beta = (1.0, 2.0)
+    for _ in range(2):  # and named again by the same command
+        with pytest.raises(UserError, match=r"^1 of 2 runs .*/seeds/1 in update 3"):
+            train.train(cfg, tmp_path)
+    assert asked == ["built", ("0", 4, 1.0, 6), "built"]
+    assert (tmp_path / "seeds/1/bad_batch_3.npz").exists()
+    assert not (tmp_path / "seeds/1/results.json").exists()
+
+
+def test_a_folder_of_runs_is_not_a_run(asked, tmp_path):
+    train.train(make_many(), tmp_path)
+    with pytest.raises(UserError, match=r"holds 2 runs; give one of them, .*seeds/0 for instance"):
+        restore.restore(tmp_path)
+    with pytest.raises(UserError, match=r"several runs: give one of them, .*seeds/0 for instance"):
+        results.read(tmp_path)
+    with pytest.raises(UserError, match="num_seeds = 2, and this one has 3"):
+        train.train(make_many(num_seeds=3), tmp_path)
+
+
+def test_more_runs_than_memory_are_refused_before_the_first_update(asked, tmp_path, monkeypatch):
+    assert memory.available() > 2**20
+    cfg = make_many(num_seeds=8)
+    needed = []
+    monkeypatch.setattr(memory, "available", lambda: needed.append(1) or 2**40)
+    train.train(make_many(), tmp_path / "two")
+    assert needed
+    monkeypatch.setattr(memory, "available", lambda: 5000)
+    with pytest.raises(
+        UserError, match=r"^8 runs need about .* of memory and .* are left: [1-7] fit"
+    ):
+        train.train(cfg, tmp_path / "eight")
+    assert not (tmp_path / "eight/seeds/0/metrics.jsonl").exists()
+    with pytest.raises(UserError, match=r"^8 runs need"):
+        plan.describe(cfg, make_method(), make_data(), "fake", 8)
+
+
+def test_a_plan_counts_all_runs():
+    lone, four = (plan.describe(make_cfg(), make_method(), make_data(), "", n) for n in (1, 4))
+    assert "parameters   3 (b 1, w 2)" in lone and "parameters   3 (b 1, w 2)" in four
+    assert "of 4 runs together" in four and "together" not in lone
+
+
+def test_memory_grows_with_the_runs_and_not_with_their_data():
+    from metastar.training.chunk import init_state, make_chunk
+
+    method, data = make_method(), jax.device_put(make_data())
+
+    def peak(num):
+        keys = jax.random.split(jax.random.key(0), num)
+        chunk = make_chunk(method.phases[0], 0, 4, 3, {"pretrain": 0})
+        hp = {"scale": jnp.ones(num)}
+        arguments = init_state(method, keys), data, keys, hp, np.int32(0), np.int32(4)
+        return compilation.compiled(chunk, *arguments).peak_bytes
+
+    two, four = peak(2), peak(4)
+    assert two < four < 2 * two - memory.size(data) / 2
+
+
+@pytest.mark.parametrize(
+    "name, values, words",
+    [
+        ("hidden", (32.0,), "sweep.hidden names nothing that can be swept, which are rates and "),
+        ("bet", (1.0,), "did you mean 'beta'?"),
+        ("beta", (), "sweep.beta is () but must be numbers, for instance 0.5,1,5"),
+        ("beta", ("a",), "sweep.beta is ('a',) but must be numbers"),
+        ("beta", (True,), "sweep.beta is (True,) but must be numbers"),
+        ("beta", (1.0, -1.0), "sweep.beta is (1.0, -1.0) but must lie in [0, inf)"),
+        ("gamma", (0.9, 1.0), "must lie in [0, 1)"),
+        ("beta", (1, 1.0), "holds a value twice"),
+        ("infonce", (0.0, 1.0), "0 leaves task_losses.infonce out of the program"),
+        ("cloning", (0.0, 1.0), "0 leaves agent.cloning out of the program"),
+        ("infonce", (1.0,), "set sampler.windows=2"),
+    ],
+)
+def test_a_wrong_sweep_is_one_sentence(name, values, words):
+    cfg = config.base()
+    cfg.sweep[name] = values
+    with pytest.raises(UserError) as caught:
+        config.validate(cfg)
+    assert words in str(caught.value)
+
+
+def test_more_runs_than_files_can_be_open_are_refused():
+    cfg = config.base()
+    cfg.sweep.beta, cfg.num_seeds = (0.5, 1.0), 129
+    with pytest.raises(UserError, match="ask for 258 runs in one program, but 256 are the most"):
+        config.validate(cfg)
+    cfg.num_seeds = 128
+    config.validate(cfg)
+
+
+def test_seeds_end_where_a_seed_does():
+    cfg = config.base()
+    cfg.seed, cfg.num_seeds = 2**32 - 2, 3
+    with pytest.raises(UserError, match="seed of the last run is 4294967296"):
+        config.validate(cfg)
+
+
+def test_a_wrong_source_of_a_pretraining_leaves_the_workdir_to_a_right_config(asked, tmp_path):
+    cfg = make_many(**{"train.pretrained": str(tmp_path / "nothing")})
+    with pytest.raises(UserError, match="but this run has no pretraining"):
+        train.train(cfg, tmp_path / "run")
+    train.train(make_many(), tmp_path / "run")
+    assert asked[-1][-1] == 6
