@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar import config as config_room
 from metastar import files
 from metastar.collection import collect
-from metastar.config import presets
 from metastar.data import store
 from metastar.data.sampler import sample_windows
 from metastar.data.sources import sources
@@ -38,7 +38,7 @@ GRID = 161  # goals along each side of the square
 
 def config() -> ConfigDict:
     """The config whose data set it is."""
-    cfg = presets.make("metastar", "point_robot", "quick")
+    cfg = config_room.load_preset("configs/metastar.py:point_robot,quick")
     cfg.update_from_flattened_dict(cells.MIXED["point_robot"])
     return cfg
 

@@ -20,9 +20,9 @@ from metastar.tools.report import tables
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks/results"
-POINT = "--config=configs/metastar/point_robot_sparse.py:paper"
-CHEETAH = "--config=configs/metastar/cheetah_vel.py:paper"
-QUICK = "--config=configs/metastar/point_robot_sparse.py:quick"
+POINT = "--config=configs/metastar.py:point_robot_sparse,paper"
+CHEETAH = "--config=configs/metastar.py:cheetah_vel,paper"
+QUICK = "--config=configs/metastar.py:point_robot_sparse,quick"
 
 CPU = (
     f"update {POINT}",

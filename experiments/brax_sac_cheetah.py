@@ -44,9 +44,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the curve")
     args = parser.parse_args()
 
-    cfg = config.base()
-    cfg.family, cfg.simulator.backend = "cheetah_vel", "mjx"
-    env = make_env(cfg)
+    env = make_env(config.build({"family": "cheetah_vel", "simulator.backend": "mjx"}))
     curve = []
 
     def report(steps, metrics):

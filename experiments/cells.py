@@ -25,9 +25,13 @@ MIXED = {
 }
 # The reference's penalty, which is on values, with as many actions as the tables were made with.
 # The presets of families with dense rewards have none there.
-CQL = {"agent.penalty": "cql", "imagine.penalty": 0.0, "agent.num_actions": 4}
+CQL = {
+    "agent.conservative.penalty": "cql",
+    "imagine.penalty": 0.0,
+    "agent.conservative.num_actions": 4,
+}
 # What these have instead, as MOPO: what the model doubts is taken off imagined rewards.
-MOPO = {"agent.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
+MOPO = {"agent.conservative.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
 
 
 def metastar(command: str, workdir: Path, *arguments: str) -> None:

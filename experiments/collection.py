@@ -28,9 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar import files, registry
+from metastar import config, files
 from metastar.collection import collect, online
-from metastar.config import presets
 from metastar.envs.make import make_env
 from metastar.training import plan, provenance
 
@@ -60,14 +59,15 @@ class OneAfterTheOther:
 
 def measure(args: argparse.Namespace) -> dict:
     """Seconds per iteration of one variant, in this process; the first two also compile."""
-    cfg = presets.make("metastar", args.family, args.preset)
+    cfg = config.load_preset(f"configs/metastar.py:{args.family},{args.preset}")
+    cfg = config.change(cfg, {"collect.behavior": args.behavior})
     cfg.collect.iterations = args.iterations
     cfg.collect.cross_task_episodes = 0
     tasks = jax.tree.map(jnp.asarray, collect.draw_tasks(cfg)[0])
     serial, times = OneAfterTheOther(), []
     if args.measure == VARIANTS[1]:
         online.ThreadPoolExecutor = lambda num_threads: serial
-    made = registry.find("behavior", args.behavior).make(cfg, make_env(cfg))
+    made = config.make(cfg, "behavior", args.behavior, make_env(cfg))
     made.run(tasks, jax.random.key(0), lambda line: times.append(time.perf_counter()))
     found = {
         "seconds_per_iteration": float(np.median(np.diff(times)[1:])),
@@ -99,7 +99,7 @@ def main() -> None:
             [sys.executable, *command, "--measure", name], check=True, stdout=subprocess.PIPE
         )
         found[name] = json.loads(run.stdout.splitlines()[-1])
-    cfg = presets.make("metastar", args.family, args.preset)
+    cfg = config.load_preset(f"configs/metastar.py:{args.family},{args.preset}")
     num_tasks = sum(map(len, collect.draw_tasks(cfg)[1].values()))
     spec, chosen = make_env(cfg).spec, cfg.collect
     per_iteration = num_tasks * chosen.episodes_per_iteration * spec.max_episode_steps
@@ -116,7 +116,7 @@ def main() -> None:
         "load": os.getloadavg()[2],  # processes, mean over a quarter of an hour: ours are two
         "tasks": num_tasks,
         "learners": 1 if chosen.shared_learner else num_tasks,
-        "hidden": list(chosen.hidden),
+        "hidden": list(chosen[args.behavior].hidden),
         "updates_per_iteration": chosen.updates_per_iteration,
         "transitions_per_iteration": per_iteration,
         "transitions_whole_preset": whole,

@@ -46,10 +46,10 @@ def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
     """Actions of each of three sources at so many states of a task, 0 for all of them."""
     return {
         **cells.CQL,
-        "agent.num_actions": num_actions,
-        "agent.conservative_states": states,
-        "agent.conservative_gradient": gradient,
-        "agent.tile_states": 0 if states else 64,
+        "agent.conservative.num_actions": num_actions,
+        "agent.conservative.cql_states": states,
+        "agent.conservative.cql_gradient": gradient,
+        "agent.conservative.tile_states": 0 if states else 64,
     }
 
 
@@ -157,7 +157,7 @@ def main() -> None:
         "cells": {},
     }
     shared = {**SHARED, "num_seeds": args.num_seeds}
-    config = f"configs/{args.method}/{args.family}.py:quick"
+    config = f"configs/{args.method}.py:{args.family},quick"
     pretrained = {}
     for name in args.cells:
         folder = args.runs / label / cells.file_name(name)

@@ -60,7 +60,7 @@ CELLS = {
     "disagreement": cell(
         4, 0.75, **REAL, **FIVE, **DOUBT, **{"imagine.uncertainty": "disagreement"}
     ),
-    "combo": cell(4, 0.75, **REAL, **{"agent.penalty": "combo"}),
+    "combo": cell(4, 0.75, **REAL, **{"agent.conservative.penalty": "combo"}),
     "reward uncertainty": cell(4, 0.75, **REAL, **FIVE, **cells.MOPO),
     "reward uncertainty, one decoder": cell(4, 0.75, **REAL, **cells.MOPO),
     "reward uncertainty, hardly any": cell(1, 1.0, **REAL, **cells.MOPO),
@@ -143,7 +143,7 @@ def main() -> None:
     label = f"imagination_{of_family}"
     out = cells.RESULTS / label
     out.mkdir(parents=True, exist_ok=True)
-    config = f"configs/metastar/{args.family}.py:{args.preset}"
+    config = f"configs/metastar.py:{args.family},{args.preset}"
     shared = {
         **cells.MIXED[args.family],
         **UPDATES,

@@ -47,7 +47,7 @@ PAPER = {
     "world_model.code_bound": "none",
     "world_model.recon_weight": 1.0,
     "world_model.dyn_weight": 1.0,
-    "world_model.mask_joints": False,
+    "world_model.mask_episode_boundaries": False,
     "sampler.windows": 1,
     "sampler.positive": "any",
 }
@@ -62,7 +62,7 @@ CROSS = {
     "task_losses.infonce": 10.0,
     "world_model.code_bound": "sphere",
     "world_model.dyn_weight": 0.1,
-    "world_model.mask_joints": True,
+    "world_model.mask_episode_boundaries": True,
     "sampler.windows": 2,
     "sampler.positive": "other_behavior",
 }
@@ -221,13 +221,13 @@ def main() -> None:
     label = label_of(args)
     out = cells.RESULTS / label
     out.mkdir(parents=True, exist_ok=True)
-    config = f"configs/metastar/{args.family}.py:{args.preset}"
+    config = f"configs/metastar.py:{args.family},{args.preset}"
     data = {
         **cells.MIXED[args.family],
         **(ALIKE if args.alike else {}),
         "data.validation_tasks": args.validation,
     }
-    bound = f"configs/oracle/{args.family}.py:{args.preset}"
+    bound = f"configs/oracle.py:{args.family},{args.preset}"
     (oracle,) = cells.train(args.runs / label / "oracle", bound, data)
     text = json.dumps(cells.read(oracle, "results.json"), indent=1) + "\n"
     files.write_atomic(out / "oracle_results.json", text)

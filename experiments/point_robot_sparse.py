@@ -25,7 +25,7 @@ FAMILY = "point_robot_sparse"
 
 def run(method: str, preset: str, workdir: Path, fields: dict) -> dict:
     """Trains one run, unless it is complete; returns its results."""
-    cells.train(workdir, f"configs/{method}/{FAMILY}.py:{preset}", fields)
+    cells.train(workdir, f"configs/{method}.py:{FAMILY},{preset}", fields)
     return cells.read(workdir, "results.json")
 
 

@@ -27,7 +27,7 @@ from metastar.tools.report import tables
 HERE = Path(__file__).parent
 OUT = HERE / "results/cheetah_vel_paper"
 PAGE = HERE.parent / "docs/results.md"
-CONFIG = "--config=configs/metastar/cheetah_vel.py:paper"
+CONFIG = "--config=configs/metastar.py:cheetah_vel,paper"
 PRETRAIN = 1000
 DEVIATIONS = {
     # The learner of the preset "quick": those of the reference still stand after 5 000 updates.

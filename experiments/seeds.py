@@ -88,7 +88,7 @@ def main() -> None:
         for method in ("oracle", *args.methods):
             workdir = args.runs / f"{label}_{method}_{seed}"
             bound = [] if method == "oracle" else [f"--config.eval.oracle={oracle}"]
-            config = f"--config=configs/{method}/{args.family}.py:{args.preset}"
+            config = f"--config=configs/{method}.py:{args.family},{args.preset}"
             cells.metastar("train", workdir, config, *overrides, *bound)
             shutil.copy(workdir / "results.json", out / f"{method}_seed{seed}.json")
 

@@ -18,8 +18,7 @@ import mujoco
 import numpy as np
 from mujoco.rollout import Rollout
 
-from metastar import files
-from metastar.config import presets
+from metastar import config, files
 from metastar.envs.backends import physics
 from metastar.envs.families import cheetah_vel as family
 from metastar.envs.make import make_env
@@ -96,7 +95,7 @@ def main() -> None:
         "rounds": ROUNDS,
     }
     for threads in (1, 2):
-        cfg = presets.make("metastar", "cheetah_vel", "quick")
+        cfg = config.load_preset("configs/metastar.py:cheetah_vel,quick")
         cfg.simulator.threads = threads
         env = make_env(cfg)
         variants = {

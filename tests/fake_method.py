@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from metastar import config
+import make_config
 from metastar.data.sampler import sample_transitions
 from metastar.types import Batch, Method, Phase, TaskData, TrainState
 
@@ -29,7 +29,7 @@ def make_data(num_tasks=3, episodes=4, steps=5, obs_dim=2, seed=0) -> TaskData:
 
 
 def make_cfg(**train):
-    cfg = config.base()
+    cfg = make_config.base()
     settings = {"chunk": 4, "validate_every": 3, "eval_every": 10, "checkpoint_every": 8}
     cfg.train.update({**settings, **train})
     return cfg

@@ -3,35 +3,43 @@
 import jax
 import jax.numpy as jnp
 
-from metastar import config
-from metastar.types import Batch, DataSpec, HyperParams, View
+import make_config
+from metastar import config, registry
+from metastar.losses.world_model import Weights
+from metastar.types import Batch, DataSpec, View
 
 OBS, ACTION, LENGTH = 3, 2, 6
 SPEC = DataSpec("fake", OBS, ACTION, 1, 4, 10, (0.0,) * OBS, (1.0,) * OBS)
-HP = HyperParams(
-    lr_pretrain=1e-3,
-    lr_world_model=1e-3,
-    lr_actor=1e-3,
-    lr_critic=1e-3,
-    alpha=0.2,
-    beta=0.5,
-    gamma=0.9,
-    tau=0.1,
-    actor_average=0.0,
-    dyn_weight=1.0,
-    rep_weight=0.1,
-    free_bits=0.0,
-    task_losses={"distance": 1.0, "infonce": 1.0},
+WEIGHTS = Weights(
+    recon=1.0, dyn=1.0, rep=0.1, free_bits=0.0, task_losses={"distance": 1.0, "infonce": 1.0}
 )
+AGENT_HP = {
+    "actor_lr": 1e-3,
+    "critic_lr": 1e-3,
+    "alpha": 0.2,
+    "beta": 0.5,
+    "gamma": 0.9,
+    "tau": 0.1,
+    "actor_average": 0.0,
+    "cloning": 0.0,
+}
 
 
 def tiny_cfg(**world_model):
-    cfg = config.base()
+    """A config with the settings of every task loss."""
+    weights = dict.fromkeys((f"task_losses__{n}" for n in registry.names("task loss")), 0.0)
+    cfg = make_config.base(**{**weights, "task_losses__distance": 1.0})
     cfg.world_model.update(
         latent_dim=4, width=8, num_layers=2, num_heads=2, context_len=LENGTH, code_dim=3
     )
     cfg.world_model.update(world_model)
     return cfg
+
+
+def make_loss(module, cfg, spec):
+    """A task loss, made of its part of a config."""
+    name = module.__name__.rpartition(".")[2]
+    return module.make(config.scope(cfg, name, module), spec)
 
 
 def random_view(key, *shape):

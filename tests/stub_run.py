@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import config
+import make_config
 from metastar.collection import collect
 from metastar.data import store
 from metastar.envs.families import point_robot_sparse as family
@@ -21,20 +21,20 @@ NUM_TRAIN, NUM_TEST = 3, 2
 
 def tiny_config(**fields):
     """A config of the stub's data; `fields` as {"eval.windows": 3}."""
-    cfg = config.base()
-    cfg.update_from_flattened_dict(
-        {
-            "data.train_tasks": NUM_TRAIN,
-            "data.test_tasks": NUM_TEST,
-            "eval.windows": 6,
-            "eval.episodes": 2,
-            "eval.zero_shot_streams": 3,
-            "eval.curve_windows": 2,
-            "world_model.context_len": 12,
-            "preset": "stub",
-            **fields,
-        }
-    )
+    fields = {
+        "data.train_tasks": NUM_TRAIN,
+        "data.test_tasks": NUM_TEST,
+        "sampler.with_replacement": True,
+        "eval.windows": 6,
+        "eval.episodes": 2,
+        "eval.zero_shot_streams": 3,
+        "eval.curve_windows": 2,
+        "preset": "stub",
+        **({} if "method" in fields else {"world_model.context_len": 12}),
+        **fields,
+    }
+    known = make_config.schema_of(fields)
+    cfg = make_config.base(**{path: x for path, x in fields.items() if path in known})
     return FrozenConfigDict(cfg)
 
 
@@ -103,7 +103,7 @@ def seeker(counter=None) -> Method:
     def value(params, obs, action, code):
         return 5.0 * params  # whatever the state
 
-    return Method((), None, (), None, infer, _go_to_code(counter), value=value)
+    return Method(None, (), None, infer, _go_to_code(counter), 12, value=value)
 
 
 def knower() -> Method:
@@ -112,7 +112,7 @@ def knower() -> Method:
     def infer(params, view, task, key):
         return Adaptation(jnp.append(task["goal"], 1.0))
 
-    return Method((), None, (), None, infer, _go_to_code(), privileged=True)
+    return Method(None, (), None, infer, _go_to_code(), 12, privileged=True)
 
 
 PARAMS = jnp.ones(())
@@ -120,7 +120,7 @@ META = {
     "updates": 7,
     "wall_seconds": 90.0,
     "params_sha256": "ab" * 32,
-    "command": "metastar train --config=configs/metastar/point_robot_sparse.py:stub",
+    "command": "metastar train --config=configs/metastar.py:point_robot_sparse,stub",
 }
 
 

@@ -1,6 +1,7 @@
 """The command line: quick help, one sentence and status 2 for every mistake, thin commands."""
 
 import errno
+import importlib
 import subprocess
 import sys
 import time
@@ -9,12 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from metastar import config
 from metastar import main as cli
 from metastar.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-CONFIG = str(ROOT / "configs/metastar/point_robot_sparse.py")
-COMMANDS = ["doctor", "collect", "train", "evaluate", "audit", "data", "report", "compare"]
+CONFIG = str(ROOT / "configs/metastar.py") + ":point_robot_sparse"
+COMMANDS = [
+    "config",
+    "doctor",
+    "collect",
+    "train",
+    "evaluate",
+    "audit",
+    "data",
+    "report",
+    "compare",
+]
 COMMANDS += ["render", "bench"]
 
 
@@ -32,7 +44,8 @@ def stub(monkeypatch):
 
             return call
 
-        module = types.SimpleNamespace(**{f: record(f) for f in functions})
+        real = vars(importlib.import_module(f"metastar.{name}"))
+        module = types.SimpleNamespace(**real | {f: record(f) for f in functions})
         package, _, leaf = f"metastar.{name}".rpartition(".")
         monkeypatch.setitem(sys.modules, f"metastar.{name}", module)
         monkeypatch.setattr(__import__(package, fromlist=["_"]), leaf, module, raising=False)
@@ -72,7 +85,10 @@ def test_help_takes_under_a_second_and_does_not_import_jax():
         (["train", "--workdir=w"], "--config"),
         (["train", f"--config={CONFIG}"], "train needs --workdir=DIR"),
         (["train", "--config=none.py"], "config file 'none.py' does not exist"),
-        (["train", f"--config={CONFIG}:quik"], "unknown preset 'quik'; did you mean 'quick'?"),
+        (
+            ["train", f"--config={CONFIG},quik"],
+            "unknown preset 'quik' of configs/metastar.py; did you mean 'quick'?",
+        ),
         (["data", "look", "path"], "invalid choice: 'look'"),
         (["report", "--workdir=w", "--config.seed=1"], "unknown argument '--config.seed=1'"),
     ],
@@ -87,23 +103,42 @@ def test_a_wrong_command_is_one_sentence_and_status_two(argv, words, capsys):
     "override, words",
     [
         ("--config.sed=1", "unknown config field 'sed'; did you mean 'seed'?"),
-        ("--config.agent.gama=1", "unknown config field 'agent.gama'; did you mean 'agent.gamma'?"),
-        ("--config.agent.gamma.x=1", "unknown config field 'agent.gamma.x'"),
+        ("--config.agent.gama=1", "unknown config field 'agent.gama'"),
+        ("--config.agent.gamma=1", "'agent.gamma' is now 'agent.conservative.gamma'"),
+        ("--config.collect.td3.lr=1", "select it with collect.behavior=td3"),
+        ("--config.imports=no.such", "no module 'no'; put its folder on PYTHONPATH"),
+        ("--config.sweep.gradient=1,2", "sweep.gradient names nothing that can be swept"),
+        (
+            "--config.agent.conservative.gamma.x=1",
+            "unknown config field 'agent.conservative.gamma.x'",
+        ),
         ("--config.seed=x", "config field 'seed' is 'x' but must be of type int"),
         ("--config.seed=1.5", "config field 'seed' is '1.5' but must be of type int"),
         ("--config.seed=true", "config field 'seed' is 'true' but must be of type int"),
-        ("--config.deterministic=maybe", "config field 'deterministic' is 'maybe'"),
+        ("--config.train.deterministic=maybe", "config field 'train.deterministic' is 'maybe'"),
         ("--config.agent=3", "config field 'agent' is '3'"),
-        ("--config.agent.hidden=a", "agent.hidden is ('a',) but must be of type tuple of ints"),
-        ("--config.agent.gamma=nan", "agent.gamma is nan but must lie in [0, 1)"),
-        ("--config.agent.gamma=2", "agent.gamma is 2.0 but must lie in [0, 1)"),
+        (
+            "--config.agent.conservative.hidden=a",
+            "agent.conservative.hidden is ('a',) but must be of type tuple of ints",
+        ),
+        (
+            "--config.agent.conservative.gamma=nan",
+            "agent.conservative.gamma is nan but must lie in [0, 1)",
+        ),
+        (
+            "--config.agent.conservative.gamma=2",
+            "agent.conservative.gamma is 2.0 but must lie in [0, 1)",
+        ),
         ("--config.imagine.context_len=30", "position table"),
         ("--config.task_losses.distanc=1", "unknown task loss 'distanc'"),
         ("--config.task_losses.a.b=1", "unknown config field 'task_losses.a.b'"),
         ("--config.sweep.hidden=32,64", "sweep.hidden names nothing that can be swept"),
-        ("--config.sweep.agent.beta=1,2", "did you mean 'beta'?"),
-        ("--config.sweep.beta=a", "sweep.beta is ('a',) but must be numbers"),
-        ("--config.sweep.beta=1,-1", "sweep.beta is (1, -1) but must lie in [0, inf)"),
+        ("--config.sweep.agent.beta=1,2", "sweep.agent.beta names nothing that can be swept"),
+        ("--config.sweep.beta=a", "sweep.agent.conservative.beta is ('a',) but must be numbers"),
+        (
+            "--config.sweep.beta=1,-1",
+            "sweep.agent.conservative.beta is (1, -1) but must lie in [0, inf)",
+        ),
         ("--config.num_seeds=0", "num_seeds is 0 but must lie in [1, inf)"),
         ("--config.seed", "Missing value for flag --config.seed"),
         ("--confg.seed=1", "unknown option '--confg.seed'"),
@@ -112,20 +147,20 @@ def test_a_wrong_command_is_one_sentence_and_status_two(argv, words, capsys):
     ],
 )
 def test_a_wrong_override_is_one_sentence_and_status_two(override, words, capsys):
-    assert cli.main(["train", f"--config={CONFIG}:quick", "--workdir=w", override]) == 2
+    assert cli.main(["train", f"--config={CONFIG},quick", "--workdir=w", override]) == 2
     err = capsys.readouterr().err
     assert words in err and err.count("\n") == 1
 
 
 def test_overrides_reach_the_config():
-    cfg = cli.load_config(
-        f"{CONFIG}:quick",
+    cfg = config.load(
+        f"{CONFIG},quick",
         [
             "--config.seed=7",
-            "--config.agent.alpha=1",
-            "--config.agent.hidden=32,16",
-            "--config.deterministic",
-            "--noconfig.agent.normalize_obs",
+            "--config.agent.conservative.alpha=1",
+            "--config.agent.conservative.hidden=32,16",
+            "--config.train.deterministic",
+            "--noconfig.sampler.normalize_obs",
             "--config.task_losses.distance",
             "0.5",
             "--config.num_seeds=8",
@@ -133,15 +168,18 @@ def test_overrides_reach_the_config():
             "--config.sweep.infonce=2",
         ],
     )
-    assert cfg.num_seeds == 8 and cfg.sweep.to_dict() == {"beta": (0.5, 1, 5), "infonce": (2,)}
-    assert cfg.seed == 7 and cfg.agent.hidden == (32, 16)
-    assert type(cfg.agent.alpha) is float and cfg.task_losses.distance == 0.5
-    assert cfg.deterministic and not cfg.agent.normalize_obs
+    assert cfg.num_seeds == 8 and config.flatten(cfg.sweep) == {
+        "agent.conservative.beta": (0.5, 1, 5),
+        "task_losses.infonce": (2,),
+    }
+    assert cfg.seed == 7 and cfg.agent.conservative.hidden == (32, 16)
+    assert type(cfg.agent.conservative.alpha) is float and cfg.task_losses.distance == 0.5
+    assert cfg.train.deterministic and not cfg.sampler.normalize_obs
 
 
 def test_train_passes_config_workdir_and_dry_run(stub):
     calls = stub("train", "train")
-    argv = ["train", f"--config={CONFIG}:debug", "--config.seed=3"]
+    argv = ["train", f"--config={CONFIG},debug", "--config.seed=3"]
     assert cli.main([*argv, "--workdir=w"]) == 0
     assert cli.main([*argv, "--dry-run"]) == 0
     (_, (cfg, workdir), kwargs), (_, (_, no_workdir), dry) = calls
@@ -159,7 +197,7 @@ def test_collect_evaluate_report_and_data(stub, capsys):
         stub("tools.report.report", "write", "summary"),
         stub("train", "evaluate_workdir"),
     )
-    assert cli.main(["collect", f"--config={CONFIG}:debug"]) == 0
+    assert cli.main(["collect", f"--config={CONFIG},debug"]) == 0
     assert cli.main(["evaluate", "--workdir=w"]) == 0
     assert cli.main(["evaluate", "--workdir=w", "--explore=posterior,idaq"]) == 0
     assert cli.main(["report", "--workdir=w"]) == 0

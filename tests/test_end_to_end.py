@@ -13,11 +13,17 @@ import pytest
 from metastar.data.checks import FIELDS
 
 ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "configs/metastar/point_robot_sparse.py"
+CONFIG = ROOT / "configs/metastar.py"
 
 
 def start(folder: Path, name: str):
-    command = [sys.executable, "-m", "metastar", "train", f"--config={CONFIG}:debug"]
+    command = [
+        sys.executable,
+        "-m",
+        "metastar",
+        "train",
+        f"--config={CONFIG}:point_robot_sparse,debug",
+    ]
     command += [f"--workdir={folder / name}", f"--config.data.dir={folder / name}_data"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -6,13 +6,13 @@ import critics
 import invariance
 import pytest
 
-from metastar.config import presets
+import make_config
 from metastar.training import workdir
 
 
 @pytest.mark.parametrize("own_pretraining", [True, False])
 def test_a_curve_is_that_of_the_last_phase_whoever_pretrained(tmp_path, own_pretraining):
-    cfg = presets.make("metastar", "cheetah_vel", "quick")
+    cfg = make_config.preset("metastar", "cheetah_vel", "quick")
     cfg.train.updates = 400
     with workdir.opened(cfg, tmp_path):
         pass

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import load, loading, registry
-from metastar.config import presets
+import make_config
+from metastar import load, loading
 from metastar.errors import UserError
-from metastar.training import checkpoint, workdir
+from metastar.training import checkpoint, runs, workdir
 from metastar.training.chunk import abstract_state
 from metastar.types import DataSpec, View
 
@@ -20,13 +20,13 @@ SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))
 
 @functools.cache
 def parts(name):
-    cfg = FrozenConfigDict(presets.make(name, "point_robot_sparse", "debug"))
-    method = registry.find("method", name).make(cfg, SPEC)
+    cfg = FrozenConfigDict(make_config.preset(name, "point_robot_sparse", "debug"))
+    method = runs.make_method(cfg, SPEC)
     rng = np.random.default_rng(0)
     state = jax.tree.map(
         lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), abstract_state(method)
     )
-    return cfg, method, state, loading.make_agent(cfg, method, SPEC, method.export(state))
+    return cfg, method, state, loading.make_agent(method, SPEC, method.export(state))
 
 
 def context(num):

@@ -218,7 +218,7 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     cfg.eval.oracle = "elsewhere"  # may change: it is only shown
     with opened(cfg, tmp_path) as path:
         assert read_config(path).eval.oracle == "elsewhere"
-    cfg.agent.beta = 0.25
+    cfg.agent.conservative.beta = 0.25
     with pytest.raises(UserError, match=r"agent\.beta = 0\.5, and this one has 0\.25"):
         opened(cfg, tmp_path).__enter__()
     (tmp_path / "config.json").write_text("{")

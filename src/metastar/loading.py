@@ -87,13 +87,13 @@ def load(path: str | Path) -> Agent:
         UserError: the folder is no workdir, or holds no checkpoint that verifies.
     """
     run = restore.restore(path)
-    return make_agent(run.cfg, run.method, run.spec, run.method.export(run.state))
+    return make_agent(run.method, run.spec, run.method.export(run.state))
 
 
-def make_agent(cfg, method: Method, spec: DataSpec, params) -> Agent:
+def make_agent(method: Method, spec: DataSpec, params) -> Agent:
     """Binds exported parameters, e.g. of a run in memory, into an `Agent`."""
     infer, act = jax.jit(method.infer), jax.jit(method.policy.act)
-    return Agent(method, params, spec, cfg.world_model.context_len, infer, act)
+    return Agent(method, params, spec, method.context_len, infer, act)
 
 
 def _view(context, spec, length):

@@ -2,28 +2,19 @@
 
 import argparse
 import errno
-import re
 import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from absl import flags
-from ml_collections import ConfigDict, FrozenConfigDict
-from ml_collections.config_flags import config_flags
-
 import metastar
 from metastar import config
-from metastar.config import sweep
+from metastar.config.launch import OVERRIDES
 from metastar.errors import UserError, did_you_mean
 from metastar.training import program_cache
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-_EXAMPLE = "configs/metastar/point_robot_sparse.py:quick"
-_OVERRIDES = (
-    "--config.FIELD=VALUE overrides a field of the config, for instance --config.agent.gamma=0.95 "
-    "or --config.agent.hidden=64,64"
-)
+_EXAMPLE = "configs/metastar.py:point_robot_sparse,quick"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,64 +56,10 @@ def _run(argv: list[str]) -> int:
         program_cache.keep()
     args.typed = shlex.join(["metastar", *argv])
     if getattr(args, "config", None):
-        args.config = load_config(args.config, overrides)
+        args.config = config.load(args.config, overrides)
     elif overrides:
         raise UserError(f"unknown argument {overrides[0]!r}; see metastar {args.command} --help")
     return args.run(args) or 0
-
-
-def load_config(source: str, overrides: Sequence[str] = ()) -> FrozenConfigDict:
-    """Returns the validated config of `path.py:preset` with `--config.field=value` applied.
-
-    A weight of `task_losses` and a `sweep` may be new; every other field must exist. Raises
-    `UserError` for a missing file or preset, and for a field that is unknown, of another type or
-    out of range.
-    """
-    cfg = config.load_preset(source)
-    for word in overrides:
-        if word.startswith("-"):
-            _expect_field(cfg, word.split("=", 1)[0])
-    values = flags.FlagValues()
-    argv = ["metastar", *overrides]
-    try:
-        config_flags.DEFINE_config_dict("config", cfg, flag_values=values, sys_argv=argv)
-        rest = values(argv)[1:]
-    except flags.IllegalFlagValueError as error:
-        raise UserError(_wrong_value(cfg, str(error))) from None
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{str(error).rstrip('.')}; {_OVERRIDES}") from None
-    if rest:
-        raise UserError(f"unknown argument {rest[0]!r}; {_OVERRIDES}")
-    config.validate(cfg)
-    return FrozenConfigDict(cfg)
-
-
-def _expect_field(cfg: ConfigDict, option: str) -> None:
-    """Raises `UserError` unless an option `--config.FIELD` or `--noconfig.FIELD` names a field.
-
-    Adds the fields of open sections, which exist once they are named.
-    """
-    name = re.sub(r"^--?(no)?config\.", "", option)
-    if name == option:
-        raise UserError(f"unknown option {option!r}; {_OVERRIDES}")
-    section, _, entry = name.partition(".")
-    if section == "task_losses" and entry and "." not in entry:
-        cfg.task_losses[entry] = cfg.task_losses.get(entry, 0.0)
-    if section == "sweep" and entry:
-        sweep.field(entry)
-        cfg.sweep[entry] = cfg.sweep.get(entry, ())
-    fields = config.flatten(cfg)
-    if name not in fields and not any(field.startswith(f"{name}.") for field in fields):
-        raise UserError(f"unknown config field {name!r}{did_you_mean(name, fields)}")
-
-
-def _wrong_value(cfg: ConfigDict, message: str) -> str:
-    found = re.match(r"flag --config\.([^=]+)=(.*?): ", message)
-    if not found:
-        return message
-    name, value = found.groups()
-    kind = type(config.flatten(cfg).get(name, {})).__name__
-    return f"config field {name!r} is {value!r} but must be of type {kind}"
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
@@ -140,7 +77,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
             name,
             help=text,
             description=f"{text[0].upper()}{text[1:]}.",
-            epilog=_OVERRIDES if config else None,
+            epilog=OVERRIDES if config else None,
             allow_abbrev=False,
         )
         command.set_defaults(run=run)
@@ -148,8 +85,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
             command.add_argument(
                 "--config",
                 required=name != "bench",  # its plots need none
-                metavar="PATH.py[:PRESET]",
-                help=f"config file and preset, for instance {_EXAMPLE}",
+                metavar="PATH.py:FAMILY[,PRESET]",
+                help=f"config file, family and preset, for instance {_EXAMPLE}",
             )
         if workdir:
             required = name != "train"  # a dry run writes nothing
@@ -158,6 +95,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
 
     add("doctor", _doctor, "print versions, devices and simulators, and how to fix what is missing")
     add("collect", _collect, "make the data set of a config, unless it is there", config=True)
+    add(
+        "config",
+        _config,
+        "print every field of a config: value, range, the file that it belongs to, and meaning",
+        config=True,
+    )
     train = add(
         "train",
         _train,
@@ -272,6 +215,10 @@ def _doctor(args) -> int:
     return doctor.main()
 
 
+def _config(args) -> None:
+    print(config.describe(args.config))
+
+
 def _collect(args) -> None:
     from metastar.collection import collect
 
@@ -323,7 +270,7 @@ def _bench(args) -> None:
             print(file)
         return
     if not args.config:
-        raise UserError("bench needs --config=PATH.py[:PRESET]; see metastar bench --help")
+        raise UserError("bench needs --config=PATH.py:FAMILY[,PRESET]; see metastar bench --help")
     from metastar.tools.bench import bench
 
     names = ("out", "sizes", "repeats", "max_steps", "profile")

@@ -48,7 +48,7 @@ def train(
     """
     cfg = FrozenConfigDict(cfg)
     config.validate(cfg)
-    if cfg.deterministic:
+    if cfg.train.deterministic:
         _ask_for_determinism()
     if dry_run:
         found = runs.expand(cfg, Path())

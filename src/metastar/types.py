@@ -184,12 +184,12 @@ class Seen(NamedTuple):
 class Method(NamedTuple):
     """One offline meta-RL system, pure."""
 
-    hp: Any  # NamedTuple of floats: traced, so seeds and sweeps are axes
     init: Callable  # (key) -> TrainState
     phases: tuple[Phase, ...]
     export: Callable  # (TrainState) -> params that infer and policy take (averaged actor, ...)
     infer: Callable  # (params, View [L], task, key) -> Adaptation; task is None unless privileged
     policy: Policy
+    context_len: int = 0  # L, steps of a context; an evaluation draws and keeps so many
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
     task_model: TaskModel | None = None  # None for a method whose code predicts nothing
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
@@ -201,6 +201,9 @@ class Method(NamedTuple):
     # terms of the last phase by name ("world_model", "imagine", "critic"), each to be timed alone:
     # (TrainState, Batch, key, hp) -> (TrainState, what it made)
     parts: Mapping[str, Callable] = MappingProxyType({})
+    # numbers by section of the config: traced, so that seeds and sweeps are axes of one program;
+    # `training.runs.make_method` fills it in
+    hp: Any = ()
 
 
 class TaskLoss(NamedTuple):
@@ -210,27 +213,6 @@ class TaskLoss(NamedTuple):
     loss: Callable  # (params, codes {view: [M, Z]}, Batch, noise) -> (scalar, metrics)
     init: Callable = lambda key: {}  # (key) -> parameters of networks of its own, a dict
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
-
-
-class HyperParams(NamedTuple):
-    """Floats that enter an update as traced arrays, so that seeds and sweeps need no recompile."""
-
-    lr_pretrain: Array  # of the world model in the pretraining phase
-    lr_world_model: Array  # of the world model in the joint phase
-    lr_actor: Array
-    lr_critic: Array
-    alpha: Array  # entropy weight
-    beta: Array  # conservative weight
-    gamma: Array  # discount
-    tau: Array  # polyak rate of the target critics
-    actor_average: Array  # decay of the averaged actor; 0 makes it the actor itself
-    dyn_weight: Array
-    rep_weight: Array
-    free_bits: Array  # nats
-    task_losses: dict[str, Array]  # weight by name
-    recon_weight: Array = 1.0
-    cloning: Array = 0.0  # weight of the actor's cloning term
-    uncertainty: Array = 0.0  # weight of the model's uncertainty in imagined rewards
 
 
 class Env(NamedTuple):

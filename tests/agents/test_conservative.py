@@ -5,19 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import make_config
 from metastar.agents import conservative as agents
 from metastar.data.rows import Transitions
 from metastar.types import TrainState
-from model_helpers import ACTION, HP, OBS, SPEC, tiny_cfg
+from model_helpers import ACTION, AGENT_HP, OBS, SPEC
 
 TASKS, REAL, IMAGINED = 2, 4, 4
 SIZE = REAL + IMAGINED
 
 
 def make_cfg(penalty, most=0):
-    cfg = tiny_cfg()
-    cfg.sampler.batch_size = SIZE
-    cfg.agent.update(hidden=(8,), penalty=penalty, conservative_states=most, num_actions=2)
+    cfg = make_config.base().agent.conservative
+    cfg.update(hidden=(8,), penalty=penalty, cql_states=most, num_actions=2)
     return cfg
 
 
@@ -39,33 +39,33 @@ def make_rows():
 def check_combo(choose):
     """Rows 4 to 7 of each eight are imagined."""
     for most, expected in ((0, [4, 5, 6, 7, 12, 13, 14, 15]), (2, [4, 6, 12, 14]), (1, [4, 12])):
-        states = choose(make_rows(), make_cfg("combo", most), IMAGINED)
+        states = choose(make_rows(), make_cfg("combo", most), SIZE, IMAGINED)
         assert states.reward.tolist() == expected and not states.real.any()
 
 
 def test_combo_pushes_down_values_at_imagined_states_alone():
-    check_combo(agents.conservative_rows)
+    check_combo(agents.cql_rows)
 
 
 def test_states_of_the_data_are_found():
     with pytest.raises(AssertionError):
-        check_combo(lambda rows, cfg, _: agents.conservative_rows(rows, cfg, 0))
+        check_combo(lambda rows, cfg, size, _: agents.cql_rows(rows, cfg, size, 0))
 
 
 def test_cql_takes_both_kinds_and_so_does_an_agent_that_imagines_nothing():
     rows = make_rows()
     for cfg, imagined in ((make_cfg("cql", 4), IMAGINED), (make_cfg("combo", 4), 0)):
-        states = agents.conservative_rows(rows, cfg, imagined)
+        states = agents.cql_rows(rows, cfg, SIZE, imagined)
         assert states.reward.tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
 
 
 def updated(penalty, **hp):
-    agent = agents.make(make_cfg(penalty), SPEC, 3, IMAGINED)
+    agent = agents.make(make_cfg(penalty), SPEC, lambda obs: obs, 3, SIZE, IMAGINED)
     params, opt_state = agent.init(jax.random.key(1))
     state = TrainState(
         params, {"critic": params["critic"]}, opt_state, {"actor": params["actor"]}, jnp.array(0)
     )
-    state, metrics = jax.jit(agent.update)(state, make_rows(), jax.random.key(2), HP._replace(**hp))
+    state, metrics = jax.jit(agent.update)(state, make_rows(), jax.random.key(2), AGENT_HP | hp)
     return state.params, metrics
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax.experimental import io_callback
 
-from metastar import registry
+import make_config
+from metastar import config, registry
 from metastar.collection import online
 from metastar.collection.behaviors import td3
-from metastar.config import base
 from metastar.envs.families import point_robot as family
 from metastar.envs.make import make_env
 from metastar.envs.rollout import uniform_policy
@@ -24,9 +24,8 @@ TASKS = jax.tree.map(jnp.asarray, family.draw_tasks(np.random.default_rng(0), 3)
 LEARNERS = ("sac", "td3")
 
 
-def config(**fields):
-    cfg = base()
-    cfg.family = "point_robot"
+def make_cfg(name="sac", **fields):
+    """`fields` of the section `collect`, or of a learner's own."""
     small = {
         "random_episodes": 4,
         "random_action_scale": 0.5,
@@ -37,15 +36,24 @@ def config(**fields):
         "lr": 1e-3,
         "tau": 0.02,
         "policy_delay": 1,
-        "mixture": "random,td3",
+        "behaviors": "random,td3",
     }
-    cfg.collect.update({**small, **fields})
-    return cfg
+    chosen = {"family": "point_robot", "collect.behavior": name}
+    if name == "mixture":
+        chosen["collect.mixture.behaviors"] = fields.get("behaviors", small["behaviors"])
+    known = config.flatten(make_config.base(**chosen))
+    values = {
+        path: value
+        for field, value in {**small, **fields}.items()
+        for path in known
+        if path.startswith("collect.") and path.endswith(f".{field}")
+    }
+    return make_config.base(**{**chosen, **values})
 
 
 def make(name, env=None, **fields):
-    cfg = config(**fields)
-    return registry.find("behavior", name).make(cfg, env or make_env(cfg))
+    cfg = make_cfg(name, **fields)
+    return config.make(cfg, "behavior", name, env or make_env(cfg))
 
 
 def quiet(line):
@@ -119,8 +127,8 @@ def test_a_mixture_tags_every_episode_with_its_policy_and_stage():
 
 @pytest.mark.parametrize("names", ["sac,sac", "sac,mixture", "sac,,td3", "sac,tdd3"])
 def test_bad_mixtures_are_refused(names):
-    with pytest.raises(UserError, match=r"collect\.mixture is|unknown behavior"):
-        make("mixture", mixture=names)
+    with pytest.raises(UserError, match=r"collect\.mixture\.behaviors is|unknown behavior"):
+        make("mixture", behaviors=names)
 
 
 def test_one_learner_of_all_tasks_is_told_which_it_plays():
@@ -168,7 +176,7 @@ def test_stages_split_the_smoothed_return_at_a_quantile():
 
 def short_env():
     """The point robot whose episodes end once it is within 0.5 of the goal."""
-    env = make_env(config())
+    env = make_env(make_cfg())
 
     def step(state, action, task):
         state, out = env.step(state, action, task)
@@ -199,8 +207,9 @@ def test_updates_draw_every_valid_transition_and_no_other():
         None,
         lambda seen, rows, key, number: seen.at[rows.reward.astype(int)].add(1),
         None,
+        batch_size=64,
     )
-    collect = config(updates_per_iteration=50, batch_size=64).collect
+    collect = make_cfg(updates_per_iteration=50).collect
     code = jnp.zeros((3, 0))
     seen = online._learn(algorithm, collect, jnp.zeros(12), replay, code, 0, jax.random.key(0))
     assert set(np.flatnonzero(seen)) == {0, 1, 2, 4}
@@ -209,7 +218,7 @@ def test_updates_draw_every_valid_transition_and_no_other():
 
 def test_simulator_and_learners_work_at_the_same_time():
     # An update waits for the simulator to play on: it would wait in vain if it came first.
-    env, played, met = make_env(config()), threading.Event(), []
+    env, played, met = make_env(make_cfg()), threading.Event(), []
     reset, simulate = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
     steps = iter(range(1000))
 
@@ -226,24 +235,24 @@ def test_simulator_and_learners_work_at_the_same_time():
         actor: jax.Array
 
     algorithm = online.Algorithm(
-        "waiter", lambda key, size: Learner(jnp.zeros(2)), update, uniform_policy(2)
+        "waiter", lambda key, size: Learner(jnp.zeros(2)), update, uniform_policy(2), 64
     )
-    cfg = config(random_episodes=1, iterations=1, updates_per_iteration=1, shared_learner=True)
+    cfg = make_cfg(random_episodes=1, iterations=1, updates_per_iteration=1, shared_learner=True)
     host = env._replace(on_host=True, step=step, reset=lambda *args: jax.device_get(reset(*args)))
-    online.make(algorithm, cfg, host).run(TASKS, jax.random.key(0), quiet)
+    online.make(algorithm, cfg.collect, host).run(TASKS, jax.random.key(0), quiet)
     assert met == [True]
 
 
 def test_td3_smooths_the_target_and_delays_the_actor():
-    collect = config(smoothing_noise=0.2, smoothing_clip=0.3).collect
+    own = make_cfg("td3", smoothing_noise=0.2, smoothing_clip=0.3).collect.td3
     actor = Actor((8,), 2)
     params = jax.tree.map(jnp.zeros_like, init_actor(jax.random.key(0), actor, 3))
     noise = jnp.array([[1.0, -0.5], [9.0, -9.0]])
-    action, entropy = td3.smoothed_action(collect, actor, params, jnp.zeros((2, 3)), noise)
+    action, entropy = td3.smoothed_action(own, actor, params, jnp.zeros((2, 3)), noise)
     np.testing.assert_allclose(action, [[0.2, -0.1], [0.3, -0.3]], atol=1e-6)
     assert not entropy.any()
     moved = []
-    algorithm = captured("td3", config(policy_delay=2))
+    algorithm = captured("td3", make_cfg("td3", policy_delay=2))
     learner = algorithm.init(jax.random.key(0), 2)
     rows = Trajectory(
         obs=jnp.ones((4, 2)),
@@ -268,5 +277,5 @@ def captured(name, cfg):
     found = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(online, "make", lambda algorithm, *rest: found.append(algorithm))
-        registry.find("behavior", name).make(cfg, make_env(cfg))
+        config.make(cfg, "behavior", name, make_env(cfg))
     return found[0]

@@ -1,5 +1,6 @@
 """A collection is whole or absent, the same every time, and never passed off as another."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -9,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+import make_config
 from metastar.collection import collect
 from metastar.collection.behaviors import random
-from metastar.config import base
 from metastar.data import checks, store
 from metastar.errors import UserError
 from metastar.types import Behavior, Episodes, Trajectory
@@ -44,11 +45,9 @@ def fake(monkeypatch):
 
 
 def make_cfg(directory, **fields):
-    cfg = base()
-    cfg.data.dir = str(directory)
     small = {"data.train_tasks": 3, "data.test_tasks": 2, "collect.behavior": "random"}
-    cfg.update_from_flattened_dict({**small, "collect.random_episodes": 2, **fields})
-    return cfg
+    small |= {"data.dir": str(directory), "collect.random_episodes": 2}
+    return make_config.base(**{**small, **fields})
 
 
 def test_ensure_makes_the_data_once(tmp_path):
@@ -68,9 +67,9 @@ def test_ensure_makes_the_data_once(tmp_path):
 
 
 def test_the_default_folder_is_named_after_family_and_preset():
-    cfg = base()
-    assert str(collect.directory_of(cfg)) == "data/point_robot_sparse_default"
-    cfg.preset = "quick"
+    cfg = make_config.base()
+    assert str(collect.directory_of(cfg)) == "data/point_robot_sparse_own"
+    cfg.data.preset = "quick"
     assert str(collect.directory_of(cfg)) == "data/point_robot_sparse_quick"
 
 
@@ -104,11 +103,9 @@ def test_a_family_without_such_tasks_says_so(tmp_path, fake, monkeypatch):
 OTHER = {
     "family": "point_robot",
     "collect.seed": 1,
-    "collect.hidden": (8, 8),
     "data.task_seed": 1,
     "data.train_tasks": 2,
     "data.ood_tasks": 1,
-    "env.profile": "reference",
     "env.terminal_at_goal": True,
 }
 
@@ -198,7 +195,10 @@ KILLED = """
 @pytest.mark.parametrize("moment", ["save", "sync", "rename"])
 def test_killed_while_writing_and_started_again(moment, tmp_path, request, fake):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), moment, str(tmp_path / "set")]
-    killed = subprocess.run(command, cwd=request.path.parent, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(request.path.parents[1])}
+    killed = subprocess.run(
+        command, cwd=request.path.parent, env=environment, capture_output=True, text=True
+    )
     assert killed.returncode == -9, killed.stderr
     assert not (tmp_path / "set").exists()
     assert (tmp_path / ".set.tmp").exists()
@@ -237,7 +237,8 @@ def test_a_mixture_on_a_simulated_robot_gives_the_same_manifest_again(tmp_path):
         "collect.iterations": 3,
         "collect.updates_per_iteration": 20,
         "collect.cross_task_episodes": 2,
-        "collect.hidden": (32, 32),
+        "collect.sac.hidden": (32, 32),
+        "collect.td3.hidden": (32, 32),
     }
     for shared in (False, True):
         made = [

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar.config import base
+import make_config
 from metastar.data import checks, store
 from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
@@ -39,14 +39,14 @@ def make_manifest():
         split={"train": [0, 1, 2], "test": [3, 4]},
         policies=("random", "sac"),
         stages=("random", "medium", "expert"),
-        config=base().to_dict(),
+        config=make_config.base().to_dict(),
         versions={"jax": "0"},
         files={},
     )
 
 
 def make_cfg(**data):
-    cfg = base()
+    cfg = make_config.base()
     cfg.family = "point_robot"
     cfg.data.update(data)
     return cfg
@@ -191,7 +191,7 @@ def test_missing_pieces_and_other_families_are_named(path, tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json is missing"):
         store.load(tmp_path / "nothing", "train", make_cfg())
     with pytest.raises(UserError, match=r"family 'point_robot', but .*'point_robot_sparse'"):
-        store.load(path, "train", base())
+        store.load(path, "train", make_config.base())
     (path / "reward.npy").unlink()
     with pytest.raises(UserError, match="no field 'reward'"):
         store.load(path, "train", make_cfg())

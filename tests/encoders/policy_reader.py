@@ -2,7 +2,11 @@
 
 import jax.numpy as jnp
 
+from metastar.config import Field
 from metastar.types import Adaptation, Method, TrainState
+
+KIND = "method"
+DEFAULTS = {"context_len": Field(12, "[1, inf)", "windows that it reads")}
 
 
 def make(cfg, spec):
@@ -16,4 +20,4 @@ def make(cfg, spec):
         code = jnp.append(place, params["leak"] * context.policy)
         return Adaptation(params["scale"] * code)
 
-    return Method((), init, (), lambda state: state.params, infer, None)
+    return Method(init, (), lambda state: state.params, infer, None, cfg.context_len)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import config, registry
+import make_config
+from metastar import registry
 from metastar.envs import make
 from metastar.envs.backends.physics import State
 from metastar.envs.bodies import half_cheetah
@@ -22,10 +23,8 @@ GOAL = {"goal": np.array([0.6, 0.8])}
 
 
 def make_env(name, **env_fields):
-    cfg = config.base()
-    cfg.family = name
-    cfg.env.update(env_fields)
-    return make.make_env(cfg)
+    values = {f"env.{field}": value for field, value in env_fields.items()}
+    return make.make_env(make_config.base(family=name, **values))
 
 
 def play(env, start, actions, task):

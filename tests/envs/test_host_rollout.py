@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import config
+import make_config
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation
 from metastar.types import Adaptation, Env, EnvSpec, Policy, StepOut
@@ -24,9 +24,7 @@ def on_host(env):
 
 
 def point_robot():
-    cfg = config.base()
-    cfg.family = "point_robot"
-    return make_env(cfg)
+    return make_env(make_config.base(family="point_robot"))
 
 
 def short_episodes():

@@ -2,13 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar import config
+import make_config
 from metastar.envs.make import make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.types import Env, EnvSpec, Policy, StepOut
 
-CFG = config.base()
-CFG.family = "point_robot"
+CFG = make_config.base(family="point_robot")
 ENV = make_env(CFG)
 TASKS = {"goal": jnp.array([[0.5, 0.0], [0.0, -0.5], [1.0, 1.0]])}
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import config, registry
+from metastar import registry
 from metastar.errors import UserError
 from metastar.evaluation import belief, explore
 from metastar.evaluation.exploration import information
@@ -40,7 +40,7 @@ MODEL = TaskModel(
     reward=lambda params, obs, action, next_obs, code: (code[:, 0] == action[0]).astype(float),
     tolerance=1 / SURE,
 )
-METHOD = Method((), None, (), None, infer, Policy(lambda params, a: (), press), task_model=MODEL)
+METHOD = Method(None, (), None, infer, Policy(lambda params, a: (), press), task_model=MODEL)
 BLIND = METHOD._replace(task_model=None)
 PROTOCOLS = {name: explore.exploring(METHOD, name, LENGTH, SPEC) for name in STRATEGIES}
 JITTED = {
@@ -218,13 +218,11 @@ def test_information_goes_where_tasks_would_pay_differently():
 
 
 def test_the_bank_holds_the_best_window_of_each_task():
-    cfg = config.base()
-    cfg.world_model.context_len = 6
     data = point_robot_data(num_tasks=3)
     method = METHOD._replace(
-        infer=lambda params, view, task, key: Adaptation(view.reward.sum()[None])
+        context_len=6, infer=lambda params, view, task, key: Adaptation(view.reward.sum()[None])
     )
-    bank = belief.make_bank(cfg, method)(None, data, KEY)
+    bank = belief.make_bank(method)(None, data, KEY)
     assert bank.shape == (3, 1)
     reward = np.asarray(data.reward).reshape(3, -1)
     best = [max(row[i : i + 6].sum() for i in range(row.size - 5)) for row in reward]

@@ -27,7 +27,7 @@ def stub_method(privileged=False):
         return jnp.full(1, POLICY_ACTION), {"calls": carry["calls"] + 1, "code": adaptation.code}
 
     policy = Policy(lambda params, a: {"calls": jnp.zeros((), int), "code": a.code}, act)
-    return Method((), None, (), None, infer, policy, privileged)
+    return Method(None, (), None, infer, policy, privileged=privileged)
 
 
 def reward_at(episode, t):
@@ -93,7 +93,7 @@ def rollout_of(request):
             return Adaptation(view.obs[0, :1])
 
         policy = Policy(lambda params, a: (), lambda p, a, c, s, k, g: (jnp.tanh(a.code), c))
-        method = Method((), None, (), None, infer, policy)
+        method = Method(None, (), None, infer, policy)
         own = zero_shot.own_context(method, LENGTH, SPEC, reinfer_every)
         run = make_rollout(world(request.param), own, EPISODES)
         given = Adaptation(jnp.zeros((3, 2, 1)))

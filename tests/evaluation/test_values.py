@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metastar.agents import conservative as agents
+from metastar.data.normalize import whitener
 from metastar.evaluation import episodes as play
 from metastar.models.nets.actor_critic import Critic, twin_q
 from metastar.ops.td import discounted_return
@@ -47,7 +48,7 @@ def test_each_window_is_valued_under_its_own_code():
     def value(params, obs, action, code):
         return params * (obs.sum() + action.sum() * code[0])
 
-    method = Method((), None, (), None, None, None, value=value)
+    method = Method(None, (), None, None, None, value=value)
     played = play._digest(object(), steps([1.0, 2, 4], [0, 0, 0], [1, 1, 1]), {})
     played = jax.tree.map(lambda x: jnp.concatenate([x, x], 1), played)  # two windows
     contexts = play.Contexts(jnp.array([[[1.0], [-2.0]]]), None, None)
@@ -58,10 +59,10 @@ def test_each_window_is_valued_under_its_own_code():
 
 
 def test_the_agents_value_is_the_lower_of_its_critics_on_whitened_states():
-    cfg = tiny_cfg()
-    cfg.agent.update(hidden=(8,), normalize_obs=True)
+    cfg = tiny_cfg().agent.conservative
+    cfg.hidden = (8,)
     spec = SPEC._replace(obs_mean=(1.0,) * 3, obs_std=(2.0,) * 3)
-    agent = agents.make(cfg, spec, 3)
+    agent = agents.make(cfg, spec, whitener(True, spec), 3, 8)
     params, _ = agent.init(jax.random.key(0))
     obs, action, code = jnp.array([3.0, 1, -1]), jnp.array([0.5, -0.5]), jnp.ones(3)
     white = jnp.array([1.0, 0, -1, 1, 1, 1])

@@ -2,9 +2,24 @@
 
 import numpy as np
 
+from metastar.config import Field
+from metastar.envs.backends import point_mass
 from metastar.types import EnvSpec
 
-SPEC = EnvSpec("examples.ring_family", obs_dim=2, action_dim=2, max_episode_steps=60)
+KIND = "family"
+DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns")}
+SECTIONS = {"env": (point_mass,)}
+DATA = {  # what `data.preset` may name: how data sets are made
+    "quick": {"collect.random_episodes": 20, "collect.iterations": 30},
+    "debug": {
+        "data.train_tasks": 4,
+        "data.test_tasks": 2,
+        "collect.random_episodes": 3,
+        "collect.iterations": 1,
+        "collect.updates_per_iteration": 4,
+    },
+}
+SPEC = EnvSpec("ring_family", obs_dim=2, action_dim=2, max_episode_steps=60)
 SPARSE = False
 
 

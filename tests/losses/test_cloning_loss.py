@@ -8,7 +8,7 @@ from metastar.losses import cloning
 from metastar.models import world_model
 from metastar.models.nets.actor_critic import Actor, init_actor
 from metastar.types import Batch
-from model_helpers import ACTION, HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+from model_helpers import ACTION, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -35,7 +35,7 @@ NOISE = world_model.draw_encode_noise(KEY, (TASKS, LENGTH), CFG)
 def loss_of(params, obs, views):
     views = {**views, "context": views["context"]._replace(obs=obs)}
     batch = Batch(jnp.arange(TASKS), None, views)
-    return cloning.loss(params, batch, NOISE, HP, CFG, ACTOR)
+    return cloning.loss(params, batch, NOISE, CFG, ACTOR)
 
 
 # Of parameters and of the observations in the context; compiled once for all tests.

@@ -6,7 +6,9 @@ import pytest
 from metastar.losses import critic as critic_loss
 from metastar.losses.cql import SampledActions
 from metastar.models.nets.actor_critic import Critic, init_twin_critic, twin_q
-from model_helpers import HP, scramble
+from model_helpers import AGENT_HP, scramble
+
+BETA = AGENT_HP["beta"]
 
 KEY = jax.random.key(0)
 CRITIC = Critic((8, 8))
@@ -35,7 +37,7 @@ def policy_fn(obs_code, noise):
 
 def check_loss(batch):
     """Against plain loops over states, actions and critics."""
-    total, metrics = jax.jit(lambda p: critic_loss.loss(p, batch, HP, CRITIC))(PARAMS)
+    total, metrics = jax.jit(lambda p: critic_loss.loss(p, batch, BETA, CRITIC))(PARAMS)
     q = np.asarray(twin_q(CRITIC, PARAMS, BATCH.obs_code, BATCH.action))
     expected = 0
     for i in range(2):
@@ -49,7 +51,7 @@ def check_loss(batch):
             ]
             soft.append(np.log(np.sum(np.exp(np.array(value) - SAMPLES.log_density[m]))))
         pushed_up = np.mean([q[i, m] for m in (0, 1, 3)])
-        expected += td + HP.beta * (np.mean(soft) - pushed_up)
+        expected += td + BETA * (np.mean(soft) - pushed_up)
     np.testing.assert_allclose(total, expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["critic_loss"], expected / 2, rtol=1e-5)
 
@@ -74,7 +76,7 @@ def test_the_penalty_of_combo_is_the_mean_value_of_the_policys_actions():
     mean = jnp.broadcast_to(SAMPLES.obs_code[:, None, :1], (M, K, 2))
     np.testing.assert_allclose(samples.action, mean + noise.policy_obs, rtol=1e-6)
     batch = BATCH._replace(samples=samples)
-    gap = critic_loss.terms(PARAMS, batch, HP, CRITIC).conservative
+    gap = critic_loss.terms(PARAMS, batch, BETA, CRITIC).conservative
     q = twin_q(CRITIC, PARAMS, BATCH.obs_code, BATCH.action)
     by_loop = [
         np.mean(twin_q(CRITIC, PARAMS, SAMPLES.obs_code, samples.action[:, k])[i])
@@ -83,20 +85,20 @@ def test_the_penalty_of_combo_is_the_mean_value_of_the_policys_actions():
     ]
     pushed_down = np.reshape(by_loop, (2, K)).mean(1)
     pushed_up = np.asarray(q)[:, [0, 1, 3]].mean(1)
-    np.testing.assert_allclose(gap, HP.beta * (pushed_down - pushed_up), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(gap, BETA * (pushed_down - pushed_up), rtol=1e-4, atol=1e-6)
     weighted = SAMPLES._replace(action=samples.action)
-    other = critic_loss.terms(PARAMS, BATCH._replace(samples=weighted), HP, CRITIC)
+    other = critic_loss.terms(PARAMS, BATCH._replace(samples=weighted), BETA, CRITIC)
     assert not np.allclose(gap, other.conservative)
 
 
 def test_each_critic_gets_the_gradient_of_its_own_loss():
     def one(i):
         return lambda p: sum(
-            getattr(critic_loss.terms(p, BATCH, HP, CRITIC), name)[i]
+            getattr(critic_loss.terms(p, BATCH, BETA, CRITIC), name)[i]
             for name in ("td", "conservative")
         )
 
-    whole = jax.jit(jax.grad(lambda p: critic_loss.loss(p, BATCH, HP, CRITIC)[0]))(PARAMS)
+    whole = jax.jit(jax.grad(lambda p: critic_loss.loss(p, BATCH, BETA, CRITIC)[0]))(PARAMS)
     first = jax.jit(jax.grad(one(0)))(PARAMS)
     for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(first)):
         np.testing.assert_allclose(a[0], b[0], rtol=1e-4, atol=1e-6)
@@ -105,26 +107,26 @@ def test_each_critic_gets_the_gradient_of_its_own_loss():
 
 def test_without_samples_or_weight_it_is_the_squared_error():
     plain = BATCH._replace(samples=None)
-    total, metrics = critic_loss.loss(PARAMS, plain, HP, CRITIC)
+    total, metrics = critic_loss.loss(PARAMS, plain, BETA, CRITIC)
     q = twin_q(CRITIC, PARAMS, BATCH.obs_code, BATCH.action)
     np.testing.assert_allclose(
         total, jnp.sum(jnp.mean((q - BATCH.target[None]) ** 2, 1)), rtol=1e-5
     )
     assert metrics["conservative"] == 0
-    unweighted, _ = critic_loss.loss(PARAMS, BATCH, HP._replace(beta=0.0), CRITIC)
+    unweighted, _ = critic_loss.loss(PARAMS, BATCH, 0.0, CRITIC)
     np.testing.assert_allclose(unweighted, total, rtol=1e-6)
 
 
 def test_batch_without_real_rows_is_finite():
-    total, _ = critic_loss.loss(PARAMS, BATCH._replace(real=jnp.zeros(M, bool)), HP, CRITIC)
+    total, _ = critic_loss.loss(PARAMS, BATCH._replace(real=jnp.zeros(M, bool)), BETA, CRITIC)
     assert np.isfinite(total)
 
 
 def test_penalty_lowers_values_of_actions_outside_the_data():
-    grads = jax.grad(lambda p: critic_loss.terms(p, BATCH, HP, CRITIC).conservative.sum())(PARAMS)
+    grads = jax.grad(lambda p: critic_loss.terms(p, BATCH, BETA, CRITIC).conservative.sum())(PARAMS)
     moved = jax.tree.map(lambda p, g: p - 1e-3 * g, PARAMS, grads)
     gap = lambda p: float(  # noqa: E731
-        critic_loss.terms(p, BATCH, HP, CRITIC).conservative.sum()
+        critic_loss.terms(p, BATCH, BETA, CRITIC).conservative.sum()
     )
     assert gap(moved) < gap(PARAMS)
 
@@ -136,7 +138,8 @@ def test_target_by_hand():
         done=jnp.array([False, True]),
         next_obs_code=jnp.array([[2.0], [2.0]]),
         noise=noise,
-        hp=HP,
+        gamma=AGENT_HP["gamma"],
+        alpha=AGENT_HP["alpha"],
         policy_fn=policy_fn,
         target_q_fn=lambda s, a: jnp.stack([s[:, 0] * a[:, 0], s[:, 0] + a[:, 0]]),
     )

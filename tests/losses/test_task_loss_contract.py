@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from metastar import registry
-from model_helpers import SPEC, random_batch, tiny_cfg
+from model_helpers import SPEC, make_loss, random_batch, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -37,7 +37,7 @@ PAID = {
 @pytest.fixture(params=registry.names("task loss"), scope="module")
 def made(request):
     """The loss and what it is called with."""
-    task_loss = registry.find("task loss", request.param).make(CFG, TWO_BEHAVIORS)
+    task_loss = make_loss(registry.find("task loss", request.param), CFG, TWO_BEHAVIORS)
     params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, BATCH)
     value_and_grad = jax.value_and_grad(task_loss.loss, argnums=(0, 1), has_aux=True)
     return task_loss, params, noise, jax.jit(value_and_grad), request.param

@@ -6,14 +6,14 @@ import pytest
 from metastar.losses.task import distance, infonce
 from metastar.ops.contrastive import distance_terms
 from metastar.types import Batch
-from model_helpers import SPEC, tiny_cfg
+from model_helpers import SPEC, make_loss, tiny_cfg
 
 CFG = tiny_cfg()
 CODE, OTHER = jax.random.normal(jax.random.key(0), (2, 4, 3))
 
 
 def run(module, codes, task_id):
-    return module.make(CFG, SPEC).loss({}, codes, Batch(jnp.array(task_id), None, {}), None)
+    return make_loss(module, CFG, SPEC).loss({}, codes, Batch(jnp.array(task_id), None, {}), None)
 
 
 def test_distance_by_hand():
@@ -39,7 +39,7 @@ def test_distance_takes_the_codes_of_both_windows():
 
 
 def test_infonce_prefers_matching_windows():
-    assert infonce.make(CFG, SPEC).views == ("context", "positive")
+    assert make_loss(infonce, CFG, SPEC).views == ("context", "positive")
     match, metrics = run(infonce, {"context": CODE, "positive": CODE}, [0, 1, 2, 3])
     shuffled, _ = run(infonce, {"context": CODE, "positive": jnp.roll(CODE, 1, 0)}, [0, 1, 2, 3])
     assert match < shuffled

@@ -21,7 +21,7 @@ from metastar.losses.task import (
 )
 from metastar.ops.contrastive import behavior_mmd
 from metastar.types import Batch
-from model_helpers import SPEC, random_batch, random_view, tiny_cfg
+from model_helpers import SPEC, make_loss, random_batch, random_view, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -67,7 +67,7 @@ BATCH = random_batch(KEY, [0, 1, 2], VIEWS)
 
 
 def test_classification_of_codes_that_name_the_task():
-    task_loss = classification.make(CFG, SPEC2)
+    task_loss = make_loss(classification, CFG, SPEC2)
     _, metrics = fit(task_loss, one_hot_codes([0, 1, 2]), BATCH)
     assert metrics["classification_bound"] > 0.8 * np.log(3)
     with pytest.raises(AssertionError):  # one code for all tasks
@@ -83,7 +83,7 @@ def rewards_of_the_task(batch, task_reward):
 
 
 def test_reconstruction_gains_by_codes_that_tell_the_reward():
-    task_loss = reconstruction.make(CFG, SPEC2)
+    task_loss = make_loss(reconstruction, CFG, SPEC2)
     batch = rewards_of_the_task(BATCH, jnp.array([-1.0, 0.0, 1.0]))
 
     def nll(codes):
@@ -95,7 +95,7 @@ def test_reconstruction_gains_by_codes_that_tell_the_reward():
 
 
 def test_reconstruction_predicts_each_window_from_the_code_of_the_other():
-    task_loss = reconstruction.make(CFG, SPEC2)
+    task_loss = make_loss(reconstruction, CFG, SPEC2)
     params = jax.tree.map(lambda x: x + 0.3, task_loss.init(KEY))
     codes = dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3))))
 
@@ -118,7 +118,7 @@ def test_the_pull_of_a_certain_head_by_hand(power, pull):
     """With log-variance -log 4 the mean is pulled by 4 times its error, or exp(power v) of that."""
     cfg = tiny_cfg()
     cfg.reconstruction.variance_power = power
-    task_loss = reconstruction.make(cfg, SPEC2)
+    task_loss = make_loss(reconstruction, cfg, SPEC2)
     params = jax.tree.map(jnp.zeros_like, task_loss.init(KEY))
     for head in params.values():
         head["max_logvar"], head["min_logvar"] = head["max_logvar"] + 9, head["min_logvar"] - 99
@@ -140,7 +140,7 @@ def test_a_single_window_is_reconstructed_from_its_own_code():
 
 def test_adversary_estimates_the_leak():
     """Codes that show a fair coin leak log 2; codes that show the task only leak nothing."""
-    task_loss = adversary.make(CFG, SPEC2)
+    task_loss = make_loss(adversary, CFG, SPEC2)
     batch = tagged(random_batch(KEY, [0, 0, 1, 1], VIEWS), [0, 1, 0, 1], [1, 0, 1, 0])
     flag = jnp.array([0.0, 1, 0, 1])[:, None] * jnp.ones((1, 3))
     leak = {"context": flag, "positive": 1 - flag}
@@ -158,7 +158,7 @@ def test_adversary_estimates_the_leak():
 
 def test_adversary_minds_only_what_the_task_does_not_tell():
     """Where each task has one behaviour, the code may show it: the task does."""
-    task_loss = adversary.make(CFG, SPEC2)
+    task_loss = make_loss(adversary, CFG, SPEC2)
     batch = tagged(random_batch(KEY, [0, 1, 2], VIEWS), [0, 1, 1], [0, 1, 1])
     _, metrics = fit(task_loss, one_hot_codes([0, 1, 2]), batch)
     assert abs(metrics["adversary_information"]) < 0.05
@@ -172,11 +172,11 @@ def test_losses_of_behavior_need_two_behaviors():
     named = SPEC2._replace(num_behaviors=1)  # names do not count, only episodes in use
     for module, name in ((adversary, "adversary"), (mmd, "mmd")):
         with pytest.raises(UserError, match=f"task_losses.{name} needs windows of two behaviours"):
-            module.make(CFG, named)
+            make_loss(module, CFG, named)
 
 
 def test_mmd_sees_a_shift_that_tasks_share():
-    task_loss = mmd.make(CFG, SPEC2)
+    task_loss = make_loss(mmd, CFG, SPEC2)
     num = 16
     batch = tagged(random_batch(KEY, range(num), VIEWS), [0] * num, [1] * num)
     code, noise = jax.random.normal(KEY, (2, num, 3))
@@ -197,7 +197,7 @@ def test_mmd_without_two_kinds_of_pairs_is_zero():
 
 
 def test_club_grows_with_what_the_code_tells_of_actions():
-    task_loss = club.make(CFG, SPEC2)
+    task_loss = make_loss(club, CFG, SPEC2)
     task_id = list(range(8))
     context, positive = (random_view(k, 8, 6) for k in jax.random.split(KEY))
     habit = jax.random.normal(KEY, (2, 8, 2))  # each window has a mean action of its own
@@ -219,7 +219,7 @@ def test_club_grows_with_what_the_code_tells_of_actions():
 
 
 def test_spread_by_hand_and_its_minimum():
-    task_loss = spread.make(CFG, SPEC2)
+    task_loss = make_loss(spread, CFG, SPEC2)
     code = jnp.array([[1.0, 2.0], [-1.0, -2.0]])  # variances 2 and 8, covariance 4
     value, _ = task_loss.loss({}, {"context": code}, BATCH, None)
     scale = (np.sqrt(2.0001) - 1 + np.sqrt(8.0001) - 1) / 2
@@ -234,7 +234,7 @@ def test_spread_by_hand_and_its_minimum():
 
 
 def test_conditional_entropy_is_of_what_the_generator_makes():
-    task_loss = conditional_entropy.make(CFG, SPEC2)
+    task_loss = make_loss(conditional_entropy, CFG, SPEC2)
     noise = task_loss.draw_noise(KEY, BATCH)
     params = task_loss.init(KEY)
 
@@ -267,7 +267,7 @@ OPPONENTS = [
 @pytest.mark.parametrize("module, own_loss", OPPONENTS)
 def test_an_opponent_descends_its_own_loss(module, own_loss):
     """What the code pays never reaches the opponent's parameters."""
-    task_loss = module.make(CFG, SPEC2)
+    task_loss = make_loss(module, CFG, SPEC2)
     batch = tagged(BATCH, [0, 1, 0], [1, 0, 1])
     noise = task_loss.draw_noise(KEY, batch)
     params = jax.tree.map(lambda x: x + 0.1, task_loss.init(KEY))
@@ -280,7 +280,7 @@ def test_an_opponent_descends_its_own_loss(module, own_loss):
 
 def test_expected_rewards_by_hand():
     """A head that predicts the first entry of the code plus the first of the next observation."""
-    task_loss = reconstruction.make(CFG, SPEC2)
+    task_loss = make_loss(reconstruction, CFG, SPEC2)
     params = jax.tree.map(jnp.zeros_like, task_loss.init(KEY))
     head = params["reward"]
     code_at = SPEC.obs_dim + SPEC.action_dim

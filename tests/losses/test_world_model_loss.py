@@ -9,28 +9,28 @@ from metastar.losses import world_model as model_loss
 from metastar.losses.task import distance, infonce
 from metastar.models import world_model
 from metastar.ops import gaussian
-from model_helpers import HP, LENGTH, SPEC, random_batch, scramble, tiny_cfg
+from model_helpers import LENGTH, SPEC, WEIGHTS, make_loss, random_batch, scramble, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
 PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
 BATCH = random_batch(jax.random.key(1), [0, 0, 1])
 VIEW = BATCH.views["context"]
-TASK_LOSSES = {"distance": distance.make(CFG, SPEC)}
+TASK_LOSSES = {"distance": make_loss(distance, CFG, SPEC)}
 NOISE = model_loss.draw_noise(KEY, BATCH, CFG, TASK_LOSSES)
 CODE = jnp.zeros((3, 3))
 
 
 @partial(jax.jit, static_argnames="masked")
-def terms(view, params=PARAMS, hp=HP, masked=True):
-    cfg = tiny_cfg(mask_joints=masked)
+def terms(view, params=PARAMS, free_bits=WEIGHTS.free_bits, masked=True):
+    cfg = tiny_cfg(mask_episode_boundaries=masked)
     encoded = world_model.encode(params, view, NOISE.encode, cfg)
-    return model_loss.terms(params, view, encoded, encoded.task_code, hp, cfg)
+    return model_loss.terms(params, view, encoded, encoded.task_code, free_bits, cfg)
 
 
 @jax.jit
 def loss(params, batch, noise):
-    return model_loss.loss(params, batch, noise, HP, CFG, TASK_LOSSES)
+    return model_loss.loss(params, batch, noise, WEIGHTS, CFG, TASK_LOSSES)
 
 
 def constant(bias):
@@ -55,11 +55,11 @@ def made_up_encoding():
 
 @jax.jit
 def terms_of(encoded, view=VIEW):
-    return model_loss.terms(PARAMS, view, encoded, CODE, HP, CFG)
+    return model_loss.terms(PARAMS, view, encoded, CODE, WEIGHTS.free_bits, CFG)
 
 
 def check_kl():
-    parts = model_loss.terms(FLAT_PRIOR, VIEW, made_up_encoding(), CODE, HP, CFG)
+    parts = model_loss.terms(FLAT_PRIOR, VIEW, made_up_encoding(), CODE, WEIGHTS.free_bits, CFG)
     np.testing.assert_allclose(parts.kl_raw, 4 / np.e, rtol=1e-5)
 
 
@@ -84,8 +84,8 @@ def test_prior_at_t_meets_the_posterior_at_t_plus_1():
 
 
 def test_free_bits_apply_to_the_mean():
-    few = terms(VIEW, hp=HP._replace(free_bits=0.0))
-    many = terms(VIEW, hp=HP._replace(free_bits=1e3))
+    few = terms(VIEW, free_bits=0.0)
+    many = terms(VIEW, free_bits=1e3)
     assert few.kl_dyn == few.kl_rep == few.kl_raw == many.kl_raw
     assert many.kl_dyn == many.kl_rep == 1e3
 
@@ -95,7 +95,7 @@ def test_each_kl_moves_its_own_side():
 
     def kl(name, post_mean, feats):
         moved = encoded._replace(post_mean=post_mean, feats=feats)
-        return getattr(model_loss.terms(PARAMS, VIEW, moved, CODE, HP, CFG), name)
+        return getattr(model_loss.terms(PARAMS, VIEW, moved, CODE, WEIGHTS.free_bits, CFG), name)
 
     for name, post_moves in (("kl_dyn", False), ("kl_rep", True)):
         grad = jax.grad(partial(kl, name), argnums=(0, 1))
@@ -113,8 +113,7 @@ def free_bits(per, free_bits, post_mean):
         encoded = made_up_encoding()
         mean = jnp.broadcast_to(post_mean, encoded.post_mean.shape)
         encoded = encoded._replace(post_mean=mean, post_logvar=0 * mean)
-        hp = HP._replace(free_bits=free_bits)
-        return model_loss.terms(flat, VIEW, encoded, CODE, hp, cfg).kl_rep
+        return model_loss.terms(flat, VIEW, encoded, CODE, free_bits, cfg).kl_rep
 
     return jax.value_and_grad(kl_rep)(jnp.array(post_mean))
 
@@ -149,7 +148,9 @@ def test_gradients_reach_what_they_claim():
 def test_only_task_losses_reach_the_task_head():
     def head_grad(task_losses):
         grads, _ = jax.jit(
-            jax.grad(lambda p: model_loss.loss(p, BATCH, NOISE, HP, CFG, task_losses), has_aux=True)
+            jax.grad(
+                lambda p: model_loss.loss(p, BATCH, NOISE, WEIGHTS, CFG, task_losses), has_aux=True
+            )
         )(PARAMS)
         return np.abs(grads["core"]["task_head"]["kernel"]).max()
 
@@ -181,8 +182,8 @@ def test_joint_has_no_kl_but_counts_elsewhere():
     def kl(masked):
         encoded = made_up_encoding()
         encoded = encoded._replace(post_mean=encoded.post_mean + 100 * jump)
-        view, cfg = VIEW._replace(first=joint), tiny_cfg(mask_joints=masked)
-        return model_loss.terms(FLAT_PRIOR, view, encoded, CODE, HP, cfg).kl_raw
+        view, cfg = VIEW._replace(first=joint), tiny_cfg(mask_episode_boundaries=masked)
+        return model_loss.terms(FLAT_PRIOR, view, encoded, CODE, WEIGHTS.free_bits, cfg).kl_raw
 
     np.testing.assert_allclose(kl(True), 4 / np.e, rtol=1e-5)
     assert kl(False) > 100
@@ -210,15 +211,20 @@ def test_two_views_are_averaged():
 
 def test_total_is_the_weighted_sum_and_codes_are_those_of_encode():
     batch = random_batch(jax.random.key(3), [0, 1, 2], ("context", "positive"))
-    hp = HP._replace(
-        recon_weight=4.0,
-        dyn_weight=2.0,
-        rep_weight=3.0,
+    weights = WEIGHTS._replace(
+        recon=4.0,
+        dyn=2.0,
+        rep=3.0,
         task_losses={"distance": 5.0, "infonce": 7.0},
     )
-    task_losses = {"distance": distance.make(CFG, SPEC), "infonce": infonce.make(CFG, SPEC)}
+    task_losses = {
+        "distance": make_loss(distance, CFG, SPEC),
+        "infonce": make_loss(infonce, CFG, SPEC),
+    }
     noise = model_loss.draw_noise(KEY, batch, CFG, task_losses)
-    total, m = jax.jit(lambda p: model_loss.loss(p, batch, noise, hp, CFG, task_losses))(PARAMS)
+    total, m = jax.jit(lambda p: model_loss.loss(p, batch, noise, weights, CFG, task_losses))(
+        PARAMS
+    )
     parts = (
         4 * m["recon"] + m["termination"] + 2 * m["kl_dyn"] + 3 * m["kl_rep"]
         + 5 * m["distance"] + 7 * m["infonce"]

@@ -3,8 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from metastar.config import Field
 from metastar.types import Adaptation, Batch, Method, Phase, Policy, TrainState
 
+KIND = "method"
+DEFAULTS = {
+    "lr": Field(0.1, "(0, 1]", "step size", swept=True),
+    "context_len": Field(12, "[1, inf)", "windows that its evaluation draws"),
+}
 ROWS, FEATURES = 6, 5
 UPDATE_FLOPS = 2 * ROWS * FEATURES * 1  # x [6, 5] times w [5, 1]
 
@@ -20,7 +26,7 @@ def make(cfg, spec) -> Method:
 
     def update(state, batch, key, hp):
         value = (batch.views["x"] @ state.params["w"]).mean() + jax.random.normal(key)
-        moved = {"w": state.params["w"] - hp["lr"] * value}
+        moved = {"w": state.params["w"] - hp["bench_method"]["lr"] * value}
         return state._replace(params=moved), {"loss": value}
 
     def infer(params, view, task, key):
@@ -30,11 +36,11 @@ def make(cfg, spec) -> Method:
         return jnp.tanh(adaptation.code[0]) * jnp.ones(spec.action_dim), carry
 
     return Method(
-        hp={"lr": 0.1},
         init=init,
         phases=(Phase("joint", 10, sample, update),),
         export=lambda state: state.params,
         infer=infer,
         policy=Policy(lambda params, adaptation: (), act),
+        context_len=cfg.context_len,
         parts={"critic": update},
     )

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar.config import presets
+import make_config
 from metastar.data.sampler import sample_windows
 from metastar.methods import bc
+from metastar.training import runs
 from metastar.types import StepIn
 from synthetic import point_robot_data, point_robot_spec
 
@@ -32,17 +33,17 @@ def cloned():
     data = data._replace(action=jnp.clip(action, -1, 1), reward=jnp.zeros_like(data.reward))
     seen = data._replace(flat=data.flat[:, :60], count=jnp.full(TASKS, 60))
 
-    cfg = presets.make("bc", "point_robot_sparse", "debug")
+    cfg = make_config.preset("bc", "point_robot_sparse", "debug")
     cfg.update_from_flattened_dict(
         {
             "sampler.meta_batch": TASKS,
-            "agent.actor_average": 0.0,
-            "agent.actor_lr": 5e-3,
-            "world_model.pretrain_lr": 5e-3,
+            "bc.actor_average": 0.0,
+            "bc.actor_lr": 5e-3,
+            "bc.encoder_lr": 5e-3,
             "train.updates": UPDATES,
         }
     )
-    method = bc.make(FrozenConfigDict(cfg), point_robot_spec(TASKS))
+    method = runs.make_method(FrozenConfigDict(cfg), point_robot_spec(TASKS))
     (phase,) = method.phases
 
     @jax.jit

@@ -7,11 +7,13 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from ml_collections import FrozenConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
+import make_config
 from metastar import config, registry
-from metastar.config import presets, sweep
+from metastar.config import schema
 from metastar.data.sampler import sample_windows
+from metastar.training import runs
 from metastar.types import StepIn
 from synthetic import point_robot_data, point_robot_spec
 
@@ -38,9 +40,9 @@ def updates(method):
 
 
 def make(name, **fields):
-    cfg = presets.make(name, "point_robot_sparse", "debug")
-    cfg.update_from_flattened_dict(fields)
-    return registry.find("method", name).make(FrozenConfigDict(cfg), point_robot_spec())
+    cfg = make_config.preset(name, "point_robot_sparse", "debug")
+    cfg = ConfigDict(config.nest({**config.flatten(cfg), **fields}))
+    return runs.make_method(FrozenConfigDict(cfg), point_robot_spec())
 
 
 def update_fn(method, phase, traces):
@@ -174,14 +176,15 @@ def test_the_whole_update_lowers_for_every_accelerator(method, data):
 
 def test_the_habits_of_the_paper_preset_train(data):
     """All that `paper` does otherwise than `debug`, at the sizes of `debug`."""
-    paper = config.flatten(presets.make("metastar", "point_robot_sparse", "paper"))
+    paper = config.flatten(make_config.preset("metastar", "point_robot_sparse", "paper"))
     habits = [
-        *("task_losses.distance", "task_losses.infonce", "world_model.code_bound"),
-        *("world_model.attention_dropout", "world_model.mask_joints", "sampler.windows"),
-        *("sampler.with_replacement", "sampler.hold_updates", "agent.conservative_states"),
-        *("agent.actor_average", "agent.normalize_obs", "train.lr_decay"),
+        *("task_losses.distance", "world_model.code_bound", "sampler.windows"),
+        *("world_model.attention_dropout", "world_model.mask_episode_boundaries"),
+        *("sampler.with_replacement", "sampler.hold_updates", "agent.conservative.cql_states"),
+        *("agent.conservative.actor_average", "sampler.normalize_obs", "train.lr_decay"),
     ]
-    method = make("metastar", **{name: paper[name] for name in habits})
+    changes = {name: paper[name] for name in habits if name in paper}
+    method = make("metastar", **changes, **{"task_losses.infonce": 0.0})
     state = method.init(KEY)
     for phase in method.phases:
         new, metrics = jax.jit(update_fn(method, phase, Counter()))(state, data, KEY)
@@ -194,8 +197,9 @@ def test_what_can_be_swept_is_traced():
     """No value of it is a constant of the program: all its runs share one."""
 
     def programs(factor):
-        flat = config.flatten(presets.make("metastar", "point_robot_sparse", "debug"))
-        fields = {field: flat[field] or 0.5 for field in sweep.FIELDS.values()}
+        flat = config.flatten(make_config.preset("metastar", "point_robot_sparse", "debug"))
+        fields = schema.of(flat).fields
+        fields = {p: flat[p] or 0.5 for p in fields if fields[p].swept}
         method = make("metastar", **{name: factor * value for name, value in fields.items()})
         state, data = method.init(KEY), point_robot_data()
         for phase in method.phases:
@@ -221,13 +225,13 @@ def test_what_can_be_swept_is_traced():
             "imagine.num_rollouts": 1,
             "imagine.restart": True,
             "imagine.uncertainty": "disagreement",
-            "agent.penalty": "combo",
+            "agent.conservative.penalty": "combo",
         },
         {
             "world_model.core": "gru",
             "world_model.condition": "token",
             "imagine.penalty": 1.0,
-            "agent.penalty": "reward_uncertainty",
+            "agent.conservative.penalty": "reward_uncertainty",
         },
     ],
     ids=["combo", "reward_uncertainty"],

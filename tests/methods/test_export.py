@@ -10,7 +10,7 @@ from metastar.losses import world_model as model_loss
 from metastar.losses.cql import SampledActions
 from metastar.models.nets.actor_critic import Critic, init_twin_critic
 from metastar.ops.optim import gradient_step, make_optimizer
-from model_helpers import HP, SPEC, random_batch, tiny_cfg
+from model_helpers import AGENT_HP, SPEC, WEIGHTS, make_loss, random_batch, tiny_cfg
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 CFG = tiny_cfg()
@@ -26,23 +26,23 @@ def lower(fn, *args):
 
 def test_world_model_step():
     names = ("distance", "infonce")
-    task_losses = {n: registry.find("task loss", n).make(CFG, SPEC) for n in names}
+    task_losses = {n: make_loss(registry.find("task loss", n), CFG, SPEC) for n in names}
     params = model_loss.init(KEY, CFG, SPEC, task_losses)
     batch = random_batch(KEY, [0, 1, 1], ("context", "positive"))
     noise = model_loss.draw_noise(KEY, batch, CFG, task_losses)
     optimizer = make_optimizer(CFG.world_model.clip_norm)
 
-    def loss(params, batch, noise, hp):
-        return model_loss.loss(params, batch, noise, hp, CFG, task_losses)
+    def loss(params, batch, noise, weights):
+        return model_loss.loss(params, batch, noise, weights, CFG, task_losses)
 
     step = gradient_step(loss, optimizer)
-    lower(step, params, optimizer.init(params), HP.lr_world_model, batch, noise, HP)
+    lower(step, params, optimizer.init(params), 1e-3, batch, noise, WEIGHTS)
 
 
 @pytest.mark.parametrize("name", registry.names("task loss"))
 def test_task_loss(name):
     spec = SPEC._replace(num_policies=2, num_behaviors=2)
-    task_loss = registry.find("task loss", name).make(CFG, spec)
+    task_loss = make_loss(registry.find("task loss", name), CFG, spec)
     batch = random_batch(KEY, [0, 1, 2, 3], ("context", "positive"))
     params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, batch)
 
@@ -68,5 +68,5 @@ def test_conservative_critic_loss():
             pick=jnp.ones((5, 2)) / 2,
         ),
     )
-    loss = lambda params, batch, hp: critic_loss.loss(params, batch, hp, critic, 2)[0]  # noqa: E731
-    lower(jax.grad(loss), params, batch, HP)
+    loss = lambda params, batch, beta: critic_loss.loss(params, batch, beta, critic, 2)[0]  # noqa: E731
+    lower(jax.grad(loss), params, batch, AGENT_HP["beta"])

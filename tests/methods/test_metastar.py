@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar.config import presets
+import make_config
 from metastar.errors import UserError
-from metastar.methods import metastar
+from metastar.training import runs
 from metastar.types import DataSpec
 from synthetic import point_robot_data, point_robot_spec
 
@@ -13,19 +13,19 @@ SPEC = DataSpec("point_robot", 2, 2, 2, 4, 20, (0.0, 0.0), (1.0, 1.0), 1.0, 2, 3
 
 
 def test_positives_of_another_behavior_need_two_behaviors():
-    cfg = presets.make("metastar", "point_robot", "debug")
-    metastar.make(cfg, SPEC._replace(num_behaviors=2))
+    cfg = make_config.preset("metastar", "point_robot", "debug")
+    runs.make_method(cfg, SPEC._replace(num_behaviors=2))
     with pytest.raises(UserError, match="'other_behavior' needs windows of two behaviours"):
-        metastar.make(cfg, SPEC)  # names do not count, only episodes in use
+        runs.make_method(cfg, SPEC)  # names do not count, only episodes in use
     cfg.sampler.positive = "any"
-    metastar.make(cfg, SPEC)
+    runs.make_method(cfg, SPEC)
 
 
 @pytest.mark.parametrize("num", [0, 3])
 def test_an_update_of_the_pretraining_has_all_tasks_or_as_many_as_asked(num):
-    data, cfg = point_robot_data(), presets.make("metastar", "point_robot_sparse", "debug")
+    data, cfg = point_robot_data(), make_config.preset("metastar", "point_robot_sparse", "debug")
     cfg.sampler.pretrain_batch = num
-    sample = jax.jit(metastar.make(cfg, point_robot_spec()).phases[0].sample)
+    sample = jax.jit(runs.make_method(cfg, point_robot_spec()).phases[0].sample)
     batches = [sample(data, jax.random.key(0), jnp.asarray(step)) for step in range(8)]
     for batch in batches:
         assert len(np.unique(batch.task_id)) == (num or len(data.count))

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import make_config
 import reference_params
-from metastar import config
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
@@ -29,7 +29,8 @@ from metastar.models.world_model import EncodeNoise
 from metastar.ops.contrastive import distance_terms
 from metastar.ops.optim import clip_norm, global_norm, gradient_step, make_optimizer
 from metastar.ops.td import polyak
-from metastar.types import Batch, HyperParams, View
+from metastar.types import Batch, View
+from model_helpers import make_loss
 
 TASK_BIAS = "storm_transformer.task_embedding.bias"  # its exact gradient is zero
 
@@ -44,7 +45,7 @@ class Reference:
         self.dtype = {32: jnp.float32, 64: jnp.float64}[bits]
         size = {k.removeprefix("cfg/"): v for k, v in self.file.items() if k.startswith("cfg/")}
         self.size = size
-        cfg = config.base()
+        cfg = make_config.base()
         cfg.world_model.update(
             latent_dim=int(size["D"]),
             width=int(size["H"]),
@@ -56,21 +57,15 @@ class Reference:
             attention_dropout=0.0,
         )
         self.cfg = cfg
-        self.hp = HyperParams(
-            lr_pretrain=float(size["wm_lr"]),
-            lr_world_model=float(size["wm_lr"]),
-            lr_actor=float(size["rl_lr"]),
-            lr_critic=float(size["rl_lr"]),
-            alpha=float(size["alpha"]),
-            beta=float(size["cql_weight"]),
-            gamma=float(size["gamma"]),
-            tau=float(size["tau"]),
-            actor_average=0.0,
-            dyn_weight=1.0,
-            rep_weight=0.1,
+        self.weights = model_loss.Weights(
+            recon=1.0,
+            dyn=1.0,
+            rep=0.1,
             free_bits=float(size["free_bits"]),
             task_losses={"distance": 1.0},
         )
+        names = ("wm_lr", "rl_lr", "alpha", "cql_weight", "gamma", "tau")
+        self.hp = {name: float(size[name]) for name in names}
         hidden = tuple(int(width) for width in size["rl_hidden"])
         self.action_dim = int(size["A"])
         self.actor = Actor(hidden, self.action_dim)
@@ -190,9 +185,9 @@ def context_batch(reference, case):
 
 def make_world_model_update(reference):
     """Jitted (params, batch, noise) -> (values, gradient, after one step, after two steps)."""
-    cfg, hp = reference.cfg, reference.hp
-    task_losses = {"distance": distance.make(cfg, None)}
-    loss = partial(model_loss.loss, hp=hp, cfg=cfg, task_losses=task_losses)
+    cfg, weights = reference.cfg, reference.weights
+    task_losses = {"distance": make_loss(distance, cfg, None)}
+    loss = partial(model_loss.loss, weights=weights, cfg=cfg, task_losses=task_losses)
     clip = float(reference.size["clip_norm"])
     optimizer = make_optimizer(clip)
 
@@ -200,7 +195,9 @@ def make_world_model_update(reference):
     def step(params, opt_state, batch, noise):
         encoded, codes = model_loss.encode_views(params, batch.views, noise.encode, cfg)
         code = encoded.task_code
-        parts = model_loss.terms(params, batch.views["context"], encoded, code, hp, cfg)
+        parts = model_loss.terms(
+            params, batch.views["context"], encoded, code, weights.free_bits, cfg
+        )
         dec_mean, dec_logvar = world_model.decode(params, encoded.latent, code, cfg)
         prior_mean, prior_logvar = world_model.prior(params, encoded.feats, code, cfg)
         grads, metrics = jax.grad(loss, has_aux=True)(params, batch, noise)
@@ -234,7 +231,7 @@ def make_world_model_update(reference):
             "grad_norm": global_norm(grads),
         }
         params, opt_state, _ = gradient_step(loss, optimizer)(
-            params, opt_state, hp.lr_world_model, batch, noise
+            params, opt_state, reference.hp["wm_lr"], batch, noise
         )
         return params, opt_state, values, clip_norm(grads, clip)
 
@@ -271,7 +268,7 @@ def test_world_model_update(reference, world_model_update, case):
 @pytest.mark.parametrize("case", "abc")
 def test_distance_loss(reference, case):
     task_id = reference[f"in/metric/{case}_tasks"]
-    task_loss = distance.make(reference.cfg, None)
+    task_loss = make_loss(distance, reference.cfg, None)
 
     def loss(code):
         total, metrics = task_loss.loss({}, {"context": code}, Batch(task_id, None, {}), None)
@@ -393,7 +390,8 @@ def test_actor_and_critic_update(reference, tile):
             source["dones"][..., 0] > 0.5,
             next_obs_code,
             noise,
-            hp,
+            hp["gamma"],
+            hp["alpha"],
             policy_fn,
             target_q_fn,
         )
@@ -401,19 +399,23 @@ def test_actor_and_critic_update(reference, tile):
         batch = critic_loss.CriticBatch(
             obs_code, source["actions"], target, source["real_mask"], samples
         )
-        parts = critic_loss.terms(twin, batch, hp, critic, tile)
-        grads, _ = jax.grad(critic_loss.loss, has_aux=True)(twin, batch, hp, critic, tile)
+        parts = critic_loss.terms(twin, batch, hp["cql_weight"], critic, tile)
+        grads, _ = jax.grad(critic_loss.loss, has_aux=True)(
+            twin, batch, hp["cql_weight"], critic, tile
+        )
         optimizer = make_optimizer()
         step = gradient_step(critic_loss.loss, optimizer)
-        new_twin, _, _ = step(twin, optimizer.init(twin), hp.lr_critic, batch, hp, critic, tile)
+        new_twin, _, _ = step(
+            twin, optimizer.init(twin), hp["rl_lr"], batch, hp["cql_weight"], critic, tile
+        )
         q_fn = partial(twin_q, critic, new_twin)
-        actor_args = obs_code, source["actor"], hp, actor, q_fn
+        actor_args = obs_code, source["actor"], hp["alpha"], actor, q_fn
         actor_grads, actor_metrics = jax.grad(actor_loss.loss, has_aux=True)(
             actor_params, *actor_args
         )
         actor_step = gradient_step(actor_loss.loss, optimizer)
         new_actor, _, _ = actor_step(
-            actor_params, optimizer.init(actor_params), hp.lr_actor, *actor_args
+            actor_params, optimizer.init(actor_params), hp["rl_lr"], *actor_args
         )
 
         next_action, next_log_prob = policy_fn(next_obs_code, noise.next_action)
@@ -454,7 +456,7 @@ def test_actor_and_critic_update(reference, tile):
                 f"critic_loss{i + 1}": parts.td[i] + parts.conservative[i],
                 f"actor_q{i + 1}": actor_q[i],
             }
-        new_target = polyak(new_twin, twin_target, hp.tau)
+        new_target = polyak(new_twin, twin_target, hp["tau"])
         return out, grads, new_twin, new_target, actor_grads, new_actor
 
     out, grads, new_twin, new_target, actor_grads, new_actor = run(

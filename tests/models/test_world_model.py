@@ -8,7 +8,7 @@ from metastar.losses import world_model as model_loss
 from metastar.models import dynamics, world_model
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.types import Batch
-from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+from model_helpers import LENGTH, OBS, SPEC, WEIGHTS, random_view, scramble, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -157,9 +157,9 @@ def test_a_condition_lets_the_code_change_what_is_predicted_and_nothing_else():
     for now, other in zip(predictions(codes["context"]), predictions(codes["context"] + 1)):
         assert np.abs(now - other).max() > 1e-4
 
-    loss = jax.jit(lambda params, noise: model_loss.loss(params, batch, noise, HP, cfg, {}))
+    loss = jax.jit(lambda params, noise: model_loss.loss(params, batch, noise, WEIGHTS, cfg, {}))
     _, metrics = loss(params, model_loss.ModelNoise(noise, {}))
-    terms = jax.jit(lambda *args: model_loss.terms(params, *args, HP, cfg))
+    terms = jax.jit(lambda *args: model_loss.terms(params, *args, WEIGHTS.free_bits, cfg))
     halves = [
         terms(batch.views[name], row(encoded, part), codes[other])
         for name, part, other in (

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+import make_config
 from fake_method import make_data, make_method
 from jaxprs import equations
 from metastar import registry
-from metastar.config import presets
+from metastar.training import runs
 from metastar.training.chunk import init_state, make_chunk
 from synthetic import point_robot_data, point_robot_spec
 
@@ -35,8 +36,8 @@ def reaches_of_the_host(method, phase, data):
 
 @pytest.mark.parametrize("name", registry.names("method"))
 def test_a_chunk_never_calls_the_host(name):
-    cfg = FrozenConfigDict(presets.make(name, "point_robot_sparse", "debug"))
-    method = registry.find("method", name).make(cfg, point_robot_spec())
+    cfg = FrozenConfigDict(make_config.preset(name, "point_robot_sparse", "debug"))
+    method = runs.make_method(cfg, point_robot_spec())
     for phase in method.phases:
         assert not reaches_of_the_host(method, phase, point_robot_data())
 

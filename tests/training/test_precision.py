@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+import make_config
 from jaxprs import equations
-from metastar import config, registry
-from metastar.config import presets
+from metastar import config
 from metastar.errors import UserError
 from metastar.models.nets.product import dot_general
+from metastar.training import runs
 from metastar.training.precision import bind
 from synthetic import point_robot_data, point_robot_spec
 
@@ -20,8 +21,8 @@ LAYER = nn.Dense(3, dot_general=dot_general)
 
 @pytest.fixture(scope="module")
 def method():
-    cfg = FrozenConfigDict(presets.make("metastar", "point_robot_sparse", "debug"))
-    return registry.find("method", "metastar").make(cfg, point_robot_spec())
+    cfg = FrozenConfigDict(make_config.preset("metastar", "point_robot_sparse", "debug"))
+    return runs.make_method(cfg, point_robot_spec())
 
 
 def traced(method):
@@ -93,7 +94,7 @@ def test_what_is_not_a_function_is_left_alone(method):
 
 
 def test_an_unknown_precision_is_refused():
-    cfg = config.base()
+    cfg = make_config.base()
     cfg.train.precision = "bfloat"
     with pytest.raises(UserError, match=r"train\.precision is 'bfloat'.*did you mean 'bfloat16'"):
         config.validate(cfg)

@@ -2,8 +2,8 @@
 
 import pytest
 
+import make_config
 from fake_method import make_cfg, make_data, make_method
-from metastar.config import presets
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.training import checkpoint, plan, runs
@@ -25,7 +25,7 @@ def fit_fake(folder, method=None, changes=None, **fields):
 
 def pretrain(folder, **changes):
     """Pretrains MetaSTAR at debug sizes on a few random episodes."""
-    cfg = presets.make("metastar", "point_robot_sparse", "debug")
+    cfg = make_config.preset("metastar", "point_robot_sparse", "debug")
     cfg.update_from_flattened_dict({"train.updates": 0, **changes})
     data, manifest = plan.sample_data(cfg)
     method = runs.make_method(cfg, store.data_spec(manifest, data))
@@ -34,7 +34,11 @@ def pretrain(folder, **changes):
 
 
 def test_a_pretraining_does_not_depend_on_what_may_differ(tmp_path):
-    changes = {"agent.penalty": "combo", "agent.num_actions": 3, "imagine.horizon": 2}
+    changes = {
+        "agent.conservative.penalty": "combo",
+        "agent.conservative.num_actions": 3,
+        "imagine.horizon": 2,
+    }
     changes |= {"sampler.batch_size": 32, "sampler.meta_batch": 2, "world_model.lr": 3e-4}
     states = [pretrain(tmp_path / "a"), pretrain(tmp_path / "b", **changes, **{"train.chunk": 4})]
     assert checkpoint.params_sha256(states[0]) == checkpoint.params_sha256(states[1])
@@ -77,7 +81,7 @@ def test_it_counts_the_seconds_of_the_pretraining_and_resumes_from_its_own(tmp_p
         ),
         ({"seed": 1}, "holds a run with seed = 0, and this one has 1"),
         ({"num_seeds": 2}, "holds 1 trained runs, and this config asks for 2"),
-        ({"agent.hidden": (8,)}, r"holds a run with agent.hidden = \(128, 128\)"),
+        ({"agent.conservative.hidden": (8,)}, r"holds a run with agent.hidden = \(128, 128\)"),
         ({"train.pretrained": "elsewhere"}, "holds 0 trained runs"),
     ],
 )

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import make_config
 from fake_method import make_cfg, make_data, make_method
 from metastar import config
-from metastar.config import sweep
+from metastar.config import schema
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs
 from metastar.training.checkpoint import params_sha256
@@ -15,6 +16,7 @@ from metastar.training.chunk import init_state, make_chunk
 from metastar.training.loop import fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
+from synthetic import point_robot_spec
 
 SEEDS = 3
 
@@ -170,20 +172,22 @@ def test_when_every_run_has_met_a_bad_number_they_stop(tmp_path):
 
 
 def test_a_config_is_expanded_into_the_configs_of_its_runs(tmp_path):
-    cfg = config.base()
+    cfg = make_config.base()
     assert [run.workdir for run in runs.expand(cfg, tmp_path)] == [tmp_path]
     cfg.seed, cfg.num_seeds = 5, 2
-    cfg.sweep.beta, cfg.sweep.distance = (0, 2.5), (3.0,)
+    cfg = make_config.swept(
+        cfg, {"agent.conservative.beta": (0, 2.5), "task_losses.distance": (3.0,)}
+    )
     config.validate(cfg)
     found = runs.expand(cfg, tmp_path)
     assert [run.workdir for run in found] == [tmp_path / "seeds" / str(k) for k in range(4)]
-    expected = config.base()
-    expected.seed, expected.agent.beta, expected.task_losses.distance = 6, 0.0, 3.0
+    expected = make_config.base()
+    expected.seed, expected.agent.conservative.beta, expected.task_losses.distance = 6, 0.0, 3.0
     assert config.diff(found[1].cfg, expected) is None
-    assert [(run.cfg.seed, run.cfg.agent.beta) for run in found] == [
+    assert [(run.cfg.seed, run.cfg.agent.conservative.beta) for run in found] == [
         *((5, 0.0), (6, 0.0), (5, 2.5), (6, 2.5))
     ]
-    assert config.diff(config.from_json(config.to_json(cfg)), cfg) is None
+    assert config.diff(config.from_dict(config.to_dict(cfg)), cfg) is None
 
 
 def test_stack_and_unstack():
@@ -194,8 +198,11 @@ def test_stack_and_unstack():
     assert runs.stack(trees[:1]) is trees[0] and runs.unstack(trees[0], 1) == [trees[0]]
 
 
-def test_what_can_be_swept_is_what_hyper_parameters_hold():
-    from metastar.types import HyperParams
-
-    assert {*sweep.FIELDS, "task_losses"} == set(HyperParams._fields)
-    assert set(sweep.FIELDS.values()) <= set(config.flatten(config.base()))
+def test_what_can_be_swept_is_what_updates_get():
+    cfg = make_config.preset("metastar", "point_robot", "debug")
+    fields = schema.of(config.flatten(cfg)).fields
+    swept = {path for path, field in fields.items() if field.swept}
+    spec = point_robot_spec()._replace(num_behaviors=2)
+    assert set(config.flatten(runs.make_method(cfg, spec).hp)) == swept
+    rates = {path for path, decays in config.flatten(config.decaying(cfg)).items() if decays}
+    assert rates == {path for path in swept if path.endswith("lr")}

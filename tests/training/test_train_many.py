@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import make_config
 from fake_method import make_cfg, make_data, make_method
 from metastar import config, train
 from metastar.errors import UserError
@@ -16,6 +17,8 @@ from metastar.training.workdir import read_config
 from metastar.types import DataSpec
 
 SPEC = DataSpec("point_robot", 2, 1, 2, 3, 5, (0.0, 0.0), (1.0, 1.0))
+
+BETA = "agent.conservative.beta"
 
 
 @pytest.fixture
@@ -34,14 +37,15 @@ def asked(monkeypatch):
             return new, {**metrics, "error": jnp.where(bad, jnp.inf, metrics["error"])}
 
         return base._replace(
-            hp={"scale": cfg.agent.beta}, phases=(base.phases[0], phase._replace(update=update))
+            hp={"scale": cfg.agent.conservative.beta},
+            phases=(base.phases[0], phase._replace(update=update)),
         )
 
     def make_final(cfg, method, data_dir, explore=""):
         calls.append("built")
 
         def final(cfg, params, workdir, meta):
-            calls.append((workdir.name, cfg.seed, cfg.agent.beta, meta["updates"]))
+            calls.append((workdir.name, cfg.seed, cfg.agent.conservative.beta, meta["updates"]))
             results.write(workdir, {**meta, "seed": cfg.seed})
 
         return final
@@ -66,15 +70,15 @@ def make_many(**fields):
 
 
 def test_every_run_has_a_workdir_of_its_own_and_one_evaluation_serves_all(asked, tmp_path, capsys):
-    cfg = make_many()
-    cfg.sweep.beta = (0.5, 1)
+    cfg = make_config.swept(make_many(), {BETA: (0.5, 1)})
     train.train(cfg, tmp_path, command="metastar train it")
     runs = [("0", 4, 0.5, 6), ("1", 5, 0.5, 6), ("2", 4, 1.0, 6), ("3", 5, 1.0, 6)]
     assert asked == ["built", *runs]
     folders = [tmp_path / "seeds" / name for name, *_ in runs]
     for folder, (_, seed, beta, _) in zip(folders, runs):
         own = read_config(folder)
-        assert (own.seed, own.agent.beta, own.num_seeds, own.sweep.to_dict()) == (seed, beta, 1, {})
+        assert (own.seed, own.agent.conservative.beta, own.num_seeds) == (seed, beta, 1)
+        assert "sweep" not in own
         assert (folder / "command.txt").read_text() == "metastar train it\n"
         assert json.loads((folder / "spec.json").read_text())["num_tasks"] == 3
         assert (folder / "metrics.jsonl").exists() and (folder / "report.md").exists()
@@ -86,8 +90,7 @@ def test_every_run_has_a_workdir_of_its_own_and_one_evaluation_serves_all(asked,
 
 
 def test_runs_that_met_a_bad_number_are_named_when_the_others_are_complete(asked, tmp_path):
-    cfg = make_many(num_seeds=1)
-    cfg.sweep.beta = (1.0, 2.0)
+    cfg = make_config.swept(make_many(num_seeds=1), {BETA: (1.0, 2.0)})
     for _ in range(2):  # and named again by the same command
         with pytest.raises(UserError, match=r"^1 of 2 runs .*/seeds/1 in update 3"):
             train.train(cfg, tmp_path)
@@ -148,30 +151,31 @@ def test_memory_grows_with_the_runs_and_not_with_their_data():
 @pytest.mark.parametrize(
     "name, values, words",
     [
-        ("hidden", (32.0,), "sweep.hidden names nothing that can be swept, which are rates and "),
-        ("bet", (1.0,), "did you mean 'beta'?"),
-        ("beta", (), "sweep.beta is () but must be numbers, for instance 0.5,1,5"),
-        ("beta", ("a",), "sweep.beta is ('a',) but must be numbers"),
-        ("beta", (True,), "sweep.beta is (True,) but must be numbers"),
-        ("beta", (1.0, -1.0), "sweep.beta is (1.0, -1.0) but must lie in [0, inf)"),
-        ("gamma", (0.9, 1.0), "must lie in [0, 1)"),
-        ("beta", (1, 1.0), "holds a value twice"),
-        ("infonce", (0.0, 1.0), "0 leaves task_losses.infonce out of the program"),
-        ("cloning", (0.0, 1.0), "0 leaves agent.cloning out of the program"),
-        ("infonce", (1.0,), "set sampler.windows=2"),
+        ("agent.conservative.hidden", (32.0,), "names nothing that can be swept, which are rates"),
+        ("agent.conservative.bet", (1.0,), f"did you mean '{BETA}'?"),
+        ("beta", (1.0,), f"must have the whole path, sweep.{BETA}"),
+        ("actor", (1.0,), "names nothing that can be swept"),
+        (BETA, (), "beta is () but must be numbers, for instance 0.5,1,5"),
+        (BETA, ("a",), "beta is ('a',) but must be numbers"),
+        (BETA, (True,), "beta is (True,) but must be numbers"),
+        (BETA, (1.0, -1.0), "beta is (1.0, -1.0) but must lie in [0, inf)"),
+        ("agent.conservative.gamma", (0.9, 1.0), "must lie in [0, 1)"),
+        (BETA, (1, 1.0), "holds a value twice"),
+        ("task_losses.infonce", (0.0, 1.0), "0 leaves task_losses.infonce out of the program"),
+        ("agent.conservative.cloning", (0.0, 1.0), "0 leaves agent.conservative.cloning out of"),
+        ("task_losses.infonce", (1.0,), "set sampler.windows=2"),
     ],
 )
 def test_a_wrong_sweep_is_one_sentence(name, values, words):
-    cfg = config.base()
-    cfg.sweep[name] = values
+    cfg = make_config.swept(make_config.base(), {name: values})
     with pytest.raises(UserError) as caught:
         config.validate(cfg)
     assert words in str(caught.value)
 
 
 def test_more_runs_than_files_can_be_open_are_refused():
-    cfg = config.base()
-    cfg.sweep.beta, cfg.num_seeds = (0.5, 1.0), 129
+    cfg = make_config.swept(make_config.base(), {BETA: (0.5, 1.0)})
+    cfg.num_seeds = 129
     with pytest.raises(UserError, match="ask for 258 runs in one program, but 256 are the most"):
         config.validate(cfg)
     cfg.num_seeds = 128
@@ -179,7 +183,7 @@ def test_more_runs_than_files_can_be_open_are_refused():
 
 
 def test_seeds_end_where_a_seed_does():
-    cfg = config.base()
+    cfg = make_config.base()
     cfg.seed, cfg.num_seeds = 2**32 - 2, 3
     with pytest.raises(UserError, match="seed of the last run is 4294967296"):
         config.validate(cfg)

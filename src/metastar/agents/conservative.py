@@ -10,18 +10,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metastar import config
-from metastar.config import sweep
-from metastar.data.normalize import whitener
+from metastar.config.fields import COUNT, NOT_NEGATIVE, RATE, Field, Like
 from metastar.data.rows import Transitions
+from metastar.errors import UserError
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.models.nets.actor_critic import (
     Actor,
     Critic,
-    greedy_action,
     init_actor,
     init_twin_critic,
+    make_policy,
     sample_action,
     twin_q,
 )
@@ -30,51 +29,101 @@ from metastar.ops.td import polyak
 from metastar.types import (
     Array,
     DataSpec,
-    HyperParams,
     Policy,
     TrainState,
 )
+
+DEFAULTS = {
+    "hidden": Field((128, 128), COUNT, "widths of the hidden layers"),
+    "gamma": Field(Like("env.discount"), "[0, 1)", "discount", swept=True),
+    "alpha": Field(0.01, NOT_NEGATIVE, "entropy weight", swept=True),
+    "tau": Field(0.005, RATE, "Polyak rate of the target critics", swept=True),
+    "actor_lr": Field(3e-4, RATE, "learning rate", swept=True, decays=True),
+    "critic_lr": Field(3e-4, RATE, "learning rate", swept=True, decays=True),
+    "actor_average": Field(
+        0.0, "[0, 1)", "decay of the averaged actor; 0 makes it the actor itself", swept=True
+    ),
+    "penalty": Field(
+        "cql",
+        ("cql", "combo", "reward_uncertainty"),
+        "the CQL penalty; COMBO's, the policy's mean at imagined states; or none on values "
+        "(imagine.penalty is in its place)",
+        before="cql",
+    ),
+    "beta": Field(0.5, NOT_NEGATIVE, "weight of the penalty on values", swept=True),
+    "num_actions": Field(10, COUNT, "K, sampled actions of each of the penalty's three sources"),
+    "cql_states": Field(0, NOT_NEGATIVE, "states of the penalty, per task; 0 is the whole batch"),
+    "tile_states": Field(
+        0, NOT_NEGATIVE, "states of it at a time; 0 is all: changes only speed", before=0
+    ),
+    "cql_gradient": Field(
+        "exact",
+        ("exact", "sampled"),
+        "through all sampled actions, or an unbiased estimate through some of them",
+        before="exact",
+    ),
+    "gradient_actions": Field(2, COUNT, "G, how many these are", before=2),
+    "cloning": Field(
+        0.0,
+        NOT_NEGATIVE,
+        "weight of the actor's squared distance to the data's actions",
+        swept=True,
+        switch=True,
+        before=0.0,
+    ),
+}
+READS = ("sampler", "env")
+
+
+def check(cfg) -> None:
+    """Raises `UserError` for fields that do not fit together."""
+    if cfg.cql_states and cfg.sampler.batch_size % cfg.cql_states:
+        raise UserError(
+            f"agent.conservative.cql_states is {cfg.cql_states} but must be 0 or divide "
+            f"sampler.batch_size, {cfg.sampler.batch_size}"
+        )
+
+
+def idle(cfg) -> dict[str, str]:
+    """Settings that change nothing as the others are, so that none should be swept; and why."""
+    if cfg.penalty != "reward_uncertainty":
+        return {}
+    name = "agent.conservative.penalty"
+    return {
+        "beta": f"while {name}='reward_uncertainty' leaves values alone; set {name} to 'cql' or "
+        "'combo'"
+    }
 
 
 class Agent(NamedTuple):
     """Pure functions that bind the networks of one config."""
 
     init: Callable  # (key) -> (params, opt_state), dicts over "actor" and "critic"
-    update: Callable  # (TrainState, Transitions, key, hp) -> (TrainState, metrics)
+    update: Callable  # (TrainState, Transitions, key, own part of hp) -> (TrainState, metrics)
     policy_fn: Callable  # (actor params) -> (obs_code, noise) -> (action, log_prob)
     policy: Policy  # acts with params["actor"]
     value: Callable  # `Method.value`, of params["critic"]
 
 
-def hyper_params(cfg) -> HyperParams:
-    """The traced floats of a config."""
-    flat = config.flatten(cfg)
-    floats = HyperParams(
-        **{name: flat[field] for name, field in sweep.FIELDS.items()},
-        task_losses={name: weight for name, weight in cfg.task_losses.items() if weight > 0},
-    )
-    return jax.tree.map(jnp.asarray, floats)
-
-
-def conservative_rows(rows: Transitions, cfg, num_imagined: int) -> Transitions:
+def cql_rows(rows: Transitions, cfg, size: int, num_imagined: int) -> Transitions:
     """The rows at whose states values are pushed down.
 
     "cql" takes them from the data and from rollouts, as the MetaSTAR reference; "combo" from
     rollouts alone, if there are any: rho(s, a) = d_M(s) pi(a | s), COMBO, Yu et al. 2021 (arXiv
-    2102.08363), section 4. No more than `agent.conservative_states` of each task, unless that is 0:
+    2102.08363), section 4. No more than `cfg.cql_states` of each task, unless that is 0:
     rows of a kind are exchangeable.
 
     Args:
         rows: [M * B, ...] by task; the last `num_imagined` of each task's B are imagined.
-        cfg: the config.
+        cfg: the agent's settings.
+        size: B, rows of each task.
         num_imagined: of each task.
 
     Returns:
         [S, ...].
     """
-    size, most = cfg.sampler.batch_size, cfg.agent.conservative_states
-    kept = num_imagined if cfg.agent.penalty == "combo" and num_imagined else size
-    stride = -(-kept // most) if most else 1
+    kept = num_imagined if cfg.penalty == "combo" and num_imagined else size
+    stride = -(-kept // cfg.cql_states) if cfg.cql_states else 1
 
     def thin(x):
         by_task = x.reshape(-1, size, *x.shape[1:])[:, size - kept :: stride]
@@ -84,19 +133,32 @@ def conservative_rows(rows: Transitions, cfg, num_imagined: int) -> Transitions:
 
 
 def make(
-    cfg, spec: DataSpec, code_dim: int, num_imagined: int = 0, critic_module: Callable = Critic
+    cfg,
+    spec: DataSpec,
+    whiten: Callable,
+    code_dim: int,
+    num_rows: int,
+    num_imagined: int = 0,
+    critic_module: Callable = Critic,
 ) -> Agent:
-    """Binds actor and twin critics to a config; `critic_module` makes a critic of hidden sizes.
+    """Binds actor and twin critics to their settings.
 
-    The last `num_imagined` rows of each task are imagined. One update is, in this
-    order: targets by the target critics, critic step on squared error plus conservative term,
-    polyak, actor step against the updated critics, averaged actor (`extra["actor"]`).
+    One update is, in this order: targets by the target critics, critic step on squared error plus
+    penalty, Polyak, actor step against the updated critics, averaged actor (`extra["actor"]`).
+
+    Args:
+        cfg: the settings of this file.
+        spec: sizes of observation and action.
+        whiten: obs [..., O] -> as the networks see it, of `data.normalize`.
+        code_dim: Z.
+        num_rows: B, rows of each task in an update.
+        num_imagined: how many of these, the last ones, are imagined.
+        critic_module: makes a critic of hidden sizes.
     """
-    actor, critic = Actor(cfg.agent.hidden, spec.action_dim), critic_module(cfg.agent.hidden)
+    actor, critic = Actor(cfg.hidden, spec.action_dim), critic_module(cfg.hidden)
     optimizer = make_optimizer()
     critic_step = gradient_step(critic_loss.loss, optimizer)
     actor_step = gradient_step(actor_loss.loss, optimizer)
-    whiten = whitener(cfg, spec)
 
     def init(key):
         key_actor, key_critic = jax.random.split(key)
@@ -113,25 +175,32 @@ def make(
     def q_fn(critic_params):
         return lambda obs_code, action: twin_q(critic, critic_params, obs_code, action)
 
-    def update(state: TrainState, rows: Transitions, key: Array, hp: HyperParams):
+    def update(state: TrainState, rows: Transitions, key: Array, hp: dict):
         params, opt_state = dict(state.params), dict(state.opt_state)
         key_critic, key_actor = jax.random.split(key)
-        states = conservative_rows(rows, cfg, num_imagined)
-        sampled = cfg.agent.conservative_gradient == "sampled"
+        states = cql_rows(rows, cfg, num_rows, num_imagined)
+        sampled = cfg.cql_gradient == "sampled"
         noise = critic_loss.draw_noise(
             key_critic,
             *rows.action.shape,
             states.real.shape[0],
-            cfg.agent.num_actions,
-            cfg.agent.gradient_actions if sampled else 0,
+            cfg.num_actions,
+            cfg.gradient_actions if sampled else 0,
         )
         act = policy_fn(params["actor"])
         target = critic_loss.target(
-            rows.reward, rows.done, rows.next_obs_code, noise, hp, act, q_fn(state.target["critic"])
+            rows.reward,
+            rows.done,
+            rows.next_obs_code,
+            noise,
+            hp["gamma"],
+            hp["alpha"],
+            act,
+            q_fn(state.target["critic"]),
         )
-        if cfg.agent.penalty == "reward_uncertainty":
+        if cfg.penalty == "reward_uncertainty":
             samples = None
-        elif cfg.agent.penalty == "combo":
+        elif cfg.penalty == "combo":
             samples = critic_loss.policy_samples(states.obs_code, noise, act)
         else:
             samples = critic_loss.conservative_samples(
@@ -141,25 +210,25 @@ def make(
         params["critic"], opt_state["critic"], metrics = critic_step(
             params["critic"],
             opt_state["critic"],
-            hp.lr_critic,
+            hp["critic_lr"],
             batch,
-            hp,
+            hp["beta"],
             critic,
-            cfg.agent.tile_states,
+            cfg.tile_states,
         )
-        target_critic = polyak(params["critic"], state.target["critic"], hp.tau)
+        target_critic = polyak(params["critic"], state.target["critic"], hp["tau"])
         params["actor"], opt_state["actor"], actor_metrics = actor_step(
             params["actor"],
             opt_state["actor"],
-            hp.lr_actor,
+            hp["actor_lr"],
             rows.obs_code,
             jax.random.normal(key_actor, rows.action.shape),
-            hp,
+            hp["alpha"],
             actor,
             q_fn(params["critic"]),
-            *((rows.action, rows.real) if cfg.agent.cloning else ()),
+            *((rows.action, rows.real, hp["cloning"]) if cfg.cloning else ()),
         )
-        average = polyak(params["actor"], state.extra["actor"], 1 - hp.actor_average)
+        average = polyak(params["actor"], state.extra["actor"], 1 - hp["actor_average"])
         state = state._replace(
             params=params,
             target={"critic": target_critic},
@@ -168,15 +237,8 @@ def make(
         )
         return state, {**metrics, **actor_metrics}
 
-    def act(params, adaptation, carry, step, key, greedy):
-        obs_code = jnp.concatenate([whiten(step.obs), adaptation.code])
-        noise = jax.random.normal(key, (spec.action_dim,))
-        sampled, _ = sample_action(actor, params["actor"], obs_code, noise)
-        action = jnp.where(greedy, greedy_action(actor, params["actor"], obs_code), sampled)
-        return action, carry
-
     def value(params, obs, action, code):
         obs_code = jnp.concatenate([whiten(obs), code])
         return twin_q(critic, params["critic"], obs_code, action).min(0)
 
-    return Agent(init, update, policy_fn, Policy(lambda params, adaptation: (), act), value)
+    return Agent(init, update, policy_fn, make_policy(actor, whiten), value)

@@ -12,11 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import registry
-from metastar.config import flatten
+from metastar import config, registry
+from metastar.config.fields import COUNT, RATE, SEED, Field
 from metastar.data import store
 from metastar.envs.make import make_env
 from metastar.errors import UserError
+
+DEFAULTS = {
+    "behavior": Field("sac", "behavior", "what acts: a file of behaviors/", selector=True),
+    "seed": Field(0, SEED, "of everything in a collection but the tasks"),
+    "random_episodes": Field(50, COUNT, "episodes of uniform actions that each task begins with"),
+    "random_action_scale": Field(1.0, RATE, "s of the uniform law on [-s, s]"),
+}
 
 # A data set serves every config that agrees with its own in these fields and sections.
 IDENTITY = (
@@ -28,12 +35,13 @@ IDENTITY = (
     "data.ood_tasks",
     "data.task_seed",
 )
+FREE = ("env.discount",)  # what in these has no part in the data
 _PACKAGES = ("metastar-jax", "jax", "jaxlib", "numpy", "mujoco")
 
 
 def directory_of(cfg: ConfigDict) -> Path:
-    """The folder of a config's data: `cfg.data.dir`, or `data/<family>_<preset or "default">`."""
-    return Path(cfg.data.dir or f"data/{cfg.family}_{cfg.preset or 'default'}")
+    """The folder of a config's data: `cfg.data.dir`, or `data/<family>_<data.preset>`."""
+    return Path(cfg.data.dir or f"data/{cfg.family}_{cfg.data.preset or 'own'}")
 
 
 def ensure(cfg: ConfigDict, report: Callable = print) -> Path:
@@ -79,7 +87,7 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
         raise UserError(f"folder {directory} is not empty; delete it, or choose --config.data.dir")
     tasks, split = draw_tasks(cfg)
     env = make_env(cfg)
-    behavior = registry.find("behavior", cfg.collect.behavior).make(cfg, env)
+    behavior = config.make(cfg, "behavior", cfg.collect.behavior, env)
     num_tasks = sum(map(len, split.values()))
     report(f"collecting {num_tasks} tasks of {cfg.family} into {directory}")
     episodes = behavior.run(
@@ -159,22 +167,17 @@ def _check_identity(cfg: ConfigDict, directory: Path) -> None:
     """Raises `UserError` unless the folder holds the undamaged data of this very config."""
     manifest = store.read_manifest(directory)
     store.check_family(directory, manifest, cfg)
-    have, want = flatten(manifest.config), flatten(cfg)
+    have, want = store.config_of(manifest), config.flatten(cfg)
     for name in sorted(have.keys() | want.keys()):
-        if not any(name == part or name.startswith(f"{part}.") for part in IDENTITY):
+        if name in FREE or not any(name == p or name.startswith(f"{p}.") for p in IDENTITY):
             continue
-        old, new = _plain(have.get(name)), _plain(want.get(name))
+        old, new = have.get(name), want.get(name)
         if old != new:
             raise UserError(
                 f"data set {directory} was made with {name}={old!r}, but the config has {new!r}; "
                 "set it back, or name another folder with --config.data.dir"
             )
     store.verify(directory)
-
-
-def _plain(value):
-    """JSON has lists where a config has tuples."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data.store import CROSS_TASK
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
@@ -36,6 +37,27 @@ from metastar.types import (
     Trajectory,
 )
 
+DEFAULTS = {
+    "iterations": Field(300, NOT_NEGATIVE, "times that a learner plays and then learns"),
+    "episodes_per_iteration": Field(2, COUNT, "episodes that it plays"),
+    "updates_per_iteration": Field(500, NOT_NEGATIVE, "updates that it then makes"),
+    "shared_learner": Field(
+        False, "", "one learner that is told the task, instead of one each", before=False
+    ),
+    "cross_task_episodes": Field(
+        0,
+        NOT_NEGATIVE,
+        "episodes per task that learners of other tasks act in once they have learned",
+        before=0,
+    ),
+    "expert_quantile": Field(
+        0.5,
+        "[0, 1]",
+        'share of a learner\'s episodes, from the lowest return, that is stage "medium"',
+        before=0.5,
+    ),
+}
+
 STAGES = ("random", "medium", "expert")
 SMOOTHING = 10  # episodes on either side that enter an episode's smoothed return
 REPORTS = 10  # lines of progress over a collection
@@ -51,26 +73,18 @@ class Algorithm(NamedTuple):
     init: Callable  # (key, length of observation and code) -> learner
     update: Callable  # (learner, rows Trajectory [B], key, number of this update) -> learner
     policy: Policy  # explores unless greedy; reads `adaptation.code`
+    batch_size: int  # rows of an update
 
 
-class Weights(NamedTuple):
-    """The coefficients of an update."""
-
-    gamma: float
-    alpha: float
-    tau: float
-    lr: float
-
-
-def make(algorithm: Algorithm, cfg: ConfigDict, env: Env) -> Behavior:
-    """Builds the collection of `cfg.collect`, with one learner per task or one shared by all.
+def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
+    """Builds a collection by the section `collect`, with one learner per task or one shared by all.
 
     First `random_episodes` of uniform actions (policy and stage "random"), then `iterations` times
     `episodes_per_iteration` episodes and `updates_per_iteration` updates (the algorithm's name;
     stages of `split_stages`), at the end `cross_task_episodes` in every task by the final policies
     of other tasks (policy "cross_task", stage "expert", as its collector is).
     """
-    collect, spec = cfg.collect, env.spec
+    spec = env.spec
     policies = ("random", algorithm.name)
     if collect.cross_task_episodes:
         policies += (CROSS_TASK,)
@@ -200,7 +214,7 @@ def _learn(algorithm, collect, learner, replay, code, iteration, key):
     def update(learner, inputs):
         key, done = inputs
         key_place, key_update = jax.random.split(key)
-        place = jax.random.randint(key_place, (collect.batch_size,), 0, end[-1])
+        place = jax.random.randint(key_place, (algorithm.batch_size,), 0, end[-1])
         episode = jnp.searchsorted(end, place, side="right")
         step = place - (end - length)[episode]
         rows, told = jax.tree.map(lambda x: x[episode, step], replay), code[episode]

@@ -1,13 +1,39 @@
-"""What a run is told: fields, presets, sweeps, checks and JSON (floor 0: imports no JAX)."""
+"""What a run is told: fields, recipes, sweeps, checks and JSON (floor 0: imports no JAX itself)."""
 
+from metastar.config.fields import Field, Like, Open, flatten, nest
+from metastar.config.launch import describe, load, load_preset, recipe
+from metastar.config.schema import make, scope
 from metastar.config.values import (
-    base,
+    FORMAT,
+    build,
+    change,
+    decaying,
     diff,
-    flatten,
-    from_json,
-    load_preset,
-    to_json,
+    from_dict,
+    swept,
+    to_dict,
     validate,
 )
 
-__all__ = ["base", "diff", "flatten", "from_json", "load_preset", "to_json", "validate"]
+__all__ = [
+    "FORMAT",
+    "Field",
+    "Like",
+    "Open",
+    "build",
+    "change",
+    "decaying",
+    "describe",
+    "diff",
+    "flatten",
+    "from_dict",
+    "load",
+    "load_preset",
+    "make",
+    "nest",
+    "recipe",
+    "scope",
+    "swept",
+    "to_dict",
+    "validate",
+]

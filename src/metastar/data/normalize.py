@@ -2,30 +2,40 @@
 
 import jax.numpy as jnp
 
+from metastar.config.fields import Field
 from metastar.types import Array, DataSpec
 
+DEFAULTS = {
+    "normalize_obs": Field(
+        False, "", "observations in units of the training tasks' standard deviation"
+    ),
+}
 
-def whitener(cfg, spec: DataSpec):
-    """Returns obs [..., O] -> obs in units of the training tasks' standard deviation."""
-    mean, std = _units(cfg, spec)
+
+def whitener(normalize: bool, spec: DataSpec):
+    """Returns obs [..., O] -> obs in units of the training tasks' standard deviation.
+
+    Without `normalize` it changes nothing: origin 0, unit 1.
+    """
+    mean, std = _units(normalize, spec)
     return lambda obs: (obs - _like(mean, obs)) / _like(std, obs)
 
 
-def unwhitener(cfg, spec: DataSpec):
+def unwhitener(normalize: bool, spec: DataSpec):
     """Returns the inverse of `whitener`."""
-    mean, std = _units(cfg, spec)
+    mean, std = _units(normalize, spec)
     return lambda obs: obs * _like(std, obs) + _like(mean, obs)
 
 
-def view_whitener(cfg, spec: DataSpec):
+def view_whitener(normalize: bool, spec: DataSpec):
     """Returns View -> View with observations as `whitener` has them."""
-    whiten = whitener(cfg, spec)
+    whiten = whitener(normalize, spec)
     return lambda view: view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
 
 
-def _units(cfg, spec: DataSpec) -> tuple[Array, Array]:
+def _units(normalize: bool, spec: DataSpec) -> tuple[Array, Array]:
     """Origin and unit [O] of an observation as the networks see it."""
-    if not cfg.agent.normalize_obs:
+    if not normalize:
         return jnp.zeros(spec.obs_dim), jnp.ones(spec.obs_dim)
     return jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)
 

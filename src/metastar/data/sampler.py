@@ -7,7 +7,28 @@ they are exactly uniform in O(1), also when episodes are ragged.
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, Field
+from metastar.errors import UserError
 from metastar.types import Array, TaskData, View
+
+DEFAULTS = {
+    "meta_batch": Field(16, "[2, inf)", "M, tasks of an update"),
+    "with_replacement": Field(False, "", "whether a task may be drawn twice for an update"),
+    "batch_size": Field(256, "[2, inf)", "B, rows per task, real and imagined together"),
+}
+HELD = {"hold_updates": Field(1, COUNT, "updates that share one list of tasks")}  # of some methods
+READS = ("data",)
+
+
+def check(cfg) -> None:
+    """Raises `UserError` if an update asks for more tasks than there are."""
+    tasks = cfg.data.train_tasks - cfg.data.validation_tasks
+    if not cfg.with_replacement and cfg.meta_batch > tasks:
+        raise UserError(
+            f"sampler.meta_batch is {cfg.meta_batch} but only {tasks} training tasks can be drawn "
+            "without replacement; lower it or set sampler.with_replacement"
+        )
+
 
 _DRAWS = 16  # of which `sample_other_behavior` takes one
 
@@ -15,7 +36,7 @@ _DRAWS = 16  # of which `sample_other_behavior` takes one
 def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
     """Draws the task list [M] of a meta-batch, with or without replacement."""
     return jax.random.choice(
-        key, data.count.shape[0], (cfg.sampler.meta_batch,), replace=cfg.sampler.with_replacement
+        key, data.count.shape[0], (cfg.meta_batch,), replace=cfg.with_replacement
     )
 
 

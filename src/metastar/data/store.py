@@ -10,16 +10,57 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar import config
+from metastar.config import legacy
+from metastar.config.fields import COUNT, NOT_NEGATIVE, SEED, Field
 from metastar.data import checks
 from metastar.errors import UserError, did_you_mean
 from metastar.files import sync_tree
 from metastar.types import DataSpec, TaskData
+
+DEFAULTS = {
+    "preset": Field("", "", "what of the family's `DATA` the data set is made by; empty: nothing"),
+    "dir": Field("", "", "the folder of the data set; empty: data/<family>_<data preset>"),
+    "train_tasks": Field(30, "[2, inf)", "training tasks of a data set"),
+    "test_tasks": Field(10, COUNT, "held-out tasks of a data set"),
+    "ood_tasks": Field(
+        0,
+        NOT_NEGATIVE,
+        "held-out tasks of each kind out of distribution; above 0 the training tasks leave gaps "
+        "for them where the family's law has none",
+        before=0,
+    ),
+    "task_seed": Field(0, SEED, "of the task parameters"),
+    "policies": Field(
+        "",
+        "",
+        "behaviour policies to draw from, separated by commas; empty: all, but for cross-task ones",
+        before="",
+    ),
+    "stages": Field("", "", "stages to draw from, separated by commas; empty: all", before=""),
+    "validation_tasks": Field(
+        0,
+        NOT_NEGATIVE,
+        "the last so many training tasks are withheld and take the place of the test tasks: "
+        "settings are chosen with some, results are reported with 0",
+    ),
+}
+
+
+def check(cfg: ConfigDict) -> None:
+    """Raises `UserError` if less than two training tasks are left."""
+    if (left := cfg.train_tasks - cfg.validation_tasks) < 2:
+        raise UserError(
+            f"data.validation_tasks withholds all but {left} of the {cfg.train_tasks} training "
+            "tasks but must leave at least 2"
+        )
+
 
 MANIFEST = "manifest.json"
 OOD = ("ood_moderate", "ood_extreme")  # held-out tasks between and beyond the training tasks
@@ -37,6 +78,7 @@ class Manifest(NamedTuple):
     config: dict  # the whole config the data were made with
     versions: dict[str, str]
     files: dict[str, dict]  # by field: sha256, shape, dtype; written by `save`
+    format: int = 1  # of `config`: `config.FORMAT` in what `save` writes
 
 
 def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
@@ -70,7 +112,7 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
                 "dtype": str(value.dtype),
             }
         tasks = {name: np.asarray(value).tolist() for name, value in manifest.tasks.items()}
-        content = manifest._replace(tasks=tasks, files=files)._asdict()
+        content = manifest._replace(tasks=tasks, files=files, format=config.FORMAT)._asdict()
         content["sha256"] = _digest(content)
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         (temporary / MANIFEST).write_text(text + "\n")
@@ -164,6 +206,13 @@ def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
         flat=jnp.asarray(flat),
         count=jnp.asarray(count),
     )
+
+
+def config_of(manifest: Manifest) -> dict[str, Any]:
+    """The leaves of the config that a data set was made with, by their paths of today."""
+    flat = config.flatten(manifest.config)
+    flat = {path: tuple(x) if isinstance(x, list) else x for path, x in flat.items()}
+    return legacy.translate(flat) if manifest.format == 1 else flat
 
 
 def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:

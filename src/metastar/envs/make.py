@@ -3,8 +3,24 @@
 from ml_collections import ConfigDict
 
 from metastar import registry
+from metastar.config.fields import NOT_NEGATIVE, Field
 from metastar.errors import UserError, did_you_mean
 from metastar.types import Env, EnvSpec
+
+DEFAULTS = {
+    "backend": Field(
+        "c",
+        ("c", "mjx"),
+        'of simulated robots: "c", MuJoCo on CPUs, or "mjx", MuJoCo in JAX, for accelerators',
+        before="c",
+    ),
+    "threads": Field(
+        0,
+        NOT_NEGATIVE,
+        "of the C engine; 0 is one per core; the numbers do not depend on it",
+        before=0,
+    ),
+}
 
 
 def make_env(cfg: ConfigDict) -> Env:
@@ -20,7 +36,7 @@ def make_env(cfg: ConfigDict) -> Env:
         UserError: the family or the profile is unknown, or a model file is missing.
     """
     family = registry.find("family", cfg.family)
-    spec = spec_of(cfg.family, cfg.env.profile)
+    spec = spec_of(cfg.family, profile_of(cfg))
     # A back end is imported only where it is used: MJX alone takes seconds.
     if not hasattr(family, "BODY"):
         from metastar.envs.backends import point_mass as backend
@@ -29,6 +45,11 @@ def make_env(cfg: ConfigDict) -> Env:
     else:
         from metastar.envs.backends import mjx as backend
     return backend.make_env(family, spec, cfg)
+
+
+def profile_of(cfg: ConfigDict) -> str:
+    """The observation profile of a config; "default" in families that have no other."""
+    return cfg.env.get("profile", "default")
 
 
 def spec_of(name: str, profile: str) -> EnvSpec:

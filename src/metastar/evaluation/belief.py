@@ -21,7 +21,7 @@ DECIDED = 0.2  # a window tells the task if it leaves less than this share of th
 MAX_EVIDENCE = 3.0
 
 
-def make_bank(cfg, method: Method) -> Callable:
+def make_bank(method: Method) -> Callable:
     """Builds `(params, data, key) -> [K, Z]`: one code for each training task of `data`.
 
     It is the code of the window with the largest return among `BANK_WINDOWS` uniform ones, since
@@ -33,7 +33,7 @@ def make_bank(cfg, method: Method) -> Callable:
         num = data.count.shape[0]
         key_window, key_infer = jax.random.split(key)
         task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, BANK_WINDOWS))
-        view = sample_windows(data, task_id, key_window, cfg.world_model.context_len)
+        view = sample_windows(data, task_id, key_window, method.context_len)
         best = jnp.argmax(window_return(view), axis=1)
         best_view = jax.tree.map(lambda x: x[jnp.arange(num), best], view)
         keys = jax.random.split(key_infer, num)

@@ -67,7 +67,7 @@ def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callabl
         num_tasks = data.count.shape[0]
         key_window, key_infer = jax.random.split(key)
         task_id = jnp.broadcast_to(jnp.arange(num_tasks)[:, None], (num_tasks, num_windows))
-        view = sample_windows(data, task_id, key_window, cfg.world_model.context_len)
+        view = sample_windows(data, task_id, key_window, method.context_len)
         adaptation = _infer(method, params, view, data.task, key_infer)
         contexts = Contexts(
             code=adaptation.code,
@@ -113,7 +113,7 @@ def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callab
         `(params, tasks, key_context, key_play) -> Played` with two episodes per stream of each
         of the `tasks`.
     """
-    length = cfg.world_model.context_len
+    length = method.context_len
     policy = own_context(method, length, env.spec, cfg.eval.reinfer_every)
     play = player(env, family, policy, ZERO_SHOT_EPISODES)
 
@@ -138,10 +138,10 @@ def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str)
         each of the `tasks`; the codes to explore with come from the training tasks' data. Raises
         `UserError` if the method cannot.
     """
-    length = cfg.world_model.context_len
+    length = method.context_len
     policy = explore.exploring(method, name, length, env.spec)
     play = player(env, family, policy, ZERO_SHOT_EPISODES)
-    make_bank = belief.make_bank(cfg, method)
+    make_bank = belief.make_bank(method)
     empty = history.empty_window(env.spec, length)
 
     def evaluate(params, train_data: TaskData, tasks, key_bank, key_play):

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from metastar import config, registry
-from metastar.config import sweep
+from metastar.config.fields import COUNT, Field
 from metastar.data import store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env
@@ -23,6 +23,17 @@ from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
 from metastar.training import metrics, provenance
 from metastar.types import Method, TaskData
+
+DEFAULTS = {
+    "windows": Field(20, COUNT, "contexts per task and kind of context"),
+    "episodes": Field(1, COUNT, "few-shot episodes per context"),
+    "zero_shot_streams": Field(8, COUNT, "independent histories per task"),
+    "reinfer_every": Field(
+        1, COUNT, "steps between two inferences of the zero-shot protocol", before=1
+    ),
+    "curve_windows": Field(4, COUNT, "contexts per task in the evaluations during training"),
+    "oracle": Field("", "", "workdir of an oracle run whose return is the upper bound"),
+}
 
 SEED = 0
 
@@ -126,7 +137,7 @@ def make_final(
 
     def final(cfg: FrozenConfigDict, params, workdir: str | Path, meta: dict) -> dict:
         began = time.monotonic()
-        arrays = measure(params, cfg.agent.gamma)
+        arrays = measure(params, _discount(cfg, method))
         for measure_explored in exploring:
             arrays |= measure_explored(params)
         arrays["split"] = rows
@@ -139,7 +150,7 @@ def make_final(
             "family": cfg.family,
             "preset": cfg.preset,
             "seed": cfg.seed,
-            "hyper_params": sweep.values(config.flatten(cfg)),
+            "hyper_params": config.flatten(config.swept(cfg)),
             "updates": meta["updates"],
             "wall_seconds": meta["wall_seconds"],
             "evaluation_seconds": time.monotonic() - began,
@@ -165,6 +176,11 @@ def make_final(
         return report
 
     return final
+
+
+def _discount(cfg: FrozenConfigDict, method: Method) -> float | None:
+    """That of the agent whose critics give values; None where there is none."""
+    return None if method.value is None else cfg.agent[cfg.agent.name].gamma
 
 
 def _check_finite(arrays: dict) -> None:

@@ -6,18 +6,19 @@ from typing import Any
 import jax.numpy as jnp
 
 from metastar.models.nets.actor_critic import Actor, greedy_action, sample_action
-from metastar.types import Array, HyperParams
+from metastar.types import Array
 
 
 def loss(
     params: Any,
     obs_code: Array,
     noise: Array,
-    hp: HyperParams,
+    alpha: Array,
     actor: Actor,
     q_fn: Callable,
     data_action: Array | None = None,
     real: Array | None = None,
+    cloning: Array | float = 0.0,
 ) -> tuple[Array, dict[str, Array]]:
     """`mean [alpha log pi(a|s) - min_i Q_i(s, a)]`, a ~ pi reparameterised.
 
@@ -29,21 +30,22 @@ def loss(
         params: the actor's parameters.
         obs_code: [M, n].
         noise: [M, A] standard normal.
-        hp: `alpha` is used, and `cloning` with actions of the data.
+        alpha: [] entropy weight.
         actor: the module.
         q_fn: (obs_code, action) -> [2, M]; its parameters get no gradient.
         data_action: [M, A]; None leaves the cloning term out.
         real: [M] bool: rows whose action is one of the data.
+        cloning: [] weight of the cloning term.
 
     Returns:
         Scalar and metrics; `entropy` is in nats.
     """
     action, log_prob = sample_action(actor, params, obs_code, noise)
     value = q_fn(obs_code, action).min(axis=0)
-    total = (hp.alpha * log_prob - value).mean()
+    total = (alpha * log_prob - value).mean()
     metrics = {"actor_loss": total, "entropy": -log_prob.mean()}
     if data_action is None:
         return total, metrics
     error = jnp.square(greedy_action(actor, params, obs_code) - data_action).mean(-1)
     error = jnp.where(real, error, 0).sum() / jnp.maximum(real.sum(), 1)
-    return total + hp.cloning * error, {**metrics, "cloning_error": error}
+    return total + cloning * error, {**metrics, "cloning_error": error}

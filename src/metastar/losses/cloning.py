@@ -8,7 +8,7 @@ from metastar.models import world_model
 from metastar.models.nets.actor_critic import Actor
 from metastar.models.world_model import EncodeNoise
 from metastar.ops import gaussian
-from metastar.types import Array, Batch, HyperParams
+from metastar.types import Array, Batch
 
 # Where behaviour is deterministic the likelihood has no maximum: the density grows without end as
 # the deviation shrinks, and so does its gradient. A standard deviation of 0.007 before tanh is
@@ -17,7 +17,7 @@ LOG_STD_MIN = -5.0
 
 
 def loss(
-    params: Any, batch: Batch, noise: EncodeNoise, hp: HyperParams, cfg: Any, actor: Actor
+    params: Any, batch: Batch, noise: EncodeNoise, cfg: Any, actor: Actor
 ) -> tuple[Array, dict[str, Array]]:
     """`-mean log pi(a | s, z)` over real transitions, z the code of a context of the same task.
 
@@ -29,7 +29,6 @@ def loss(
         params: `encoder`, the networks that `world_model.encode_task` reads, and `actor`.
         batch: with the views "context" [M, L] and "real" [M, B], drawn apart from each other.
         noise: of `world_model.draw_encode_noise` for the context.
-        hp: not used.
         cfg: the config.
         actor: the module.
 
@@ -37,7 +36,6 @@ def loss(
         Scalar in nats per action, and metrics; `action_error` is the mean square of the greedy
         action's deviation.
     """
-    del hp
     real = batch.views["real"]
     code = world_model.encode_task(params["encoder"], batch.views["context"], noise, cfg)
     code = jnp.broadcast_to(code[:, None], (*real.obs.shape[:-1], code.shape[-1]))

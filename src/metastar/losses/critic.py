@@ -11,7 +11,7 @@ from metastar.losses import cql
 from metastar.losses.cql import SampledActions
 from metastar.models.nets.actor_critic import Critic, twin_q
 from metastar.ops.td import soft_target
-from metastar.types import Array, HyperParams
+from metastar.types import Array
 
 
 class CriticNoise(NamedTuple):
@@ -71,7 +71,8 @@ def target(
     done: Array,
     next_obs_code: Array,
     noise: CriticNoise,
-    hp: HyperParams,
+    gamma: Array,
+    alpha: Array,
     policy_fn: Callable,
     target_q_fn: Callable,
 ) -> Array:
@@ -82,7 +83,8 @@ def target(
         done: [M] bool.
         next_obs_code: [M, n].
         noise: `next_action` is used.
-        hp: `gamma` and `alpha` are used.
+        gamma: [] discount.
+        alpha: [] entropy weight.
         policy_fn: (obs_code, noise) -> (action, log_prob).
         target_q_fn: (obs_code, action) -> [2, M], the target critics.
 
@@ -91,7 +93,7 @@ def target(
     """
     next_action, next_log_prob = policy_fn(next_obs_code, noise.next_action)
     next_q = target_q_fn(next_obs_code, next_action).min(axis=0)
-    return soft_target(reward, done, hp.gamma, next_q, hp.alpha, next_log_prob)
+    return soft_target(reward, done, gamma, next_q, alpha, next_log_prob)
 
 
 def conservative_samples(
@@ -134,7 +136,7 @@ def policy_samples(obs_code: Array, noise: CriticNoise, policy_fn: Callable) -> 
 
 
 def terms(
-    params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic, tile: int = 0
+    params: Any, batch: CriticBatch, beta: Array, critic: Critic, tile: int = 0
 ) -> CriticTerms:
     """Computes the parts of `loss`, which see."""
     q = twin_q(critic, params, batch.obs_code, batch.action)
@@ -144,11 +146,11 @@ def terms(
     soft_max = cql.twin_mean(params, batch.samples, critic, tile)
     real = batch.real[None]
     q_real = jnp.sum(jnp.where(real, q, 0), axis=-1) / jnp.maximum(real.sum(), 1)
-    return CriticTerms(q, td, soft_max, hp.beta * (soft_max - q_real))
+    return CriticTerms(q, td, soft_max, beta * (soft_max - q_real))
 
 
 def loss(
-    params: Any, batch: CriticBatch, hp: HyperParams, critic: Critic, tile: int = 0
+    params: Any, batch: CriticBatch, beta: Array, critic: Critic, tile: int = 0
 ) -> tuple[Array, dict[str, Array]]:
     """Loss of both critics, summed, so that each gets the gradient of its own loss alone.
 
@@ -164,14 +166,14 @@ def loss(
     Args:
         params: stacked parameters of two critics.
         batch: rows, targets and sampled actions.
-        hp: `beta` is used.
+        beta: [] weight of the penalty on values.
         critic: the module.
         tile: states of the conservative term at a time, 0 for all at once.
 
     Returns:
         Scalar, and metrics averaged over the two critics.
     """
-    parts = terms(params, batch, hp, critic, tile)
+    parts = terms(params, batch, beta, critic, tile)
     total = parts.td + parts.conservative
     metrics = {
         "td_loss": parts.td.mean(),

@@ -6,14 +6,42 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metastar.config.fields import NOT_NEGATIVE, Field
 from metastar.models import world_model
 from metastar.models.world_model import Encoded, EncodeNoise
 from metastar.ops import gaussian
-from metastar.types import Array, Batch, DataSpec, HyperParams, TaskLoss, View
+from metastar.types import Array, Batch, DataSpec, TaskLoss, View
+
+DEFAULTS = {
+    "attention_dropout": Field(0.0, "[0, 1)", "of attention weights, in training"),
+    "mask_episode_boundaries": Field(
+        True, "", "no reconstruction or KL across the boundary of two episodes"
+    ),
+    "free_bits": Field(1.0, NOT_NEGATIVE, "nats of KL that are free", swept=True),
+    "free_bits_per": Field(
+        "batch",
+        ("batch", "element"),
+        "where they apply: to the mean KL of a batch, or of every element",
+        before="batch",
+    ),
+    "recon_weight": Field(1.0, NOT_NEGATIVE, "of the reconstruction", swept=True, before=1.0),
+    "dyn_weight": Field(1.0, NOT_NEGATIVE, "of the KL that moves the prior", swept=True),
+    "rep_weight": Field(0.1, NOT_NEGATIVE, "of the KL that moves the posterior", swept=True),
+}
 
 TASK_LOSSES = "task_losses"  # where the parameters hold those of the task losses, by name
 CONTEXT_VIEWS = ("context", "positive")  # views of a batch that the model sees, where present
 BOUND_WEIGHT = 0.01  # on the spread of the decoder's log-variance bounds (PETS, appendix A.1)
+
+
+class Weights(NamedTuple):
+    """Weights of the terms, traced scalars."""
+
+    recon: Array
+    dyn: Array
+    rep: Array
+    free_bits: Array  # nats
+    task_losses: dict[str, Array]  # by name
 
 
 class ModelNoise(NamedTuple):
@@ -78,14 +106,14 @@ def encode_views(
 
 
 def terms(
-    params: Any, view: View, encoded: Encoded, code: Array, hp: HyperParams, cfg: Any
+    params: Any, view: View, encoded: Encoded, code: Array, free_bits: Array, cfg: Any
 ) -> ModelTerms:
     """Computes the terms of `loss` on windows [M, L] with their encoding, given codes [M, Z].
 
-    With `mask_joints` padding counts nowhere, and the KL leaves out the first step of an episode:
-    where a window joins two episodes no dynamics leads from one step to the next.
+    With `mask_episode_boundaries` padding counts nowhere, and the KL leaves out the first step of
+    an episode: across the boundary of two episodes no dynamics leads from one step to the next.
     """
-    masked = cfg.world_model.mask_joints
+    masked = cfg.world_model.mask_episode_boundaries
     valid = view.valid if masked else jnp.ones_like(view.valid)
     follows = valid & ~view.first if masked else valid
 
@@ -108,8 +136,8 @@ def terms(
         recon_bounds=BOUND_WEIGHT * spread / cfg.world_model.ensemble,
         termination=_mean(cross_entropy, valid),
         kl_raw=_mean(kl_dyn.sum(axis=-1), follows[..., 1:]),
-        kl_dyn=_above_free_bits(kl_dyn, follows[..., 1:], hp, cfg),
-        kl_rep=_above_free_bits(kl_rep, follows[..., 1:], hp, cfg),
+        kl_dyn=_above_free_bits(kl_dyn, follows[..., 1:], free_bits, cfg),
+        kl_rep=_above_free_bits(kl_rep, follows[..., 1:], free_bits, cfg),
     )
 
 
@@ -117,12 +145,12 @@ def loss(
     params: Any,
     batch: Batch,
     noise: ModelNoise,
-    hp: HyperParams,
+    weights: Weights,
     cfg: Any,
     task_losses: dict[str, TaskLoss],
 ) -> tuple[Array, dict[str, Array]]:
     """The scalar and the metrics of `loss_and_codes`, which see."""
-    total, (metrics, _) = loss_and_codes(params, batch, noise, hp, cfg, task_losses)
+    total, (metrics, _) = loss_and_codes(params, batch, noise, weights, cfg, task_losses)
     return total, metrics
 
 
@@ -130,7 +158,7 @@ def loss_and_codes(
     params: Any,
     batch: Batch,
     noise: ModelNoise,
-    hp: HyperParams,
+    weights: Weights,
     cfg: Any,
     task_losses: dict[str, TaskLoss],
 ) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
@@ -150,9 +178,9 @@ def loss_and_codes(
         params: parameters of `init`.
         batch: with the view "context" [M, L], and "positive" where a task loss needs it.
         noise: of `draw_noise`.
-        hp: `free_bits`, `recon_weight`, `dyn_weight`, `rep_weight` and `task_losses` are used.
+        weights: of the terms.
         cfg: the config.
-        task_losses: by name; the weights are `hp.task_losses[name]`.
+        task_losses: by name, as in `weights.task_losses`.
 
     Returns:
         Scalar, and (metrics, task codes {view: [M, Z]}): an update that goes on with the codes need
@@ -162,13 +190,13 @@ def loss_and_codes(
     crossed = jnp.concatenate([*codes.values()][::-1])
     stacked = _stack(batch.views)
     encoded = world_model.see_code(params, stacked, encoded, crossed, noise.encode, cfg)
-    parts = terms(params, stacked, encoded, crossed, hp, cfg)
+    parts = terms(params, stacked, encoded, crossed, weights.free_bits, cfg)
     recon = parts.recon_nll + parts.recon_bounds
     total = (
-        hp.recon_weight * recon
+        weights.recon * recon
         + parts.termination
-        + hp.dyn_weight * parts.kl_dyn
-        + hp.rep_weight * parts.kl_rep
+        + weights.dyn * parts.kl_dyn
+        + weights.rep * parts.kl_rep
     )
     metrics = {
         "recon": recon,
@@ -180,16 +208,16 @@ def loss_and_codes(
     for name, task_loss in task_losses.items():
         own = params.get(TASK_LOSSES, {}).get(name, {})
         value, task_metrics = task_loss.loss(own, codes, batch, noise.task_losses[name])
-        total = total + hp.task_losses[name] * value
+        total = total + weights.task_losses[name] * value
         metrics |= {name: value, **task_metrics}
     return total, (metrics | {"model_loss": total}, codes)
 
 
-def _above_free_bits(kl: Array, weight: Array, hp: HyperParams, cfg: Any) -> Array:
+def _above_free_bits(kl: Array, weight: Array, free_bits: Array, cfg: Any) -> Array:
     """Scalar of KLs [..., D], of which nothing below the free bits is worth reducing."""
     if cfg.world_model.free_bits_per == "batch":
-        return jnp.maximum(hp.free_bits, _mean(kl.sum(axis=-1), weight))
-    return _mean(jnp.maximum(hp.free_bits / kl.shape[-1], kl).sum(axis=-1), weight)
+        return jnp.maximum(free_bits, _mean(kl.sum(axis=-1), weight))
+    return _mean(jnp.maximum(free_bits / kl.shape[-1], kl).sum(axis=-1), weight)
 
 
 def _stack(views: dict[str, View]) -> View:

@@ -10,17 +10,30 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.agents import conservative as agents
+from metastar.config.fields import COUNT, RATE, Field
 from metastar.data import normalize, sampler
-from metastar.data.sampler import sample_transitions, sample_windows
+from metastar.data.normalize import view_whitener, whitener
+from metastar.data.sampler import sample_task_id, sample_transitions, sample_windows
 from metastar.losses import cloning
 from metastar.models import world_model
-from metastar.models.nets.actor_critic import Actor, init_actor
-from metastar.ops import schedule
+from metastar.models.nets.actor_critic import Actor, init_actor, make_policy
 from metastar.ops.optim import gradient_step
 from metastar.ops.td import polyak
 from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
 
+DEFAULTS = {
+    "hidden": Field((128, 128), COUNT, "widths of the actor's hidden layers"),
+    "encoder_lr": Field(1e-4, RATE, "learning rate", swept=True, decays=True),
+    "actor_lr": Field(3e-4, RATE, "learning rate", swept=True, decays=True),
+    "actor_average": Field(
+        0.0, "[0, 1)", "decay of the averaged actor; 0 makes it the actor itself", swept=True
+    ),
+}
+SECTIONS = {
+    "train": (),
+    "sampler": (sampler, sampler.HELD, normalize),
+    "world_model": (world_model,),
+}
 PARTS = ("encoder", "actor")  # of the parameters
 ENCODER = ("encoder", "posterior", "core")  # the networks that make a task code
 
@@ -36,12 +49,9 @@ def make_optimizer() -> optax.GradientTransformation:
 
 
 def make(cfg, spec: DataSpec) -> Method:
-    """Binds cloning to a config; `task_losses`, `imagine` and the critic's fields are not used.
-
-    The encoder is trained from scratch, so it has the rate of pretraining, `hp.lr_pretrain`.
-    """
-    actor = Actor(cfg.agent.hidden, spec.action_dim)
-    whiten_view = normalize.view_whitener(cfg, spec)
+    """Binds cloning to a config."""
+    actor, normalized = Actor(cfg.hidden, spec.action_dim), cfg.sampler.normalize_obs
+    whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)
     optimizer = make_optimizer()
     clone = gradient_step(cloning.loss, optimizer)
 
@@ -63,7 +73,7 @@ def make(cfg, spec: DataSpec) -> Method:
     def sample(data, key, step):
         key_tasks, key_views = jax.random.split(key)
         key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
-        task_id = sampler.sample_task_id(data, cfg, key_tasks)
+        task_id = sample_task_id(data, cfg.sampler, key_tasks)
         key_context, key_real = jax.random.split(jax.random.fold_in(key_views, step))
         context = sample_windows(data, task_id, key_context, cfg.world_model.context_len)
         real = sample_transitions(data, task_id, key_real, cfg.sampler.batch_size)
@@ -71,13 +81,13 @@ def make(cfg, spec: DataSpec) -> Method:
         return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
 
     def update(state, batch, key, hp):
-        hp = schedule.decayed(hp, cfg, state.step, cfg.train.updates)
         noise = world_model.draw_encode_noise(key, batch.views["context"].valid.shape, cfg)
-        rates = jnp.stack([hp.lr_pretrain, hp.lr_actor])
+        own = hp["bc"]
+        rates = jnp.stack([own["encoder_lr"], own["actor_lr"]])
         params, opt_state, metrics = clone(
-            state.params, state.opt_state["all"], rates, batch, noise, hp, cfg, actor
+            state.params, state.opt_state["all"], rates, batch, noise, cfg, actor
         )
-        average = polyak(params["actor"], state.extra["actor"], 1 - hp.actor_average)
+        average = polyak(params["actor"], state.extra["actor"], 1 - own["actor_average"])
         extra = {**state.extra, "actor": average}
         return state._replace(params=params, opt_state={"all": opt_state}, extra=extra), metrics
 
@@ -90,10 +100,10 @@ def make(cfg, spec: DataSpec) -> Method:
         return Adaptation(world_model.encode_task(params["encoder"], context, noise, cfg))
 
     return Method(
-        hp=agents.hyper_params(cfg),
         init=init,
         phases=(Phase("train", cfg.train.updates, sample, update),),
         export=export,
         infer=infer,
-        policy=agents.make(cfg, spec, cfg.world_model.code_dim).policy,
+        policy=make_policy(actor, whiten),
+        context_len=cfg.world_model.context_len,
     )

@@ -11,22 +11,112 @@ import jax
 import jax.numpy as jnp
 
 from metastar import registry
-from metastar.agents import conservative as agents
+from metastar.config import schema
+from metastar.config.fields import NOT_NEGATIVE, POSITIVE, RATE, Field, Open
 from metastar.data import normalize, sampler
+from metastar.data.normalize import unwhitener, view_whitener, whitener
 from metastar.data.rows import imagined_transitions, real_transitions
-from metastar.data.sampler import sample_other_behavior, sample_transitions, sample_windows
+from metastar.data.sampler import (
+    sample_other_behavior,
+    sample_task_id,
+    sample_transitions,
+    sample_windows,
+)
 from metastar.errors import UserError
 from metastar.losses import world_model as model_loss
 from metastar.losses.sources import expect_behaviors
 from metastar.losses.task import reconstruction
 from metastar.models import dynamics, world_model
+from metastar.models import imagine as imagination
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.models.nets.actor_critic import Critic
-from metastar.ops import schedule
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TaskModel, TrainState
 
 TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
+
+
+DEFAULTS = {}
+SECTIONS = {
+    "train": (
+        {"pretrain_updates": Field(10_000, NOT_NEGATIVE, "updates of the pretraining phase")},
+    ),
+    "sampler": (
+        sampler,
+        sampler.HELD,
+        normalize,
+        {
+            "pretrain_batch": Field(
+                0, NOT_NEGATIVE, "tasks of a pretraining update; 0 is all of them", before=0
+            ),
+            "windows": Field(
+                1, "[1, 2]", 'of a task; 2 adds the "positive" view, a second window of the same'
+            ),
+            "positive": Field(
+                "any",
+                ("any", "other_behavior"),
+                "where that comes from: any behaviour, or another than the first window's",
+                before="any",
+            ),
+        },
+    ),
+    "world_model": (
+        world_model,
+        model_loss,
+        {
+            "pretrain_lr": Field(1e-4, RATE, "rate of the pretraining", swept=True, decays=True),
+            "lr": Field(1e-4, RATE, "rate of the joint phase", swept=True, decays=True),
+            "clip_norm": Field(1000.0, POSITIVE, "largest norm of the model's gradient"),
+        },
+    ),
+    "task_losses": (
+        Open(
+            "task loss",
+            Field(0.0, NOT_NEGATIVE, "weight of a task loss", swept=True, switch=True),
+        ),
+    ),
+    "imagine": (dynamics, imagination),
+    "agent": ({"name": Field("conservative", "agent", "a file of agents/", selector=True)},),
+}
+READS = ("data",)
+
+
+def check(cfg) -> None:
+    """Raises `UserError` for fields that do not fit together."""
+    tasks = cfg.data.train_tasks - cfg.data.validation_tasks
+    rows, table = cfg.imagine.context_len + cfg.imagine.horizon, cfg.world_model.context_len
+    imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
+    if cfg.sampler.pretrain_batch == 1 or cfg.sampler.pretrain_batch > tasks:
+        raise UserError(
+            f"sampler.pretrain_batch is {cfg.sampler.pretrain_batch} but must be 0 for all {tasks} "
+            "training tasks, or from 2 to as many"
+        )
+    if rows > table:
+        raise UserError(
+            f"imagine.context_len + imagine.horizon is {rows} but the position table has "
+            f"world_model.context_len = {table} rows; lower one of the two"
+        )
+    if imagined >= cfg.sampler.batch_size:
+        raise UserError(
+            f"imagine.num_rollouts * imagine.horizon is {imagined} but must be less than "
+            f"sampler.batch_size, {cfg.sampler.batch_size}, to leave room for real transitions"
+        )
+    if cfg.imagine.uncertainty == "disagreement" and cfg.world_model.ensemble == 1:
+        raise UserError(
+            "imagine.uncertainty='disagreement' needs decoders that can disagree; set "
+            "world_model.ensemble to 2 or more"
+        )
+    agent = cfg.agent[cfg.agent.name]
+    if agent.get("penalty") == "reward_uncertainty" and cfg.imagine.penalty == 0:
+        raise UserError(
+            f"agent.{cfg.agent.name}.penalty='reward_uncertainty' takes nothing off imagined "
+            "rewards while imagine.penalty is 0; set it above 0"
+        )
+    if not any(cfg.task_losses.values()):
+        raise UserError(
+            "every weight of task_losses is 0 but method 'metastar' learns its task code from "
+            "them; set at least one above 0"
+        )
 
 
 def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
@@ -35,7 +125,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     `critic_module` makes a critic of hidden sizes.
     """
     task_losses = {
-        name: registry.find("task loss", name).make(cfg, spec)
+        name: schema.make(cfg, "task loss", name, spec)
         for name, weight in cfg.task_losses.items()
         if weight > 0
     }
@@ -50,9 +140,18 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     if other_behavior:
         expect_behaviors(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
-    agent = agents.make(cfg, spec, cfg.world_model.code_dim, num_imagined, critic_module)
-    whiten, whiten_view = normalize.whitener(cfg, spec), normalize.view_whitener(cfg, spec)
-    unwhiten = normalize.unwhitener(cfg, spec)
+    name, normalized = cfg.agent.name, cfg.sampler.normalize_obs
+    whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)
+    unwhiten = unwhitener(normalized, spec)
+    agent = registry.find("agent", name).make(
+        cfg.agent[name],
+        spec,
+        whiten,
+        cfg.world_model.code_dim,
+        cfg.sampler.batch_size,
+        num_imagined,
+        critic_module,
+    )
     optimizer = make_optimizer(cfg.world_model.clip_norm)
     model_step = gradient_step(model_loss.loss_and_codes, optimizer)
     start = {"predicted": dynamics.start, "real": dynamics.start_real}[cfg.imagine.start]
@@ -95,7 +194,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     def sample_joint(data, key, step):
         key_tasks, key_views = jax.random.split(key)
         key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
-        task_id = sampler.sample_task_id(data, cfg, key_tasks)
+        task_id = sample_task_id(data, cfg.sampler, key_tasks)
         key_context, key_real, key_start = jax.random.split(jax.random.fold_in(key_views, step), 3)
         views = context_views(data, task_id, key_context)
         num_real = cfg.sampler.batch_size - num_imagined
@@ -114,7 +213,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
             lr,
             batch,
             noise,
-            hp,
+            weights_of(hp),
             cfg,
             task_losses,
         )
@@ -125,14 +224,14 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         return state, metrics, codes["context"]
 
     def pretrain(state, batch, key, hp):
-        hp = schedule.decayed(hp, cfg, state.step, cfg.train.pretrain_updates)
-        state, metrics, _ = train_model(state, batch, key, hp, hp.lr_pretrain)
+        rate = hp["world_model"]["pretrain_lr"]
+        state, metrics, _ = train_model(state, batch, key, hp, rate)
         return state, metrics
 
     def validate(state, batch, key, hp):
         noise = model_loss.draw_noise(key, batch, cfg, task_losses)
         model = state.params["world_model"]
-        return model_loss.loss(model, batch, noise, hp, cfg, task_losses)[0]
+        return model_loss.loss(model, batch, noise, weights_of(hp), cfg, task_losses)[0]
 
     def roll_out(params, window, code, key, hp):
         """Rolls the model out from every start window [M, R, K] under the actor."""
@@ -145,7 +244,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
             jax.random.normal(key_action, (*rollouts, horizon, spec.action_dim)),
         )
         model = params["world_model"]
-        step_fn = dynamics.make_step_fn(model, cfg, hp.uncertainty)
+        step_fn = dynamics.make_step_fn(model, cfg, hp["imagine"]["penalty"])
         act = agent.policy_fn(params["actor"])
 
         def rollout(window, code, noise_start, noise):
@@ -167,20 +266,19 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         imagined = imagined_transitions(trajectory, code)
         rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), real, imagined)
         rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
-        return agent.update(state, rows, key_agent, hp)
+        return agent.update(state, rows, key_agent, hp["agent"][name])
 
     def joint(state, batch, key, hp):
         key_model, key_agent = jax.random.split(key)
-        done = state.step - cfg.train.pretrain_updates
-        hp = schedule.decayed(hp, cfg, done, cfg.train.updates)
-        state, model_metrics, code = train_model(state, batch, key_model, hp, hp.lr_world_model)
+        rate = hp["world_model"]["lr"]
+        state, model_metrics, code = train_model(state, batch, key_model, hp, rate)
         state, agent_metrics = train_agent(state, batch, code, key_agent, hp)
         return state, {**model_metrics, **agent_metrics}
 
     # Terms to be timed alone. Codes are zero and real rows stand in for imagined ones: the work is
     # the same.
     def world_model_part(state, batch, key, hp):
-        return train_model(state, batch, key, hp, hp.lr_world_model)[:2]
+        return train_model(state, batch, key, hp, hp["world_model"]["lr"])[:2]
 
     def no_code(batch):
         return jnp.zeros((batch.task_id.shape[0], cfg.world_model.code_dim))
@@ -195,7 +293,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         num_real = cfg.sampler.batch_size - num_imagined
         cycle = jnp.arange(cfg.sampler.batch_size) % num_real
         rows = jax.tree.map(lambda x: x[:, cycle].reshape(-1, *x.shape[2:]), rows)
-        return agent.update(state, rows, key, hp)
+        return agent.update(state, rows, key, hp["agent"][name])
 
     def export(state):
         return {
@@ -233,7 +331,6 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
     task_model = TaskModel(expected_next_obs, expected_reward, tolerance)
 
     return Method(
-        hp=agents.hyper_params(cfg),
         init=init,
         phases=(
             Phase("pretrain", cfg.train.pretrain_updates, sample_model, pretrain, validate),
@@ -242,8 +339,21 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         export=export,
         infer=infer,
         policy=agent.policy,
+        context_len=cfg.world_model.context_len,
         predict=predict,
         task_model=task_model if "reconstruction" in task_losses else None,
         value=agent.value,
         parts={"world_model": world_model_part, "imagine": imagine_part, "critic": critic_part},
+    )
+
+
+def weights_of(hp: dict) -> model_loss.Weights:
+    """The world model's part of the traced numbers."""
+    own = hp["world_model"]
+    return model_loss.Weights(
+        recon=own["recon_weight"],
+        dyn=own["dyn_weight"],
+        rep=own["rep_weight"],
+        free_bits=own["free_bits"],
+        task_losses=hp["task_losses"],
     )

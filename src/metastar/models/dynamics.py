@@ -10,10 +10,34 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.models import world_model
 from metastar.ops import gaussian
 from metastar.ops.uncertainty import largest_disagreement, largest_spread
 from metastar.types import Array, StepOut, View
+
+DEFAULTS = {
+    "context_len": Field(8, COUNT, "K, real steps before a rollout"),
+    "start": Field(
+        "predicted",
+        ("predicted", "real"),
+        "first state: the model's prediction after the real steps, or the data's own next state",
+        before="predicted",
+    ),
+    "penalty": Field(
+        0.0,
+        NOT_NEGATIVE,
+        "of the model's uncertainty, taken off imagined rewards",
+        swept=True,
+        before=0.0,
+    ),
+    "uncertainty": Field(
+        "spread",
+        ("spread", "disagreement"),
+        "what that is: the decoders' largest spread, or largest disagreement of means",
+        before="spread",
+    ),
+}
 
 
 class StepNoise(NamedTuple):

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, Field
 from metastar.types import Array, Trajectory
+
+DEFAULTS = {
+    "num_rollouts": Field(8, COUNT, "R, rollouts of a task in an update"),
+    "horizon": Field(1, COUNT, "H, steps of a rollout"),
+    "restart": Field(
+        False, "", "after an imagined terminal: at the rollout's first state again", before=False
+    ),
+}
 
 
 class ImagineNoise(NamedTuple):

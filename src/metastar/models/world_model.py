@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
 from metastar.models.nets.condition import Condition
 from metastar.models.nets.cores import CORES
@@ -20,6 +21,53 @@ from metastar.models.nets.heads import Decoder, GaussianHead, Termination
 from metastar.models.nets.mlp import MLP, linear
 from metastar.ops import gaussian
 from metastar.types import Array, DataSpec, View
+
+DEFAULTS = {
+    "core": Field(
+        "transformer", tuple(CORES), 'of the sequence; "mlp" has no memory', before="transformer"
+    ),
+    "condition": Field(
+        "none",
+        ("none", "concat", "add", "film", "token"),
+        'how the task code enters prior, decoder and termination; "token": it enters the core',
+        before="none",
+    ),
+    "latent_init": Field(
+        "reference",
+        ("reference", "precise"),
+        "latents at the start: means within thousandths of zero under noise of standard deviation "
+        "one, or means of tenths and deviation e^-2",
+        before="reference",
+    ),
+    "latent_dim": Field(16, COUNT, "D"),
+    "width": Field(128, COUNT, "H, of tokens and hidden layers"),
+    "num_layers": Field(2, COUNT, "blocks of the core"),
+    "num_heads": Field(4, COUNT, "of the Transformer"),
+    "context_len": Field(30, "[2, inf)", "L, and the number of rows of the position table"),
+    "code_dim": Field(5, COUNT, "Z"),
+    "code_bound": Field(
+        "none", ("none", "sphere"), 'scale of the code; "sphere": unit mean square, as a LayerNorm'
+    ),
+    "ensemble": Field(
+        1, COUNT, "decoders; a step of a rollout is decoded by one of them", before=1
+    ),
+}
+
+
+def check(cfg) -> None:
+    """Raises `UserError` for sizes that do not fit together."""
+    if cfg.width % cfg.num_heads:
+        raise UserError(
+            f"world_model.width is {cfg.width} but must be a multiple of world_model.num_heads, "
+            f"{cfg.num_heads}"
+        )
+    if cfg.condition == "token" and cfg.core == "mlp":
+        raise UserError(
+            "world_model.condition='token' needs a core with memory, but 'mlp' sees every step "
+            "alone; set world_model.core to 'transformer' or 'gru', or condition to 'concat', "
+            "'add' or 'film'"
+        )
+
 
 PRECISE_LOGVAR = -4.0  # of latents at the start, with `latent_init = "precise"`
 CONDITIONED = ("prior", "decoder", "termination")  # the heads that may see the task code

@@ -13,12 +13,35 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
 from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained
 from metastar.training.chunk import abstract_state, end_phase, init_state, make_chunk
 from metastar.training.metrics import MetricsWriter, Progress
 from metastar.training.runs import Run, stack, unstack
 from metastar.types import Array, Method, Phase, TaskData, TrainState
+
+DEFAULTS = {
+    "updates": Field(200_000, "[0, inf)", "updates of the last phase; the families know how many"),
+    "chunk": Field(200, COUNT, "updates per jitted call, row of metrics and progress line"),
+    "validate_every": Field(50, COUNT, "updates between two validation losses of a phase"),
+    "eval_every": Field(10_000, COUNT, "updates between two evaluations during training"),
+    "checkpoint_every": Field(10_000, COUNT, "updates between two checkpoints"),
+    "keep_checkpoints": Field(3, COUNT, "checkpoints that are kept, the newest ones"),
+    "pretrained": Field(
+        "", "", "workdir of the same runs, whose pretraining is taken over; empty: none", before=""
+    ),
+    "precision": Field(
+        "float32",
+        ("float32", "tensorfloat32", "bfloat16"),
+        "of matrix products (training/precision.py)",
+        before="float32",
+    ),
+    "lr_decay": Field(
+        "none", ("none", "cosine"), "of rates, per phase: constant; or warmed up, then to zero"
+    ),
+    "deterministic": Field(False, "", "accelerators: ask XLA for bitwise reproducible kernels"),
+}
 
 
 class Fit(NamedTuple):

@@ -27,7 +27,7 @@ _FREE = (
     "train.updates",
     "world_model.lr",
 )
-_SHAPES = "agent.hidden"  # but the first parameters depend on it
+_SHAPES = ".hidden"  # but the first parameters depend on the sizes of an agent
 
 
 def restore(
@@ -105,7 +105,7 @@ def _expect_alike(folder: Path, run: Run, where: str) -> None:
     """Raises `UserError` if the pretraining of `run` would not be that of the run in `folder`."""
     there, here = config.flatten(workdir.read_config(folder)), config.flatten(run.cfg)
     for name in sorted(there.keys() | here.keys()):
-        free = name.startswith(_FREE) and name != _SHAPES
+        free = name.startswith(_FREE) and not name.endswith(_SHAPES)
         if not free and repr(there.get(name)) != repr(here.get(name)):
             raise UserError(
                 f"{where} holds a run with {name} = {there.get(name)!r}, and this one has "

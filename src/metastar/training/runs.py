@@ -1,7 +1,7 @@
 """The runs of a config, and the axis [S] that they form in one program (floor F7)."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import config, registry
+from metastar import config
 from metastar.config import sweep
 from metastar.training import precision, workdir
-from metastar.types import DataSpec, Method
+from metastar.training.schedule import decayed
+from metastar.types import DataSpec, Method, Phase
 
 
 class Run(NamedTuple):
@@ -36,15 +37,41 @@ def expand(cfg: ConfigDict, path: Path) -> list[Run]:
     for k, changes in enumerate(sweep.changes(flat)):
         own = ConfigDict(cfg.to_dict())
         own.update_from_flattened_dict({**changes, "num_seeds": 1})
-        own.sweep = ConfigDict()
+        if "sweep" in own:
+            del own["sweep"]
         runs.append(Run(FrozenConfigDict(own), path / workdir.RUNS / str(k)))
     return runs
 
 
 def make_method(cfg: ConfigDict, spec: DataSpec) -> Method:
-    """Builds the method that a config names, its products in the precision of the config."""
-    method = registry.find("method", cfg.method).make(cfg, spec)
+    """Builds the method that a config names, ready for the loop.
+
+    It has the traced numbers of the config (`hp`), learning rates that follow the schedule of the
+    phase, and products in the precision that the config asks for.
+    """
+    return bind(config.make(cfg, "method", cfg.method, spec), cfg)
+
+
+def bind(method: Method, cfg: ConfigDict) -> Method:
+    """Does for a method that is built already what `make_method` does."""
+    hp = jax.tree.map(jnp.asarray, config.swept(cfg))
+    schedule = partial(decayed, decays=config.decaying(cfg), kind=cfg.train.lr_decay)
+    phases, start = [], 0
+    for phase in method.phases:
+        phases.append(phase._replace(update=_scheduled(phase, start, schedule)))
+        start += phase.num_updates
+    method = method._replace(hp=hp, phases=tuple(phases))
     return precision.bind(method, cfg.train.precision)
+
+
+def _scheduled(phase: Phase, start: int, schedule: Callable) -> Callable:
+    """The update of a phase that begins at `start`, under rates that follow the schedule."""
+
+    def update(state, batch, key, hp):
+        done, num = state.step - start, phase.num_updates
+        return phase.update(state, batch, key, schedule(hp, updates_done=done, num_updates=num))
+
+    return update
 
 
 @contextlib.contextmanager

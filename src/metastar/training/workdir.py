@@ -91,7 +91,7 @@ def read_spec(path: str | Path) -> DataSpec:
 def _stored(path: str | Path) -> ConfigDict:
     file = Path(path) / "config.json"
     try:
-        return config.from_json(file.read_text(), str(file))
+        return config.from_dict(json.loads(file.read_text()), str(file))
     except (OSError, UnicodeDecodeError):
         raise UserError(f"{path} is not a workdir: it has no readable config.json") from None
 
@@ -99,7 +99,7 @@ def _stored(path: str | Path) -> ConfigDict:
 def _claim(cfg: ConfigDict, path: Path) -> None:
     if (path / "config.json").exists():
         stored = _stored(path)
-        mine = config.from_json(config.to_json(cfg))
+        mine = config.from_dict(json.loads(json.dumps(config.to_dict(cfg))))
         mine.eval.oracle = stored.eval.oracle  # shown beside this run's results; may change
         difference = config.diff(stored, mine)
         if difference is not None:
@@ -108,4 +108,5 @@ def _claim(cfg: ConfigDict, path: Path) -> None:
                 f"workdir {path} holds a run with {name} = {there!r}, and this one has {here!r}; "
                 "give another --workdir or the old value"
             )
-    files.write_atomic(path / "config.json", config.to_json(cfg))
+    text = json.dumps(config.to_dict(cfg), indent=2, sort_keys=True)
+    files.write_atomic(path / "config.json", text + "\n")

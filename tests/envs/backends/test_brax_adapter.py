@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from brax.envs import training
 
-from metastar import config
+import make_config
 from metastar.envs.backends.brax_adapter import as_brax
 from metastar.envs.make import make_env
 from metastar.errors import UserError
@@ -26,9 +26,7 @@ COUNTER = Env(
 
 
 def simulator(family, backend="c"):
-    cfg = config.base()
-    cfg.family, cfg.simulator.backend = family, backend
-    return make_env(cfg)
+    return make_env(make_config.base(family=family, simulator__backend=backend))
 
 
 def play(env, actions, batch):

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import config
+import make_config
 from metastar.envs.backends import mjx, mujoco_c, physics
-from metastar.envs.backends.physics import State
 from metastar.envs.bodies import half_cheetah
 from metastar.envs.families import cheetah_dir, cheetah_vel, cheetah_vel_sparse
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.envs.state import State
 from metastar.errors import Diverged, UserError
 
 BATCH = 16
@@ -38,8 +38,7 @@ EVERY_FAMILY = SimpleNamespace(
 
 
 def build(backend):
-    cfg = config.base()
-    cfg.env.profile = "reference"
+    cfg = make_config.base(family="cheetah_vel", env__profile="reference")
     return backend.make_env(EVERY_FAMILY, half_cheetah.profiles("all")["reference"], cfg)
 
 
@@ -74,8 +73,8 @@ def worst(ours, theirs):
 @pytest.mark.parametrize("profile", ["default", "reference"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_engines_reset_alike(family, profile):
-    cfg = config.base()
-    cfg.env.profile, spec = profile, family.PROFILES[profile]
+    cfg = make_config.base(family="cheetah_vel", env__profile=profile)
+    spec = family.PROFILES[profile]
     noise, state, obs = start(mjx.make_env(family, spec, cfg), 1.0)
     batch, expected = mujoco_c.make_env(family, spec, cfg).reset(noise, TASKS)
     assert obs.shape == (BATCH, spec.obs_dim) and obs.dtype == jnp.float32
@@ -170,8 +169,7 @@ def test_a_rollout_plays_the_same_episodes_on_both_engines():
     tasks = {"velocity": np.array([0.5, 2.0])}
     played = []
     for backend in ("mjx", "c"):
-        cfg = config.base()
-        cfg.family, cfg.simulator.backend = "cheetah_vel", backend
+        cfg = make_config.base(family="cheetah_vel", simulator__backend=backend)
         env = make_env(cfg)
         env = env._replace(spec=env.spec._replace(max_episode_steps=5))
         run = make_rollout(env, uniform_policy(6), episodes=2, greedy=False)

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from metastar import config
+import make_config
 from metastar.envs import make
 from metastar.envs.backends import physics
 from metastar.envs.bodies.half_cheetah import FRAME_SKIP
@@ -19,11 +19,8 @@ TASKS = {"velocity": np.array([0.5, 1.0, 2.0])}
 
 
 def make_env(threads=1, profile="default", family="cheetah_vel", steps=None):
-    cfg = config.base()
-    cfg.family = family
-    cfg.env.profile = profile
-    cfg.simulator.threads = threads
-    env = make.make_env(cfg)
+    values = {"env.profile": profile, "simulator.threads": threads}
+    env = make.make_env(make_config.base(family=family, **values))
     return env if steps is None else env._replace(
         spec=env.spec._replace(max_episode_steps=steps)
     )  # fmt: skip

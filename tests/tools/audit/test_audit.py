@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 import stub_run
-from encoders import policy_reader
-from metastar import files, main, registry
+from metastar import files, main
 from metastar.collection import collect
 from metastar.data import store
 from metastar.data.sources import sources
@@ -21,7 +20,7 @@ from metastar.evaluation import results
 from metastar.tools.audit import audit
 from metastar.tools.audit import codes as audit_codes
 from metastar.tools.audit import measures as audit_measures
-from metastar.training import checkpoint, workdir
+from metastar.training import checkpoint, runs, workdir
 from metastar.training.chunk import init_state
 from metastar.types import DataSpec
 
@@ -34,7 +33,14 @@ SPEC = DataSpec("point_robot_sparse", 2, 2, 2, TRAIN, 60, (0.0, 0.0), (1.0, 1.0)
 
 def make_config(**fields):
     sizes = {"data.train_tasks": TRAIN, "data.test_tasks": TEST, "sampler.meta_batch": 2}
-    return stub_run.tiny_config(**{"method": "encoders.policy_reader", **sizes, **fields})
+    return stub_run.tiny_config(
+        **{
+            "imports": ("encoders.policy_reader",),
+            "method": "policy_reader",
+            **sizes,
+            **fields,
+        }
+    )
 
 
 def save_data(directory, cfg, kinds=KINDS):
@@ -66,10 +72,10 @@ def save_run(folder, cfg, leaks):
     """A workdir with a checkpoint, at update 10, 20, ..., for each leak."""
     with workdir.opened(cfg, folder) as path:
         workdir.write_spec(path, SPEC)
-        method = registry.find("method", cfg.method).make(cfg, SPEC)
+        method = runs.make_method(cfg, SPEC)
         state = init_state(method, jax.random.key(0))
         for i, leak in enumerate(leaks, 1):
-            if cfg.method == "encoders.policy_reader":
+            if cfg.method == "policy_reader":
                 state = state._replace(params={**state.params, "leak": jnp.array(leak)})
             checkpoint.save(path / "checkpoints", 10 * i, state, {"wall_seconds": 1.0})
 
@@ -148,7 +154,7 @@ def test_the_leaky_run_is_caught_with_its_size(root):
     data, cfg = store.load(root / "data", "all", make_config()), make_config()
     found = sources(POLICIES, STAGES, data.policy, data.stage)
     draws = [audit_codes.halves(data, source) for source in found]
-    method = policy_reader.make(cfg, SPEC)
+    method = runs.make_method(cfg, SPEC)
     read = audit_codes.make_reader(method, draws, 12, WINDOWS, jax.random.key(0))
     part = audit_measures.ratio(read({"leak": jnp.array(0.5), "scale": jnp.ones(())}))
     # sum_k (k - 1)^2 / 2 = 1 for the policies 0, 1 and 2.

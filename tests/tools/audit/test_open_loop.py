@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar import config
+import make_config
 from metastar.tools.audit import open_loop as audit_model
 from metastar.types import Adaptation, Method, Policy, TaskData
 
@@ -42,11 +42,11 @@ def predict(params, view, action, code, key):
     return end[None] + steps * code[None], jnp.broadcast_to(code, action.shape)[:, 0]
 
 
-METHOD = Method((), None, (), None, infer, Policy(None, None), predict=predict)
+METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict)
 
 
 def make_cfg(**world_model):
-    cfg = config.base()
+    cfg = make_config.base()
     cfg.world_model.update(context_len=12, **world_model)
     cfg.imagine.context_len = 8
     return cfg

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+import make_config
 from metastar import main as cli
-from metastar.config import presets
 from metastar.errors import UserError
 from metastar.tools.bench import bench, roofline
 from metastar.tools.bench import cases as bench_parts
@@ -25,8 +25,11 @@ REPEATS = 2
 
 
 def make_cfg(method=STUB, **fields):
-    cfg = presets.make(method, "point_robot_sparse", "debug")
-    cfg.update_from_flattened_dict({"eval.windows": 2, "eval.zero_shot_streams": 2, **fields})
+    fields = {"eval.windows": 2, "eval.zero_shot_streams": 2, **fields}
+    if method == STUB:
+        return FrozenConfigDict(make_config.outside(STUB, "point_robot_sparse", **fields))
+    cfg = make_config.preset(method, "point_robot_sparse", "debug")
+    cfg.update_from_flattened_dict(fields)
     return FrozenConfigDict(cfg)
 
 
@@ -65,7 +68,7 @@ def test_an_update_is_set_beside_its_arithmetic_alone(tmp_path):
     assert report["overhead"]["row_seconds"] > 0 and np.isfinite(report["overhead"]["share"])
     for name in ("device", "device_count", "cpu", "cores", "commit", "versions", "command"):
         assert report[name]
-    assert report["config"]["sampler.meta_batch"] == 3
+    assert report["config"]["bench_method.lr"] == 0.1
     assert {"copy", "1 x (8, 8) x (8, 8) float32"} <= set(report["probes"])
     assert not list(tmp_path.glob(".*"))  # no temporary file is left
 
@@ -79,15 +82,15 @@ def test_metastars_update_has_a_plain_form_and_a_sampled_gradient(monkeypatch):
         critic = jax.eval_shape(setting.method.init, jax.random.key(0)).params["critic"]
         assert ("hidden_0_action" in critic) == (name != bench_parts.PLAIN)
         kind = "sampled" if name == bench_parts.SAMPLED else "exact"
-        assert setting.cfg.agent.conservative_gradient == kind
+        assert setting.cfg.agent.conservative.cql_gradient == kind
 
     monkeypatch.setattr(bench_parts, "updates", record)
-    exact = {"agent.conservative_gradient": "exact"}
+    exact = {"agent.conservative.cql_gradient": "exact"}
     bench_parts.forms(bench_data.make(make_cfg("metastar", **exact)))
     known = bench_parts.PLAIN, bench_parts.CONFIGURED, bench_parts.CONSTANT, bench_parts.SAMPLED
     assert sorted(made) == sorted(known)
     made.clear()
-    alone = {"agent.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
+    alone = {"agent.conservative.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
     bench_parts.forms(bench_data.make(make_cfg("metastar", **exact, **alone)))
     assert bench_parts.SAMPLED not in made  # there is no conservative gradient to estimate
 
@@ -132,7 +135,7 @@ def test_a_constant_batch_is_the_first_one_and_stays():
 
 
 def test_both_protocols_are_set_beside_single_environments(tmp_path):
-    cfg = make_cfg(**{"world_model.context_len": 5})
+    cfg = make_cfg(**{"bench_method.context_len": 5})
     report = run("eval", tmp_path, cfg, max_steps=5)
     units = {name: case["units"] for name, case in report["cases"].items()}
     assert units == {
@@ -162,7 +165,7 @@ def test_the_single_environment_plays_what_the_batch_plays():
 
 
 def test_a_host_simulator_is_timed_too(tmp_path):
-    cfg = presets.make(STUB, "cheetah_vel", "debug")
+    cfg = make_config.outside(STUB, "cheetah_vel")
     cfg.update_from_flattened_dict({"eval.windows": 1, "eval.zero_shot_streams": 1})
     report = run("eval", tmp_path, FrozenConfigDict(cfg), max_steps=3)
     assert len(report["cases"]) == 4
@@ -190,7 +193,7 @@ def test_every_part_of_metastar_can_be_built(part):
 def test_the_critic_part_is_the_agents_update_on_a_whole_batch():
     setting = bench_data.make(make_cfg("metastar", **{"world_model.code_dim": 4}))
     oracle = bench_data.make(make_cfg("oracle"))
-    flops = []
+    found = []
     for each in (setting, oracle):
         state = jax.eval_shape(each.method.init, jax.random.key(0))
         batch = jax.eval_shape(
@@ -198,9 +201,9 @@ def test_the_critic_part_is_the_agents_update_on_a_whole_batch():
         )
         part = bench_parts.part_phase(each, "critic").update
         traced = jax.make_jaxpr(part)(state, batch, jax.random.key(0), each.method.hp)
-        flops.append(flops.matmul_flops(traced.jaxpr))
+        found.append(flops.matmul_flops(traced.jaxpr))
     # The code has 4 entries and the task parameters 2: first layers of actor and critics only.
-    assert 1 < flops[0] / flops[1] < 1.2
+    assert 1 < found[0] / found[1] < 1.2
 
 
 def test_fractions_and_ratios_by_hand():
@@ -240,7 +243,7 @@ def test_overhead_by_hand(monkeypatch):
         ("horizn=1,2", "did you mean 'horizon'?"),
         ("horizon", "must be of the form"),
         ("horizon=1,x", "must be of type int"),
-        ("agent.hidden=1", "cannot scan agent.hidden"),
+        ("agent.conservative.hidden=1", "cannot scan agent.conservative.hidden"),
         ("horizon=1,90", "imagine.context_len + imagine.horizon is"),
     ],
 )
@@ -259,7 +262,7 @@ def test_wrong_sizes(tmp_path, sizes, sentence):
     ],
 )
 def test_a_part_that_is_not_there(tmp_path, capsys, part, method, sentence):
-    config = f"--config=configs/{method}/point_robot_sparse.py:debug"
+    config = f"--config=configs/{method}.py:point_robot_sparse,debug"
     assert cli.main(["bench", part, config, f"--out={tmp_path}"]) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -267,7 +270,7 @@ def test_a_part_that_is_not_there(tmp_path, capsys, part, method, sentence):
 
 @pytest.mark.parametrize("option", ["--repeats=0", "--max-steps=-1", "--repeats=x"])
 def test_wrong_options(tmp_path, option):
-    config = "--config=configs/oracle/point_robot_sparse.py:debug"
+    config = "--config=configs/oracle.py:point_robot_sparse,debug"
     assert cli.main(["bench", "update", config, f"--out={tmp_path}", option]) == 2
 
 

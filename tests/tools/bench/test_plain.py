@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
-from metastar import registry
-from metastar.config import presets
+import make_config
+from metastar.tools.bench import plain
+from metastar.training.runs import make_method
 from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
@@ -18,26 +19,26 @@ NAMES = ("tiled", "sampled", "plain")
 def updated():
     """The state after one joint update in each form, and its metrics."""
     data, spec = point_robot_data(), point_robot_spec()
-    make = registry.find("method", "metastar").make
-    start = make(config("tiled"), spec).init(KEY)
+    start = make_method(config("tiled"), spec).init(KEY)
     out = {}
     for name in NAMES:
-        plain = name == "plain"
-        method = plain.make(config("tiled"), spec) if plain else make(config(name), spec)
+        is_plain = name == "plain"
+        make = plain.make if is_plain else make_method
+        method = make(config("tiled" if is_plain else name), spec)
         phase = method.phases[1]
         batch = phase.sample(data, KEY, start.step)
-        state = plain.to_plain(start) if plain else start
+        state = plain.to_plain(start) if is_plain else start
         state, metrics = jax.jit(phase.update)(state, batch, KEY, method.hp)
         out[name] = plain.to_plain(state), metrics
     return out
 
 
 def config(name):
-    cfg = presets.make("metastar", "point_robot_sparse", "debug")
+    cfg = make_config.preset("metastar", "point_robot_sparse", "debug")
     if name == "tiled":
-        cfg.agent.tile_states = 7  # of 24 states: with a remainder
+        cfg.agent.conservative.tile_states = 7  # of 24 states: with a remainder
     if name == "sampled":
-        cfg.agent.conservative_gradient = "sampled"
+        cfg.agent.conservative.cql_gradient = "sampled"
     return FrozenConfigDict(cfg)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metastar.config import base
+import make_config
 from metastar.data import store
 from metastar.data.sources import Source
 from metastar.envs.make import spec_of
@@ -48,7 +48,7 @@ def write(folder, family="point_robot_sparse", pairs=((0, 0), (1, 2)), split=SPL
         split=split,
         policies=POLICIES,
         stages=STAGES,
-        config=base().to_dict(),
+        config=make_config.base().to_dict(),
         versions={},
         files={},
     )

@@ -1,6 +1,7 @@
 """Films: what is shown is what happened, and every mistake is one sentence, without a renderer."""
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import make_config
 import stub_run
 from metastar import config, registry
 from metastar import main as cli
@@ -31,8 +33,7 @@ TASKS = {"goal": np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])}  # angles 0, p
 
 
 def make_subject(family=point_robot_sparse, tasks=TASKS, **fields):
-    cfg = config.base()
-    cfg.family = family.SPEC.name
+    cfg = make_config.base(family=family.SPEC.name)
     split = {"train": [0], "test": [1, 2]}
     subject = clips.Subject(cfg, family, None, None, None, tasks, split)
     return subject._replace(**fields)
@@ -79,7 +80,7 @@ def runs(tmp_path, monkeypatch):
     stub_run.save_data(tmp_path / "data", cfg)
     for name in methods:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(config.to_json(cfg))
+        (tmp_path / name / "config.json").write_text(json.dumps(config.to_dict(cfg)))
 
     def fake_restore(path):
         method = methods[Path(path).name]._replace(export=lambda state: state)
@@ -218,8 +219,7 @@ def test_positions_of_recorded_observations():
 
 
 def test_the_integrated_speed_follows_the_simulator():
-    cfg = config.base()
-    cfg.family, cfg.env.profile = "cheetah_vel", "reference"
+    cfg = make_config.base(family="cheetah_vel", env__profile="reference")
     run = make_rollout(make_env(cfg), uniform_policy(6), episodes=1)
     tasks = {"velocity": jnp.ones(3)}
     obs = run((), no_adaptation(3, 1), tasks, jax.random.key(0)).obs[:, 0, 0]

@@ -34,7 +34,7 @@ def test_report_shows_every_figure_and_the_command(workdir):
     assert shown == [f"figures/{name}.png" for name in figures.CAPTIONS]
     for name in shown:
         assert (workdir / name).read_bytes().startswith(b"\x89PNG")
-    assert "metastar train --config=configs/metastar/point_robot_sparse.py:stub" in text
+    assert "metastar train --config=configs/metastar.py:point_robot_sparse,stub" in text
     assert META["params_sha256"] in text
     assert not list(workdir.glob("**/.*.tmp"))
 

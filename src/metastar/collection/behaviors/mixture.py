@@ -4,27 +4,35 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import registry
 from metastar.collection import online
+from metastar.config import schema
+from metastar.config.fields import Field
 from metastar.errors import UserError
 from metastar.types import Behavior, Env
 
+DEFAULTS = {
+    "behaviors": Field(
+        "sac,td3", "behavior", "what runs, one after the other", selector=True, before="sac,td3"
+    ),
+}
+READS = ("collect", "env")
+
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
-    """Runs the behaviours that `cfg.collect.mixture` names, separated by commas, in this order.
+    """Runs the behaviours that `cfg.behaviors` names, separated by commas, in this order.
 
     Each reads the same `cfg.collect`. What two of them call alike ("random") is one policy.
 
     Raises:
         UserError: a name is unknown, empty, given twice, or "mixture".
     """
-    names = [name.strip() for name in cfg.collect.mixture.split(",")]
+    names = [name.strip() for name in cfg.behaviors.split(",")]
     if len(set(names)) < len(names) or "mixture" in names:
         raise UserError(
-            f"collect.mixture is {cfg.collect.mixture!r} but must name different behaviors "
+            f"collect.mixture.behaviors is {cfg.behaviors!r} but must name different behaviors "
             "other than 'mixture', separated by commas"
         )
-    parts = [registry.find("behavior", name).make(cfg, env) for name in names]
+    parts = [schema.make(cfg, "behavior", name, env) for name in names]
     policies = tuple(dict.fromkeys(name for part in parts for name in part.policies))
     stages = tuple(dict.fromkeys(name for part in parts for name in part.stages))
 

@@ -7,6 +7,9 @@ from ml_collections import ConfigDict
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.types import Behavior, Env, Episodes
 
+DEFAULTS = {}
+READS = ("collect",)
+
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
     """Makes `cfg.collect.random_episodes` episodes per task.

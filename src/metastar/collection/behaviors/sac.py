@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from metastar.collection import online
+from metastar.config.fields import COUNT, NOT_NEGATIVE, RATE, Field, Like
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.models.nets.actor_critic import (
@@ -26,6 +27,16 @@ from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.ops.td import polyak
 from metastar.types import Behavior, Env, Policy
 
+DEFAULTS = {
+    "hidden": Field((32, 32), COUNT, "widths of the hidden layers"),
+    "lr": Field(3e-4, RATE, "learning rate of actor and critics"),
+    "gamma": Field(Like("env.discount"), "[0, 1)", "discount"),
+    "tau": Field(0.005, RATE, "Polyak rate of the targets"),
+    "batch_size": Field(256, COUNT, "rows of an update"),
+    "alpha": Field(0.01, NOT_NEGATIVE, "entropy weight"),
+}
+SECTIONS = {"collect": (online,)}
+
 
 class Learner(NamedTuple):
     """Everything a learner changes."""
@@ -39,9 +50,8 @@ class Learner(NamedTuple):
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
     """Builds the collection of `online.make` with soft actor-critic learners."""
-    spec, collect = env.spec, cfg.collect
-    actor, critic = Actor(tuple(collect.hidden), spec.action_dim), Critic(tuple(collect.hidden))
-    weights = online.Weights(collect.gamma, collect.alpha, collect.tau, collect.lr)
+    spec = env.spec
+    actor, critic = Actor(cfg.hidden, spec.action_dim), Critic(cfg.hidden)
     optimizer = make_optimizer()
     critic_step = gradient_step(critic_loss.loss, optimizer)
     actor_step = gradient_step(actor_loss.loss, optimizer)
@@ -65,20 +75,21 @@ def make(cfg: ConfigDict, env: Env) -> Behavior:
             rows.done,
             rows.next_obs,
             critic_loss.draw_noise(key_critic, *rows.action.shape),
-            weights,
+            cfg.gamma,
+            cfg.alpha,
             partial(sample_action, actor, learner.actor),
             partial(twin_q, critic, learner.target),
         )
         batch = critic_loss.CriticBatch(rows.obs, rows.action, target, rows.valid)
         critic_params, critic_opt, _ = critic_step(
-            learner.critic, learner.critic_opt, weights.lr, batch, weights, critic
+            learner.critic, learner.critic_opt, cfg.lr, batch, 0.0, critic
         )
         noise = jax.random.normal(key_actor, rows.action.shape)
         q_fn = partial(twin_q, critic, critic_params)
         actor_params, actor_opt, _ = actor_step(
-            learner.actor, learner.actor_opt, weights.lr, rows.obs, noise, weights, actor, q_fn
+            learner.actor, learner.actor_opt, cfg.lr, rows.obs, noise, cfg.alpha, actor, q_fn
         )
-        target_params = polyak(critic_params, learner.target, weights.tau)
+        target_params = polyak(critic_params, learner.target, cfg.tau)
         return Learner(actor_params, critic_params, target_params, actor_opt, critic_opt)
 
     def act(params, adaptation, carry, step_in, key, greedy):
@@ -86,4 +97,5 @@ def make(cfg: ConfigDict, env: Env) -> Behavior:
         return sample_action(actor, params, online.join_code(step_in, adaptation), noise)[0], carry
 
     policy = Policy(lambda params, adaptation: (), act)
-    return online.make(online.Algorithm("sac", init, update, policy), cfg, env)
+    algorithm = online.Algorithm("sac", init, update, policy, cfg.batch_size)
+    return online.make(algorithm, cfg.collect, env)

@@ -15,7 +15,7 @@ import mujoco
 from ml_collections import ConfigDict
 
 from metastar.envs.backends import physics
-from metastar.envs.backends.physics import State
+from metastar.envs.state import State
 from metastar.errors import UserError
 from metastar.types import Env, EnvSpec, StepOut
 

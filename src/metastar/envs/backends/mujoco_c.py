@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from mujoco.rollout import Rollout
 
 from metastar.envs.backends import physics
-from metastar.envs.backends.physics import State
+from metastar.envs.state import State
 from metastar.errors import Diverged
 from metastar.types import Env, EnvSpec, StepOut
 

@@ -1,27 +1,19 @@
 """What the MuJoCo back ends share: a state as positions and velocities, and the model files.
 
 A family of a simulated robot is a file of `envs/families` with a `BODY`, a module such as
-`envs/half_cheetah.py` that names the model file and says how an episode starts and what is seen;
-the family itself draws tasks and pays rewards. Both are functions of `(xp, ...)`, so that the C
-engine and MJX run the very same definition.
+`envs/bodies/half_cheetah.py` that names the model file and says how an episode starts and what is
+seen; the family itself draws tasks and pays rewards. Both are functions of `(xp, ...)`, so that the
+C engine and MJX run the very same definition.
 """
 
 import importlib.util
 from pathlib import Path
-from typing import NamedTuple
 
 import mujoco
 import numpy as np
 
+from metastar.envs.state import State
 from metastar.errors import UserError
-from metastar.types import Array
-
-
-class State(NamedTuple):
-    """Generalised positions and velocities of a robot, or the noise on them at a reset."""
-
-    qpos: Array  # [..., P]
-    qvel: Array  # [..., V]
 
 
 def load_model(body) -> mujoco.MjModel:

@@ -10,7 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.config.fields import Field
 from metastar.types import Env, EnvSpec, StepOut
+
+DEFAULTS = {
+    "terminal_at_goal": Field(False, "", "record a step that ends in the goal as terminal"),
+}
 
 STEP_SIZE = 0.1  # length units per step and coordinate at action 1
 

@@ -7,8 +7,67 @@ arrays [..., D] and for NumPy and `jax.numpy` alike.
 
 import jax
 
-from metastar.envs.backends.physics import State
+from metastar.config.fields import Field
+from metastar.envs.state import State
 from metastar.types import Array, EnvSpec
+
+DEFAULTS = {
+    "profile": Field(
+        "default", ("default", "reference"), "what is observed: docs/families.md", before="default"
+    ),
+}
+
+# How data sets of the cheetah families are made. Two learners that are told the task take the place
+# of two times fifty that are not: at the updates that minutes allow, the latter hardly learn to
+# run. `paper` is the MetaSTAR reference code's way.
+_OURS = {
+    "data.ood_tasks": 5,
+    "collect.behavior": "mixture",
+    "collect.shared_learner": True,
+    "collect.cross_task_episodes": 4,
+    "collect.updates_per_iteration": 400,
+    "collect.sac.hidden": (256, 256),
+    "collect.sac.lr": 1e-3,
+    "collect.sac.alpha": 0.05,
+    "collect.sac.tau": 0.01,
+    "collect.td3.hidden": (256, 256),
+    "collect.td3.lr": 1e-3,
+    "collect.td3.tau": 0.01,
+    "collect.td3.policy_delay": 1,
+}
+DATA = {
+    "default": {**_OURS, "collect.iterations": 100},
+    "quick": {
+        **_OURS,
+        "collect.random_episodes": 10,
+        "collect.iterations": 30,
+        "collect.episodes_per_iteration": 3,
+    },
+    "debug": {
+        **_OURS,
+        "data.train_tasks": 4,
+        "data.test_tasks": 2,
+        "data.ood_tasks": 1,
+        "collect.random_episodes": 3,
+        "collect.iterations": 2,
+        "collect.episodes_per_iteration": 2,
+        "collect.updates_per_iteration": 4,
+        "collect.cross_task_episodes": 1,
+        "collect.sac.hidden": (16, 16),
+        "collect.sac.batch_size": 16,
+        "collect.td3.hidden": (16, 16),
+        "collect.td3.batch_size": 16,
+    },
+    "paper": {
+        "env.profile": "reference",
+        "collect.iterations": 500,
+        "collect.updates_per_iteration": 200,
+        "collect.sac.hidden": (128, 128),
+        "collect.sac.alpha": 0.2,
+        "collect.td3.hidden": (128, 128),
+    },
+}
+UPDATES = {"": 100_000, "quick": 10_000, "debug": 10, "paper": 200_000}
 
 MODEL = "half_cheetah.xml"
 FRAME_SKIP = 5

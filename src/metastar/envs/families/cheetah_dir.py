@@ -6,7 +6,20 @@ Source: `HalfCheetahDir-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 
 import numpy as np
 
+from metastar.config.fields import Field
 from metastar.envs.bodies import half_cheetah
+
+DEFAULTS = {"discount": Field(0.99, "[0, 1)", "of returns, as the reference has it", before=0.99)}
+SECTIONS = {"env": (half_cheetah,)}
+UPDATES = half_cheetah.UPDATES
+
+
+def _of_two_tasks(values: dict) -> dict:
+    ood = {"data.ood_tasks": 2} if "data.ood_tasks" in values else {}
+    return {**values, "data.train_tasks": 2, "data.test_tasks": 2, **ood}
+
+
+DATA = {name: _of_two_tasks(values) for name, values in half_cheetah.DATA.items()}
 
 BODY = half_cheetah
 PROFILES = half_cheetah.profiles("cheetah_dir")

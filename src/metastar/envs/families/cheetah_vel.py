@@ -4,8 +4,14 @@ Source: `HalfCheetahVel-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 (Rakelly et al., 2019, arXiv 1903.08254).
 """
 
+from metastar.config.fields import Field
 from metastar.envs import speed_tasks
 from metastar.envs.bodies import half_cheetah
+
+DEFAULTS = {"discount": Field(0.99, "[0, 1)", "of returns, as the reference has it", before=0.99)}
+SECTIONS = {"env": (half_cheetah,)}
+DATA = half_cheetah.DATA
+UPDATES = half_cheetah.UPDATES
 
 BODY = half_cheetah
 PROFILES = half_cheetah.profiles("cheetah_vel")

@@ -5,6 +5,8 @@ import jax
 from metastar.evaluation import belief, round_robin
 from metastar.types import EnvSpec, Method, Strategy
 
+DEFAULTS = {}
+
 NEEDS_MODEL = False
 TURNS = 5
 

@@ -3,6 +3,8 @@
 from metastar.evaluation import belief, round_robin
 from metastar.types import EnvSpec, Method, Strategy
 
+DEFAULTS = {}
+
 NEEDS_MODEL = False
 
 

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from metastar.evaluation import belief
 from metastar.types import Adaptation, Array, EnvSpec, Method, StepIn, Strategy
 
+DEFAULTS = {}
+
 NEEDS_MODEL = True
 CANDIDATES, HORIZON = 8, 10
 MARGIN = 0.1  # nats by which another task must promise more than the one pursued

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from metastar.evaluation import belief
 from metastar.types import EnvSpec, Method, Strategy
 
+DEFAULTS = {}
+
 NEEDS_MODEL = True
 
 

@@ -10,6 +10,9 @@ from metastar.losses.sources import behavior_of, expect_behaviors
 from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, TaskLoss
 
+DEFAULTS = {}
+READS = ("world_model",)
+
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """`KL(q(b | m) || q(b | z, m))`: what the code adds to the task m in telling the behaviour b.

@@ -8,6 +8,9 @@ import optax
 
 from metastar.types import DataSpec, TaskLoss
 
+DEFAULTS = {}
+READS = ("world_model",)
+
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """Cross-entropy of a linear classifier of the training tasks; UNICORN-SUP (arXiv 2402.02429).

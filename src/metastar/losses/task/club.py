@@ -11,6 +11,9 @@ from metastar.models.nets.mlp import MLP
 from metastar.ops import gaussian
 from metastar.types import DataSpec, TaskLoss
 
+DEFAULTS = {}
+READS = ("world_model",)
+
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """`E log q(z | x_b) - E log q(z' | x_b)`, x_b = (s, a) of a window, z' of the task's other one.

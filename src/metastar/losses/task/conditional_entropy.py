@@ -9,6 +9,9 @@ import optax
 from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, TaskLoss
 
+DEFAULTS = {}
+READS = ("world_model",)
+
 _RIDGE = 1e-5  # on the covariance of the actions
 
 

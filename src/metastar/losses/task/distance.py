@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from metastar.ops.contrastive import distance_terms
 from metastar.types import Array, Batch, DataSpec, TaskLoss
 
+DEFAULTS = {}
+
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """FOCAL (Li et al. 2021, arXiv 2010.01112) as MetaSTAR uses it; see `distance_terms`.

@@ -2,8 +2,19 @@
 
 from typing import Any
 
+from metastar.config.fields import POSITIVE, Field
+from metastar.errors import UserError
 from metastar.ops.contrastive import infonce
 from metastar.types import DataSpec, TaskLoss
+
+DEFAULTS = {"temperature": Field(0.1, POSITIVE, "of the scores, which are cosines")}
+READS = ("sampler", "task_losses")
+
+
+def check(cfg) -> None:
+    """Raises `UserError` where there is one window of a task only."""
+    if cfg.task_losses.infonce and cfg.sampler.windows < 2:
+        raise UserError("task_losses.infonce needs two windows of a task; set sampler.windows=2")
 
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
@@ -11,9 +22,9 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
 
     `infonce_bound` is a lower bound on the mutual information of task and code, in nats: at most
     the logarithm of the number of distinct tasks in the batch. Scores are cosines divided by
-    `cfg.infonce.temperature`.
+    `cfg.temperature`.
     """
-    temperature = cfg.infonce.temperature
+    temperature = cfg.temperature
 
     def loss(params, codes, batch, noise):
         value, bound = infonce(codes["context"], codes["positive"], batch.task_id, temperature)

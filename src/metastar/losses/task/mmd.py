@@ -8,6 +8,8 @@ from metastar.losses.sources import behavior_of, expect_behaviors
 from metastar.ops.contrastive import behavior_mmd
 from metastar.types import DataSpec, TaskLoss
 
+DEFAULTS = {}
+
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """Squared MMD between the codes of different behaviours, centred on the task: `behavior_mmd`.

@@ -5,9 +5,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import Field
 from metastar.models.nets.heads import Decoder
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, DataSpec, TaskLoss, View
+
+DEFAULTS = {
+    "variance_power": Field(
+        0.0, "[0, 1]", "p of beta-NLL: 0 is the likelihood, 1 squared errors", before=0.0
+    ),
+}
+READS = ("world_model",)
 
 BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
 
@@ -23,12 +31,12 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     policy but only the task connects with it. Gaussian heads of two hidden layers; each term is
     `mean (x - m)^2 exp(-v) + v`.
 
-    With `cfg.reconstruction.variance_power = p` each element of a term is weighted by exp(p v),
+    With `cfg.variance_power = p` each element of a term is weighted by exp(p v),
     stopped: beta-NLL (Seitzer et al. 2022, arXiv 2203.09168), equation 5. At p = 0 an element that
     is predicted ever better pulls ever harder, as exp(-v); at p = 1 a mean is fitted as by squared
     errors. The metrics stay the likelihoods.
     """
-    power = cfg.reconstruction.variance_power
+    power = cfg.variance_power
     heads = {"next_obs": _head(cfg, spec.obs_dim), "reward": _head(cfg, 1)}
     sizes = {"next_obs": 0, "reward": spec.obs_dim}
     base = spec.obs_dim + spec.action_dim + cfg.world_model.code_dim

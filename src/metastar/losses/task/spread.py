@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from metastar.ops.contrastive import covariance_terms
 from metastar.types import DataSpec, TaskLoss
 
+DEFAULTS = {}
+
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """Variance and covariance terms of VICReg (Bardes et al. 2022, arXiv 2105.04906, eq. 1 and 3).

@@ -58,7 +58,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
-    length = run.cfg.world_model.context_len
+    length = run.method.context_len
 
     def reader(one: Restored):
         """Reads the same windows, whatever the model."""
@@ -157,11 +157,11 @@ def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, again
         raise UserError(
             f"{where} is a run on {theirs.family}, not on {mine.family}; give a run of one family"
         )
-    lengths = [cfg.world_model.context_len for cfg in (theirs, mine)]
+    lengths = [one.method.context_len for one in (other, run)]
     if lengths[0] != lengths[1]:
         raise UserError(
             f"{where} reads windows of {lengths[0]} steps, not of {lengths[1]}; give a run with "
-            "the same world_model.context_len"
+            "the same context length"
         )
     if (run.spec.obs_dim, run.spec.action_dim) != (other.spec.obs_dim, other.spec.action_dim):
         raise UserError(f"{where} has other observations; give a run with the same env settings")

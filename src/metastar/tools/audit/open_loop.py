@@ -36,10 +36,10 @@ def open_loop(cfg, method: Method, params, data: TaskData, obs_std: Array, key: 
         all dimensions together, the latter in units of the reward; `windows`, how many counted. Or
         why it cannot be computed.
     """
-    prefix, length = cfg.imagine.context_len, cfg.world_model.context_len
-    horizon = min(MAX_HORIZON, length - prefix)
     if method.predict is None:
         return missing("the method has no world model to predict with")
+    prefix, length = cfg.imagine.context_len, method.context_len
+    horizon = min(MAX_HORIZON, length - prefix)
     if data.count.shape[0] < 2:
         return missing("it needs the codes of two tasks")
     if horizon < 1:

@@ -28,7 +28,7 @@ AXES = {
     "num_rollouts": "imagine.num_rollouts",
     "horizon": "imagine.horizon",
     "context_len": "world_model.context_len",
-    "num_actions": "agent.num_actions",
+    "num_actions": "agent.conservative.num_actions",
     "windows": "eval.windows",
     "streams": "eval.zero_shot_streams",
     "num_seeds": "num_seeds",

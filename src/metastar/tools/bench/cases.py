@@ -15,7 +15,6 @@ from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
 from metastar.tools.bench import plain
 from metastar.tools.bench.setting import Setting
-from metastar.training import precision
 from metastar.training.chunk import init_state, make_chunk, update_keys
 from metastar.training.compilation import compiled
 from metastar.training.flops import matmul_flops, products
@@ -75,12 +74,12 @@ def forms(setting: Setting) -> list[Case]:
     own = [updates(CONFIGURED, setting, phase), updates(CONSTANT, setting, bare, constant=True)]
     if cfg.method != "metastar":
         return own
-    method = precision.bind(plain.make(cfg, setting.spec), cfg.train.precision)
-    reference = setting._replace(method=method)
+    reference = setting._replace(method=plain.make(cfg, setting.spec))
     made = [updates(PLAIN, reference, last_phase(reference)), *own]
-    if cfg.agent.conservative_gradient == "exact" and cfg.agent.penalty != "reward_uncertainty":
+    agent = cfg.agent.conservative
+    if agent.cql_gradient == "exact" and agent.penalty != "reward_uncertainty":
         changed = ConfigDict(cfg.to_dict())
-        changed.agent.conservative_gradient = "sampled"
+        changed.agent.conservative.cql_gradient = "sampled"
         method = make_method(changed, setting.spec)
         sampled = setting._replace(cfg=FrozenConfigDict(changed), method=method)
         made.append(updates(SAMPLED, sampled, last_phase(sampled)))

@@ -118,7 +118,7 @@ def network_products(setting: Setting, env: Env, protocol: str, streams: tuple) 
     """
     cfg, method = setting.cfg, setting.method
     params, *_ = _arguments(setting, protocol, slice(None))
-    window = empty_window(env.spec, cfg.world_model.context_len)
+    window = empty_window(env.spec, method.context_len)
     task = jax.tree.map(lambda x: x[0], setting.all.task) if method.privileged else None
     key = jax.random.key(0)
     adaptation = jax.eval_shape(method.infer, params, window, task, key)
@@ -136,5 +136,5 @@ def network_products(setting: Setting, env: Env, protocol: str, streams: tuple) 
     act = count(partial(method.policy.act, greedy=True), adaptation, carry, seen, key)
     steps = _steps(setting, env, protocol)
     own = protocol == "zero-shot" and not method.privileged
-    again = inferences(steps, cfg.world_model.context_len, cfg.eval.reinfer_every) if own else 0
+    again = inferences(steps, method.context_len, cfg.eval.reinfer_every) if own else 0
     return scaled(infer, 1 + again) + scaled(act, steps)

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from metastar import config
 from metastar.methods import metastar
 from metastar.models.nets.mlp import hidden_layer, output_layer
+from metastar.training import runs
 from metastar.types import Array, DataSpec, Method
 
 _STATE, _ACTION = "hidden_0", "hidden_0_action"
@@ -39,8 +41,9 @@ class PlainCritic(nn.Module):
 def make(cfg: ConfigDict, spec: DataSpec) -> Method:
     """Binds MetaSTAR in its plain form; the exact gradient, whatever the config says of it."""
     plain = ConfigDict(cfg.to_dict())
-    plain.agent.update({"tile_states": 0, "conservative_gradient": "exact"})
-    return metastar.make(plain, spec, PlainCritic)
+    plain.agent.conservative.update({"tile_states": 0, "cql_gradient": "exact"})
+    method = metastar.make(config.scope(plain, "metastar", metastar), spec, PlainCritic)
+    return runs.bind(method, plain)
 
 
 def to_plain(tree: Any) -> Any:

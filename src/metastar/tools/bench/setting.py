@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metastar.collection import collect
+from metastar.config import flatten
 from metastar.data import store
-from metastar.envs.make import spec_of
+from metastar.envs.make import profile_of, spec_of
 from metastar.training import runs
 from metastar.types import DataSpec, Method, TaskData
 
@@ -38,9 +39,10 @@ def random_data(cfg, tasks: dict[str, np.ndarray]) -> TaskData:
 
     Observations and rewards are standard normal, actions uniform in [-1, 1].
     """
-    env = spec_of(cfg.family, cfg.env.profile)
+    env = spec_of(cfg.family, profile_of(cfg))
     steps = env.max_episode_steps
-    episodes = max(4, -(-2 * cfg.world_model.context_len // steps))
+    length = max(x for path, x in flatten(cfg).items() if path.endswith("context_len"))
+    episodes = max(4, -(-2 * length // steps))
     shape = len(next(iter(tasks.values()))), episodes
     rng = np.random.default_rng(0)
     behavior = np.broadcast_to(np.arange(episodes) % 2, shape)

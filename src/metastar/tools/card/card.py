@@ -54,7 +54,7 @@ def inspect(path: str | Path, out: str | Path) -> str:
     from metastar.tools.card import figures as card_figures
 
     manifest, fields = store.verify(path)
-    window = manifest.config["world_model"]["context_len"]
+    window = fields["reward"].shape[-1] // 2
     summary = summarize(fields, manifest.policies, manifest.stages, window)
     num = len(summary.sources)
     apart = distances(fields, summary.source, num)

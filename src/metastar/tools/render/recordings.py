@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from metastar.data import store
 from metastar.data.sampler import sample_windows
 from metastar.data.sources import sources
-from metastar.envs.make import make_env, spec_of
+from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
 from metastar.evaluation.protocols import few_shot
@@ -46,7 +46,7 @@ class Subject(NamedTuple):
 def of_chance(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     """Uniform actions. Returns how many clips there will be, and `() -> [Clip]`."""
     tasks = _choose(subject, asked)
-    spec = spec_of(subject.cfg.family, subject.cfg.env.profile)
+    spec = spec_of(subject.cfg.family, profile_of(subject.cfg))
     adaptation = no_adaptation(len(tasks), 1)
     notes = ["uniform actions"] * len(tasks)
 
@@ -67,7 +67,7 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
         loaded = _ids(subject)
         rows = jnp.array([loaded.index(task) for task in tasks])
         _, key_window, key_infer = _keys()
-        view = sample_windows(data, rows, key_window, run.cfg.world_model.context_len)
+        view = sample_windows(data, rows, key_window, method.context_len)
         given = jax.tree.map(lambda x: x[rows], data.task) if method.privileged else None
         infer = jax.jit(jax.vmap(method.infer, in_axes=(None, 0, 0, 0)))
         adaptation = infer(params, view, given, jax.random.split(key_infer, len(tasks)))
@@ -114,7 +114,7 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
         return Clip(
             title=_title(subject, task),
             note=f"{label[task, episode]}, episode {episode}",
-            state=pictures.positions(subject.module, subject.cfg.env.profile, obs),
+            state=pictures.positions(subject.module, profile_of(subject.cfg), obs),
             reward=np.asarray(fields["reward"][task, episode, :length], float),
             task={name: value[task] for name, value in subject.tasks.items()},
         )

@@ -106,16 +106,16 @@ def _cast(workdir, family, policy, data, source) -> tuple[str, str | None]:
 
 def _subject(run, family, data, source) -> Subject:
     """Reads the run, the data set or the family, and their tasks."""
-    directory, cfg = None, config.base()
+    directory = None
     if run:
         cfg = read_config(run)
         directory = collect.directory_of(cfg)
     elif data:
         directory, manifest = Path(data), store.read_manifest(data)
-        cfg.family = manifest.family
-        cfg.env.profile = manifest.config.get("env", {}).get("profile", "default")
+        values = {"family": manifest.family, **store.config_of(manifest)}
+        cfg = config.build({p: values[p] for p in ("family", "env.profile") if p in values})
     else:
-        cfg.family = family
+        cfg = config.build({"family": family})
     if family and cfg.family != family:
         raise UserError(
             f"{run or data} is of family {cfg.family!r}, but --family asks for {family!r}; "

@@ -1,20 +1,29 @@
 """Learning rates over a phase."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 
-from metastar.types import Array, HyperParams
+from metastar.types import Array
 
 
-def decayed(hp: HyperParams, cfg, updates_done: Array, num_updates: int) -> HyperParams:
+def decayed(hp: Any, decays: Any, kind: str, updates_done: Array, num_updates: int) -> Any:
     """Learning rates at a point of a phase: constant, or a cosine that ends at zero.
 
     The cosine starts with a linear warm-up over the first twentieth: without one a post-norm
     Transformer is unstable at rates that train it quickly (Xiong et al. 2020, arXiv 2002.04745).
+
+    Args:
+        hp: traced numbers.
+        decays: a bool for each of them: whether it follows the schedule (`Field.decays`).
+        kind: "none" or "cosine".
+        updates_done: [] int, since the phase began.
+        num_updates: of the phase.
     """
-    if cfg.train.lr_decay == "none":
+    if kind == "none":
         return hp
     share = updates_done / num_updates
     warm_up = jnp.minimum(1, 20 * (updates_done + 1) / num_updates)
     factor = warm_up * 0.5 * (1 + jnp.cos(jnp.pi * share))
-    rates = {name: getattr(hp, name) * factor for name in hp._fields if name.startswith("lr_")}
-    return hp._replace(**rates)
+    return jax.tree.map(lambda x, decay: x * factor if decay else x, hp, decays)
