@@ -286,7 +286,7 @@ def test_the_example_family_is_found_and_played(known_outside):
 
 @pytest.mark.slow
 def test_every_command_runs(tmp_path, monkeypatch, capsys, known_outside):
-    """Through the command line, at debug size, page by page: a run that one made the next may use."""
+    """Through the command line, at debug size; a page may use the runs of those before it."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for page in PAGES:
