@@ -220,7 +220,7 @@ class HyperParams(NamedTuple):
     lr_actor: Array
     lr_critic: Array
     alpha: Array  # entropy weight
-    beta: Array  # conservative weight
+    beta: Array  # weight of the penalty on the values of sampled actions (CQL, COMBO)
     gamma: Array  # discount
     tau: Array  # polyak rate of the target critics
     actor_average: Array  # decay of the averaged actor; 0 makes it the actor itself

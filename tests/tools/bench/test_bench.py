@@ -89,7 +89,7 @@ def test_metastars_update_has_a_plain_form_and_a_sampled_gradient(monkeypatch):
     made.clear()
     alone = {"agent.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
     bench_parts.forms(bench_data.make(make_cfg("metastar", **exact, **alone)))
-    assert bench_parts.SAMPLED not in made  # there is no conservative gradient to estimate
+    assert bench_parts.SAMPLED not in made  # there is no gradient of a CQL penalty to estimate
 
 
 def test_a_scan_takes_each_size_in_one_run(tmp_path):
