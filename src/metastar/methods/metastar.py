@@ -17,7 +17,7 @@ from metastar.data.rows import imagined_transitions, real_transitions
 from metastar.data.sampler import sample_other_behavior, sample_transitions, sample_windows
 from metastar.errors import UserError
 from metastar.losses import world_model as model_loss
-from metastar.losses.sources import expect_behaviors
+from metastar.losses.sources import expect_sources
 from metastar.losses.task import reconstruction
 from metastar.models import dynamics, world_model
 from metastar.models.imagine import ImagineNoise, imagine
@@ -48,7 +48,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
             )
     other_behavior = "positive" in view_names and cfg.sampler.positive == "other_behavior"
     if other_behavior:
-        expect_behaviors(spec, "sampler.positive='other_behavior'")
+        expect_sources(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     agent = agents.make(cfg, spec, cfg.world_model.code_dim, num_imagined, critic_module)
     whiten, whiten_view = normalize.whitener(cfg, spec), normalize.view_whitener(cfg, spec)
