@@ -69,7 +69,7 @@ class View(NamedTuple):
     next_obs: Array  # [..., L, O]
     done: Array  # [..., L] bool
     valid: Array  # [..., L] bool: False is padding, always at the end
-    first: Array  # [..., L] bool: first step of an episode, i.e. the joint of a joined window
+    first: Array  # [..., L] bool: first step of an episode: an episode boundary in a window
     policy: Array  # [...] int; of the last valid step's episode
     stage: Array  # [...] int; of the last valid step's episode
 

@@ -83,7 +83,7 @@ def terms(
     """Computes the terms of `loss` on windows [M, L] with their encoding, given codes [M, Z].
 
     With `mask_joints` padding counts nowhere, and the KL leaves out the first step of an episode:
-    where a window joins two episodes no dynamics leads from one step to the next.
+    across an episode boundary no dynamics leads from one step to the next.
     """
     masked = cfg.world_model.mask_joints
     valid = view.valid if masked else jnp.ones_like(view.valid)
