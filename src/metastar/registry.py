@@ -1,4 +1,4 @@
-"""Finds a method, a loss, a family or a behaviour by the name of its file (floor F0)."""
+"""Finds a method, a loss, a family or a behaviour by the name of its file."""
 
 import importlib
 import pkgutil

@@ -1,4 +1,4 @@
-"""Every record that crosses a module boundary, in one place (floor F0: imports no project code).
+"""Every record that crosses a module boundary, in one place (imports no project code).
 
 Axes: N tasks, M meta-batch, W windows per task, E episodes, T steps, L context, H horizon,
 R rollouts, B batch, K samples; O observation, A action, Z task code.
