@@ -190,7 +190,7 @@ def test_every_part_of_metastar_can_be_built(part):
 def test_the_critic_part_is_the_agents_update_on_a_whole_batch():
     setting = bench_data.make(make_cfg("metastar", **{"world_model.code_dim": 4}))
     oracle = bench_data.make(make_cfg("oracle"))
-    flops = []
+    work = []
     for each in (setting, oracle):
         state = jax.eval_shape(each.method.init, jax.random.key(0))
         batch = jax.eval_shape(
@@ -198,9 +198,9 @@ def test_the_critic_part_is_the_agents_update_on_a_whole_batch():
         )
         part = bench_parts.part_phase(each, "critic").update
         traced = jax.make_jaxpr(part)(state, batch, jax.random.key(0), each.method.hp)
-        flops.append(flops.matmul_flops(traced.jaxpr))
+        work.append(flops.matmul_flops(traced.jaxpr))
     # The code has 4 entries and the task parameters 2: first layers of actor and critics only.
-    assert 1 < flops[0] / flops[1] < 1.2
+    assert 1 < work[0] / work[1] < 1.2
 
 
 def test_fractions_and_ratios_by_hand():

@@ -8,6 +8,7 @@ from ml_collections import FrozenConfigDict
 
 from metastar import registry
 from metastar.config import presets
+from metastar.tools.bench import plain
 from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
@@ -22,11 +23,11 @@ def updated():
     start = make(config("tiled"), spec).init(KEY)
     out = {}
     for name in NAMES:
-        plain = name == "plain"
-        method = plain.make(config("tiled"), spec) if plain else make(config(name), spec)
+        is_plain = name == "plain"
+        method = plain.make(config("tiled"), spec) if is_plain else make(config(name), spec)
         phase = method.phases[1]
         batch = phase.sample(data, KEY, start.step)
-        state = plain.to_plain(start) if plain else start
+        state = plain.to_plain(start) if is_plain else start
         state, metrics = jax.jit(phase.update)(state, batch, KEY, method.hp)
         out[name] = plain.to_plain(state), metrics
     return out
