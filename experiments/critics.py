@@ -1,9 +1,9 @@
-"""What a conservative term learns per second: exact or sampled gradient, fewer actions and states.
+"""What a CQL penalty learns per second: exact or sampled gradient, fewer actions and states.
 
     python experiments/critics.py --family point_robot_sparse --num-seeds 3
 
 Trains the oracle, which is all critic and actor, or another method, once for each form of the
-conservative term, all seeds in one program, at constant learning rates, so that a point of a curve
+CQL penalty, all seeds in one program, at constant learning rates, so that a point of a curve
 is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
 Run it on an otherwise idle machine: it compares times. Writes the curves of every seed and their
 seconds in the last phase to `experiments/results/critics_<family>.json`, a figure beside it, and a
@@ -99,7 +99,7 @@ def ends(report: dict) -> dict[str, np.ndarray]:
 
 def table(report: dict) -> str:
     """One line per cell."""
-    head = ("conservative term", "ms per update", "return at the end", "seeds from to")
+    head = ("CQL penalty", "ms per update", "return at the end", "seeds from to")
     rows = [(*head, f"updates to {REACHED:.0%}", f"seconds to {REACHED:.0%}")]
     best = max(last.mean() for last in ends(report).values())
     for (name, cell), last in zip(report["cells"].items(), ends(report).values()):

@@ -43,7 +43,7 @@ def make_loss(module, cfg, spec):
 
 
 def random_view(key, *shape):
-    """Consecutive valid steps without a joint, leaves [*shape, ...]."""
+    """Consecutive valid steps without an episode boundary, leaves [*shape, ...]."""
     keys = jax.random.split(key, 5)
     batch = shape[:-1]
     return View(

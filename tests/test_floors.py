@@ -1,6 +1,7 @@
 """Imports point only downward (docs/architecture.md), and siblings do not know each other."""
 
 import ast
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -132,3 +133,14 @@ def test_the_parser_sees_every_form_of_import(tmp_path):
         "def f():\n    from metastar.ops import gaussian\n"
     )
     assert list(imports(path)) == ["config.__init__", "errors", "ops.td", "ops.gaussian"]
+
+
+def test_the_default_pytest_call_reaches_every_doctest():
+    """`>>>` in a module outside of `testpaths` would never run; `addopts` collects doctests."""
+    root = PACKAGE.parents[1]
+    options = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    collected = [root / path for path in options["testpaths"]]
+    assert "--doctest-modules" in options["addopts"]
+    examples = [path for path in MODULES.values() if ">>>" in path.read_text()]
+    missed = [p for p in examples if not any(p.is_relative_to(place) for place in collected)]
+    assert not missed, f"doctests that do not run: {[str(p.relative_to(root)) for p in missed]}"

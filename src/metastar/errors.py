@@ -1,4 +1,4 @@
-"""Errors that cross module boundaries (floor F0)."""
+"""Errors that cross module boundaries."""
 
 import difflib
 from collections.abc import Iterable

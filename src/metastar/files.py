@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the process dies (floor 0)."""
+"""Files that are whole or absent, whenever the process dies."""
 
 import os
 from pathlib import Path

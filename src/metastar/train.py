@@ -1,4 +1,4 @@
-"""The main job: data, training, evaluation, report, from a config into its workdir (floor F7)."""
+"""The main job: data, training, evaluation, report, from a config into its workdir."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Every record that crosses a module boundary, in one place (floor F0: imports no project code).
+"""Every record that crosses a module boundary, in one place (imports no project code).
 
 Axes: N tasks, M meta-batch, W windows per task, E episodes, T steps, L context, H horizon,
 R rollouts, B batch, K samples; O observation, A action, Z task code.
@@ -69,7 +69,7 @@ class View(NamedTuple):
     next_obs: Array  # [..., L, O]
     done: Array  # [..., L] bool
     valid: Array  # [..., L] bool: False is padding, always at the end
-    first: Array  # [..., L] bool: first step of an episode, i.e. the joint of a joined window
+    first: Array  # [..., L] bool: first step of an episode: an episode boundary in a window
     policy: Array  # [...] int; of the last valid step's episode
     stage: Array  # [...] int; of the last valid step's episode
 
@@ -160,13 +160,13 @@ class TaskModel(NamedTuple):
 
 
 class Strategy(NamedTuple):
-    """How to explore while the task is not known: one file of `strategies/`."""
+    """How to explore while the task is not known: one file of `evaluation/exploration/`."""
 
     init: Callable  # (bank [K, Z]) -> memory
     choose: Callable  # (params, Seen, memory, key) -> (code [Z] to act on, memory)
-    # (window View [L], log_likelihood [L, K + 1]) -> []: what a stretch of the own history is worth
-    # as a context; the one of largest worth is kept
-    worth: Callable
+    # (window View [L], log_likelihood [L, K + 1]) -> []: how good a context a segment of the own
+    # history is; the one of the highest score is kept
+    score: Callable
 
 
 class Seen(NamedTuple):
@@ -174,8 +174,8 @@ class Seen(NamedTuple):
 
     bank: Array  # [K, Z] codes of the training tasks, in any order
     log_posterior: Array  # [K] of the training tasks; uniform without a task model
-    own: Array  # [Z] the code inferred from the kept stretch of the own history
-    worth: Array  # [] of that stretch
+    own: Array  # [Z] the code inferred from the kept segment of the own history
+    score: Array  # [] of that segment
     episode: Array  # [] int, from 0
     time: Array  # [] int: steps since the episode began
     obs: Array  # [O] where it is

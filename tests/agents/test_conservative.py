@@ -1,4 +1,4 @@
-"""Which states the conservative term is about, and what an update is without one."""
+"""Which states the CQL penalty is about, and what an update is without one."""
 
 import jax
 import jax.numpy as jnp

@@ -94,7 +94,7 @@ def test_the_order_of_the_bank_does_not_matter(name):
         assert all(len(ways) == 1 for ways in found.values())
 
 
-def test_the_informative_stretch_is_kept_after_the_window_has_moved_on():
+def test_the_informative_segment_is_kept_after_the_window_has_moved_on():
     memory, obs = begin(), jnp.zeros(1)
     step = StepIn(obs, obs, jnp.zeros(()), obs, jnp.asarray(True))
     _, memory = JITTED["posterior"](BANK, memory, step, KEY, True)
@@ -106,7 +106,7 @@ def test_the_informative_stretch_is_kept_after_the_window_has_moved_on():
     assert (memory.best.action[memory.best.valid] == 6).any()
     assert action[0] == 6
     now = belief.informative(memory.window, memory.likelihood)
-    assert memory.worth > 0.9 and now < 1e-6
+    assert memory.score > 0.9 and now < 1e-6
 
 
 def test_one_step_rules_out_so_much_and_no_more():
@@ -132,10 +132,10 @@ def test_every_strategy_acts_on_codes_of_the_bank_and_repeats_itself(name):
 
 def test_the_sweep_gives_every_code_its_share_of_the_first_episode():
     pressed, _ = play(pays=-1, steps=EPISODE, name="bank_swept")
-    turns = [button for button, _ in itertools.groupby(pressed)]
-    assert sorted(turns) == BUTTONS and len(pressed) == 3 * len(turns)
+    tried = [button for button, _ in itertools.groupby(pressed)]
+    assert sorted(tried) == BUTTONS and len(pressed) == 3 * len(tried)
     left = set(BUTTONS)
-    for now, after in itertools.pairwise(turns):
+    for now, after in itertools.pairwise(tried):
         left.remove(now)
         assert after == min(left, key=lambda button: abs(button - now))
 
@@ -144,7 +144,7 @@ def test_sampled_codes_are_uniform_and_held():
     firsts = []
     for seed in range(40):
         pressed, _ = play(pays=-1, steps=7, name="bank_sampled", seed=seed)
-        assert len(set(pressed[:6])) == 1  # 30 steps, five turns
+        assert len(set(pressed[:6])) == 1  # 30 steps, five codes
         firsts.append(pressed[0])
     assert len(set(firsts)) >= 8
 
@@ -172,18 +172,18 @@ def test_the_second_episode_acts_on_what_the_first_found(name):
     pays = play(0, EPISODE, name=name, act=act)[0][10]  # a button that this seed tries
     pressed, memory = play(pays, EPISODE + 5, name=name, episode=EPISODE, act=act)
     assert pays in pressed[:EPISODE] and set(pressed[EPISODE:]) == {pays}
-    assert memory.worth == LENGTH  # every step of the kept window paid
+    assert memory.score == LENGTH  # every step of the kept window paid
     np.testing.assert_allclose(memory.log_posterior, -np.log(len(BUTTONS)), rtol=1e-6)
 
 
-def test_a_stretch_as_expected_is_worth_more_than_a_surprise():
+def test_a_segment_as_expected_scores_higher_than_a_surprise():
     """Of three windows: promised and paid, promised and not paid, not yet full."""
     window = jax.tree.map(lambda x: x, begin().window)
     full = window._replace(valid=jnp.ones(LENGTH, bool))
     paid = jnp.zeros((LENGTH, 11)).at[:, :10].set(-9)
     surprised = jnp.zeros((LENGTH, 11)).at[:, -1].set(-(SURE**2) / 2)
-    worth = [belief.expected(*x) for x in ((full, paid), (full, surprised), (window, paid))]
-    assert worth == [0, -(SURE**2) / 2, -jnp.inf]
+    scores = [belief.expected(*x) for x in ((full, paid), (full, surprised), (window, paid))]
+    assert scores == [0, -(SURE**2) / 2, -jnp.inf]
 
 
 def test_expected_information_by_hand():

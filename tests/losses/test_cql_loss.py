@@ -67,7 +67,7 @@ def test_the_sampled_value_is_exact_and_its_gradient_is_not(params, samples):
 def check_expectation(params, samples, drawn):
     """Mean gradient over a grid of `pick` against the exact one, at one state of one critic."""
     one = jax.tree.map(lambda x: x[0], (params, samples._replace(pick=None)))
-    gradient = jax.grad(lambda p, sample: cql.soft_maximum(p, sample, CRITIC))
+    gradient = jax.grad(lambda p, sample: cql.logsumexp_of_samples(p, sample, CRITIC))
     grid = (jnp.arange(GRID) + 0.5) / GRID
     drawn = jax.tree.map(lambda x: x[0], drawn)
     picks = jnp.stack([grid, grid[::-1]], 1)  # the expectation only sees each one's own law

@@ -171,7 +171,7 @@ def test_adversary_minds_only_what_the_task_does_not_tell():
 def test_losses_of_behavior_need_two_behaviors():
     named = SPEC2._replace(num_behaviors=1)  # names do not count, only episodes in use
     for module, name in ((adversary, "adversary"), (mmd, "mmd")):
-        with pytest.raises(UserError, match=f"task_losses.{name} needs windows of two behaviours"):
+        with pytest.raises(UserError, match=f"task_losses.{name} needs windows of two sources"):
             make_loss(module, CFG, named)
 
 

@@ -175,20 +175,20 @@ def test_padding_counts_nowhere():
     np.testing.assert_allclose(terms(padded), terms(other), rtol=1e-5)
 
 
-def test_joint_has_no_kl_but_counts_elsewhere():
-    joint = jnp.broadcast_to(jnp.arange(LENGTH) == 2, (3, LENGTH))
-    jump = joint[..., None].astype(float)
+def test_an_episode_boundary_has_no_kl_but_counts_elsewhere():
+    boundary = jnp.broadcast_to(jnp.arange(LENGTH) == 2, (3, LENGTH))
+    jump = boundary[..., None].astype(float)
 
     def kl(masked):
         encoded = made_up_encoding()
         encoded = encoded._replace(post_mean=encoded.post_mean + 100 * jump)
-        view, cfg = VIEW._replace(first=joint), tiny_cfg(mask_episode_boundaries=masked)
+        view, cfg = VIEW._replace(first=boundary), tiny_cfg(mask_episode_boundaries=masked)
         return model_loss.terms(FLAT_PRIOR, view, encoded, CODE, WEIGHTS.free_bits, cfg).kl_raw
 
     np.testing.assert_allclose(kl(True), 4 / np.e, rtol=1e-5)
     assert kl(False) > 100
     np.testing.assert_allclose(
-        terms(VIEW._replace(first=joint)).recon_nll, terms(VIEW).recon_nll, rtol=1e-6
+        terms(VIEW._replace(first=boundary)).recon_nll, terms(VIEW).recon_nll, rtol=1e-6
     )
 
 

@@ -15,7 +15,7 @@ SPEC = DataSpec("point_robot", 2, 2, 2, 4, 20, (0.0, 0.0), (1.0, 1.0), 1.0, 2, 3
 def test_positives_of_another_behavior_need_two_behaviors():
     cfg = make_config.preset("metastar", "point_robot", "debug")
     runs.make_method(cfg, SPEC._replace(num_behaviors=2))
-    with pytest.raises(UserError, match="'other_behavior' needs windows of two behaviours"):
+    with pytest.raises(UserError, match="'other_behavior' needs windows of two sources"):
         runs.make_method(cfg, SPEC)  # names do not count, only episodes in use
     cfg.sampler.positive = "any"
     runs.make_method(cfg, SPEC)

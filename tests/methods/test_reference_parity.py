@@ -16,7 +16,7 @@ import reference_params
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
-from metastar.losses.cql import soft_maximum
+from metastar.losses.cql import logsumexp_of_samples
 from metastar.losses.task import distance
 from metastar.losses.world_model import ModelNoise
 from metastar.models import dynamics, world_model
@@ -424,8 +424,8 @@ def test_actor_and_critic_update(reference, tile):
         q_real = jnp.sum(parts.q * real, axis=-1) / real.sum()
         _, action, log_density, _ = samples
         ratio = twin_q(critic, twin, obs_code, action) - log_density[None]
-        per_state = jax.vmap(partial(soft_maximum, critic=critic), (None, 0))
-        soft_max = jax.vmap(per_state, (0, None))(twin, samples)
+        per_state = jax.vmap(partial(logsumexp_of_samples, critic=critic), (None, 0))
+        logsumexp = jax.vmap(per_state, (0, None))(twin, samples)
         at_obs, log_at_obs = policy_fn(obs_code, source["actor"])
         actor_mean, actor_log_std = actor.apply({"params": actor_params}, obs_code)
         actor_q = q_fn(obs_code, at_obs)
@@ -450,7 +450,7 @@ def test_actor_and_critic_update(reference, tile):
                 f"q{i + 1}_pred": parts.q[i],
                 f"td_loss{i + 1}": parts.td[i],
                 f"cat_q{i + 1}": ratio[i],
-                f"lse{i + 1}": soft_max[i],
+                f"lse{i + 1}": logsumexp[i],
                 f"q{i + 1}_real_mean": q_real[i],
                 f"conservative{i + 1}": parts.conservative[i],
                 f"critic_loss{i + 1}": parts.td[i] + parts.conservative[i],

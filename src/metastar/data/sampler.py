@@ -45,8 +45,8 @@ def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> V
 
     The start is uniform over the task's transitions that leave room for a whole window. A window
     may join the end of one episode to the start of the next, as an agent's own history does;
-    `first` marks the joint. A task with fewer than `length` transitions gives all it has, and
-    `valid` is False beyond.
+    `first` marks the episode boundary. A task with fewer than `length` transitions gives all it
+    has, and `valid` is False beyond.
 
     Args:
         data: the data set.

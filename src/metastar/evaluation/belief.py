@@ -89,19 +89,19 @@ def information(evidence: Array) -> Array:
 
 
 def informative(window: View, log_likelihood: Array) -> Array:
-    """Worth of a context: the `information` [] of its steps, from log-likelihoods [L, K + 1]."""
+    """Score of a context: the `information` [] of its steps, from log-likelihoods [L, K + 1]."""
     del window
     return information(evidence(log_likelihood[:, :-1]))
 
 
 def rewarding(window: View, log_likelihood: Array) -> Array:
-    """Worth of a context: its return []. Needs no model."""
+    """Score of a context: its return []. Needs no model."""
     del log_likelihood
     return window_return(window)
 
 
 def expected(window: View, log_likelihood: Array) -> Array:
-    """Worth of a context: minus the mean squared error of its rewards under the codes acted on.
+    """Score of a context: minus the mean squared error of its rewards under the codes acted on.
 
     In units of `2 tolerance^2`, from the last column of log-likelihoods [L, K + 1]; minus infinity
     until the window is full.
@@ -115,13 +115,13 @@ def plausible(log_posterior: Array) -> Array:
 
 
 def known(seen: Seen) -> Array:
-    """Whether the kept stretch of the own history, of worth `information`, tells the task.
+    """Whether the kept segment of the own history, whose score is `information`, tells the task.
 
     It narrows the tasks down to `DECIDED` of the bank, and the bank's code nearest to its own is
-    plausible: a stretch that only rules tasks out tells no encoder which one is left.
+    plausible: a segment that only rules tasks out tells no encoder which one is left.
     """
     nearest = jnp.argmin(distance(seen.bank, seen.own))
-    return (seen.worth >= -math.log(DECIDED)) & plausible(seen.log_posterior)[nearest]
+    return (seen.score >= -math.log(DECIDED)) & plausible(seen.log_posterior)[nearest]
 
 
 def next_plausible(seen: Seen, target: Array) -> Array:

@@ -1,9 +1,9 @@
 """Zero-shot with a purpose: learn which task it is by visiting what tells tasks apart.
 
 The plain protocol acts uniformly until its window is full and then trusts whatever the window
-says. This one acts on codes of the training tasks, chosen by a strategy of `strategies/`, keeps the
-stretch of its own history that is worth most as a context, and acts on the code of that stretch.
-Same budget: episode 1 to learn the task, episode 2 scored.
+says. This one acts on codes of the training tasks, chosen by a strategy of `exploration/`, keeps
+the segment of its own history with the highest score as a context, and acts on the code of that
+segment. Same budget: episode 1 to learn the task, episode 2 scored.
 """
 
 from typing import Any, NamedTuple
@@ -32,8 +32,8 @@ class Memory(NamedTuple):
     window: View  # the last L own steps, oldest first
     likelihood: Array  # [L, K + 1] of these steps under the bank and the code acted on, nats
     log_posterior: Array  # [K]
-    best: View  # [L] the window of largest worth so far
-    worth: Array  # [] its worth
+    best: View  # [L] the window of the highest score so far
+    score: Array  # [] its score
     code: Array  # [Z] the code acted on last
     episode: Array  # [] int; -1 before the first step
     time: Array  # [] int: steps since the episode began
@@ -57,8 +57,8 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
     """The exploring protocol with one strategy, see the module.
 
     At each step the transition before it enters the window and, if the method has a task model,
-    multiplies the posterior of every task of the bank by its likelihood. The window is kept if it
-    is worth at least as much as the one kept before.
+    multiplies the posterior of every task of the bank by its likelihood. The window is kept if its
+    score is at least that of the one kept before.
 
     Args:
         method: the method whose `infer` and `policy` are wrapped.
@@ -90,7 +90,7 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
             likelihood=jnp.zeros((context_len, num + 1)),
             log_posterior=jnp.full(num, -jnp.log(num)),
             best=window,
-            worth=jnp.full((), -jnp.inf),
+            score=jnp.full((), -jnp.inf),
             code=explorer.code,
             episode=jnp.array(-1),
             time=jnp.array(0),
@@ -107,7 +107,7 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
         episode = memory.episode + step.first
         time = jnp.where(step.first, 0, memory.time + 1)
         own = method.infer(params, memory.best, None, key_infer).code
-        seen = Seen(explorer.bank, memory.log_posterior, own, memory.worth, episode, time, step.obs)
+        seen = Seen(explorer.bank, memory.log_posterior, own, memory.score, episode, time, step.obs)
         code, chosen = strategy.choose(params, seen, memory.own, key_choose)
         action, inner = method.policy.act(
             params, Adaptation(code), memory.inner, step, key_act, greedy
@@ -128,13 +128,13 @@ def _learn(method, strategy, params, bank, memory, step):
     evidence = belief.evidence(likelihood[:-1])
     window = history.push(memory.window, before, step)
     rows = history.append(memory.likelihood, likelihood, memory.window.valid)
-    worth = strategy.worth(window, rows)
-    better = worth >= memory.worth
+    score = strategy.score(window, rows)
+    better = score >= memory.score
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), window, memory.best)
     return memory._replace(
         window=window,
         likelihood=rows,
         log_posterior=jax.nn.log_softmax(memory.log_posterior + evidence),
         best=best,
-        worth=jnp.maximum(worth, memory.worth),
+        score=jnp.maximum(score, memory.score),
     )

@@ -1,1 +1,1 @@
-"""Losses as pure functions of parameters, batch and noise (floor F4)."""
+"""Losses as pure functions of parameters, batch and noise."""

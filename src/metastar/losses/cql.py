@@ -1,4 +1,4 @@
-"""The soft maximum of a critic over sampled actions, where an update spends most of its time."""
+"""The log-sum-exp of a critic over sampled actions, where an update spends most of its time."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,12 +16,12 @@ class SampledActions(NamedTuple):
 
     obs_code: Array  # [n]
     action: Array  # [J, A]
-    log_density: Array | None  # [J] nats; None: a plain mean takes the place of the soft maximum
+    log_density: Array | None  # [J] nats; None: their mean takes the place of the log-sum-exp
     pick: Array | None = None  # [G] in [0, 1): actions with a gradient; None: all have one
 
 
 def twin_mean(params: Any, samples: SampledActions, critic: Critic, tile: int = 0) -> Array:
-    """Mean over the states of `soft_maximum`, of each of two critics.
+    """Mean over the states of `logsumexp_of_samples`, of each of two critics.
 
     Args:
         params: stacked parameters of two critics.
@@ -33,14 +33,14 @@ def twin_mean(params: Any, samples: SampledActions, critic: Critic, tile: int = 
     Returns:
         [2].
     """
-    fn = partial(soft_maximum, critic=critic)
+    fn = partial(logsumexp_of_samples, critic=critic)
     return jax.vmap(lambda params: mean_over_rows(fn, params, samples, tile))(params)
 
 
-def soft_maximum(params: Any, sample: SampledActions, critic: Critic) -> Array:
+def logsumexp_of_samples(params: Any, sample: SampledActions, critic: Critic) -> Array:
     """`log sum_j exp(Q(s, a_j) - log mu_j)` of one critic at ONE state; or `mean_j Q(s, a_j)`.
 
-    Its derivative by the values is a distribution over the J actions, for the soft maximum
+    Its derivative by the values is a distribution over the J actions, for the log-sum-exp
     `w_j ~ exp(Q(s, a_j) - log mu_j)`, so its gradient is an expectation, `sum_j w_j grad Q(s, a_j)
     = E_{j ~ w} grad Q(s, a_j)`. With `sample.pick` the value is the same but the gradient goes
     through G actions drawn from `w`: an unbiased estimate, for G instead of J backward passes.

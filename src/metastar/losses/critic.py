@@ -1,4 +1,4 @@
-"""Twin critics: squared temporal difference plus a conservative penalty on sampled actions."""
+"""Twin critics: squared temporal difference plus the CQL penalty on sampled actions."""
 
 import math
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class CriticTerms(NamedTuple):
 
     q: Array  # [2, M] values of the rows' actions
     td: Array  # [2] mean squared error over all rows
-    soft_max: Array | None  # [2] mean soft maximum of the sampled actions
+    logsumexp: Array | None  # [2] mean log-sum-exp of the sampled actions; COMBO: their mean
     conservative: Array  # [2] already times beta
 
 
@@ -51,7 +51,7 @@ def draw_noise(
     num_actions: int = 0,
     num_picks: int = 0,
 ) -> CriticNoise:
-    """Draws the noise of one critic update; no state, no noise for the conservative term."""
+    """Draws the noise of one critic update; no state, no noise for the CQL penalty."""
     key_next, key_obs, key_policy_next, key_uniform, key_pick = jax.random.split(key, 5)
     next_action = jax.random.normal(key_next, (num_rows, action_dim))
     if num_states == 0:
@@ -143,10 +143,10 @@ def terms(
     td = jnp.mean((q - batch.target[None]) ** 2, axis=-1)
     if batch.samples is None:
         return CriticTerms(q, td, None, jnp.zeros_like(td))
-    soft_max = cql.twin_mean(params, batch.samples, critic, tile)
+    logsumexp = cql.twin_mean(params, batch.samples, critic, tile)
     real = batch.real[None]
     q_real = jnp.sum(jnp.where(real, q, 0), axis=-1) / jnp.maximum(real.sum(), 1)
-    return CriticTerms(q, td, soft_max, beta * (soft_max - q_real))
+    return CriticTerms(q, td, logsumexp, beta * (logsumexp - q_real))
 
 
 def loss(
@@ -156,19 +156,19 @@ def loss(
 
     `mean (Q_i(s,a) - target)^2 + beta [mean_s logsumexp_k(Q_i(s,a_k) - log mu_k) - mean_real Q_i]`
 
-    With the sampled soft maximum of CQL(H), Kumar et al. 2020 (arXiv 2006.04779), equation 4 and
+    With the sampled log-sum-exp of CQL(H), Kumar et al. 2020 (arXiv 2006.04779), equation 4 and
     appendix F, at real and imagined states s, it is the loss of the MetaSTAR reference; values are
     pushed up at real rows only. With the mean over the policy's actions (samples without a density)
     at imagined states it is the conservative policy evaluation of COMBO, Yu et al. 2021 (arXiv
     2102.08363). Both have half the squared error, which is a matter of beta. Without samples there
-    is no conservative term.
+    is no penalty.
 
     Args:
         params: stacked parameters of two critics.
         batch: rows, targets and sampled actions.
         beta: [] weight of the penalty on values.
         critic: the module.
-        tile: states of the conservative term at a time, 0 for all at once.
+        tile: states of the CQL penalty at a time, 0 for all at once.
 
     Returns:
         Scalar, and metrics averaged over the two critics.

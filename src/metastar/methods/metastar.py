@@ -24,7 +24,7 @@ from metastar.data.sampler import (
 )
 from metastar.errors import UserError
 from metastar.losses import world_model as model_loss
-from metastar.losses.sources import expect_behaviors
+from metastar.losses.sources import expect_sources
 from metastar.losses.task import reconstruction
 from metastar.models import dynamics, world_model
 from metastar.models import imagine as imagination
@@ -138,7 +138,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
             )
     other_behavior = "positive" in view_names and cfg.sampler.positive == "other_behavior"
     if other_behavior:
-        expect_behaviors(spec, "sampler.positive='other_behavior'")
+        expect_sources(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     name, normalized = cfg.agent.name, cfg.sampler.normalize_obs
     whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)

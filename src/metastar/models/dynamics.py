@@ -1,4 +1,4 @@
-"""The world model as a world: what it predicts, and rollouts of it, step by step (floor F3).
+"""The world model as a world: what it predicts, and rollouts of it, step by step.
 
 MetaSTAR (arXiv 2606.00780), imagination. Decoded states are never encoded again: the next token is
 the predicted latent.

@@ -1,4 +1,4 @@
-"""Imagination: a policy acts in a model (floor F3)."""
+"""Imagination: a policy acts in a model."""
 
 from collections.abc import Callable
 from functools import partial

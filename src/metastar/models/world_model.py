@@ -1,4 +1,4 @@
-"""The Transformer stochastic world model: binds the networks to a config (floor F3).
+"""The Transformer stochastic world model: binds the networks to a config.
 
 Observations and previous rewards become latents; (latent, action) tokens pass a causal core, by
 default a Transformer, whose features predict the next latent and the end of the episode; a task

@@ -1,1 +1,1 @@
-"""Mathematics on arrays: no parameters, no networks, no config (floor F1)."""
+"""Mathematics on arrays: no parameters, no networks, no config."""

@@ -1,4 +1,4 @@
-"""Soft maximum of a value over all actions, estimated from sampled ones."""
+"""Log-sum-exp of a value over all actions, estimated from sampled ones."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from metastar.types import Array
 def importance_logsumexp(q: Array, log_density: Array) -> Array:
     """`log sum_k exp(q_k - log mu_k)`: up to `log K`, an estimate of `log int exp q(a) da`.
 
-    The soft maximum that conservative learning pushes down (Kumar et al. 2020, arXiv 2006.04779,
+    What conservative Q-learning pushes down (Kumar et al. 2020, arXiv 2006.04779,
     CQL(H), appendix F); COMBO (Yu et al. 2021, arXiv 2102.08363) does so on imagined states. The
     constant `log K` has no gradient and is left out, as in the reference.
 

@@ -1,4 +1,4 @@
-"""The one way parameters move: a gradient of a loss through an optimiser (floor F3)."""
+"""The one way parameters move: a gradient of a loss through an optimiser."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checkpoints that prove themselves: orbax data with a checksum per leaf (floor F6).
+"""Checkpoints that prove themselves: orbax data with a checksum per leaf.
 
 A checkpoint is the folder `<directory>/<step>`: `state/` is orbax's, `record.json` holds the step,
 free `meta` and the SHA-256, shape and dtype of every leaf. It is written under a temporary name,

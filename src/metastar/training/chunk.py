@@ -1,4 +1,4 @@
-"""A chunk of updates as one jitted scan (floor F6).
+"""A chunk of updates as one jitted scan.
 
 Every key is a function of the run's key and the step, so the numbers of a run depend neither on
 the chunk's size nor on where the run was interrupted.

@@ -1,4 +1,4 @@
-"""The training loop: chunks on the device, and everything else between them (floor F6)."""
+"""The training loop: chunks on the device, and everything else between them."""
 
 import contextlib
 import signal

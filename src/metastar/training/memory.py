@@ -1,4 +1,4 @@
-"""How much memory runs take together, and how many of them fit (floor F7)."""
+"""How much memory runs take together, and how many of them fit."""
 
 import os
 from pathlib import Path

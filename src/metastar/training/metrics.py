@@ -1,4 +1,4 @@
-"""What a run says of itself: `metrics.jsonl`, TensorBoard and the progress line (floor F6)."""
+"""What a run says of itself: `metrics.jsonl`, TensorBoard and the progress line."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What is saved and said of a run that met a number that is not finite (floor F7)."""
+"""What is saved and said of a run that met a number that is not finite."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a run will cost: sizes are counted, time is measured on a few updates (floor F7)."""
+"""What a run will cost: sizes are counted, time is measured on a few updates."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""The precision of matrix products (floor F7)."""
+"""The precision of matrix products."""
 
 import functools
 

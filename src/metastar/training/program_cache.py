@@ -1,4 +1,4 @@
-"""Where compiled programs are kept from one command to the next (floor F0: imports no JAX)."""
+"""Where compiled programs are kept from one command to the next (imports no JAX)."""
 
 import os
 from collections.abc import MutableMapping

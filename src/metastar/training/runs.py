@@ -1,4 +1,4 @@
-"""The runs of a config, and the axis [S] that they form in one program (floor F7)."""
+"""The runs of a config, and the axis [S] that they form in one program."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The folder of a run: which config it belongs to, and who writes in it (floor F6)."""
+"""The folder of a run: which config it belongs to, and who writes in it."""
 
 import contextlib
 import fcntl

@@ -1,18 +1,11 @@
 """Timing: calls take turns, and only what lies between two looks at the clock counts."""
 
-import doctest
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 from metastar.tools.bench import timing
 from metastar.training import compilation
-
-
-def test_the_examples_are_right():
-    failed, attempted = doctest.testmod(timing)
-    assert attempted and not failed
 
 
 def test_every_round_has_each_call_once_in_an_order_of_its_own():

@@ -23,9 +23,8 @@ from metastar.envs.families import cheetah_dir, cheetah_vel, point_robot, point_
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
-from metastar.tools.render import films, pictures, render
-from metastar.tools.render import recordings as clips
-from metastar.tools.render.pictures import Clip
+from metastar.tools.render import films, pictures, recordings, render
+from metastar.tools.render.pictures import Recording
 from metastar.training import restore
 from metastar.types import Policy
 
@@ -35,14 +34,16 @@ TASKS = {"goal": np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])}  # angles 0, p
 def make_subject(family=point_robot_sparse, tasks=TASKS, **fields):
     cfg = make_config.base(family=family.SPEC.name)
     split = {"train": [0], "test": [1, 2]}
-    subject = clips.Subject(cfg, family, None, None, None, tasks, split)
+    subject = recordings.Subject(cfg, family, None, None, None, tasks, split)
     return subject._replace(**fields)
 
 
-def make_clip(num_steps=4, title="task 1", **fields):
+def make_recording(num_steps=4, title="task 1", **fields):
     state = np.stack([np.arange(num_steps + 1.0), np.zeros(num_steps + 1)], 1)
-    clip = Clip(title, "nobody", state, np.full(num_steps, 0.5), {"goal": np.array([0.0, 2.0])})
-    return clip._replace(**fields)
+    recording = Recording(
+        title, "nobody", state, np.full(num_steps, 0.5), {"goal": np.array([0.0, 2.0])}
+    )
+    return recording._replace(**fields)
 
 
 def flat_painters(num, size=(90, 140)):
@@ -106,31 +107,31 @@ def test_the_states_of_a_simulated_robot_are_those_that_were_rewarded(family):
     tasks = family.draw_tasks(np.random.default_rng(0), 3)
     resting = Policy(lambda params, adaptation: (), lambda *args: (jnp.zeros(6), ()))
     subject = make_subject(family, tasks)
-    found = clips._play(subject, [2, 0], ["a", "b"], resting, (), no_adaptation(2, 1))
+    found = recordings._play(subject, [2, 0], ["a", "b"], resting, (), no_adaptation(2, 1))
     (value,) = tasks.values()
-    for clip, task in zip(found, [2, 0]):
-        assert clip.state.shape == (201, 9) and clip.reward.shape == (200,)
-        speed = np.diff(clip.state[:, 0]) / 0.05  # at no cost: the action is zero
+    for recording, task in zip(found, [2, 0]):
+        assert recording.state.shape == (201, 9) and recording.reward.shape == (200,)
+        speed = np.diff(recording.state[:, 0]) / 0.05  # at no cost: the action is zero
         if family is cheetah_dir:
-            np.testing.assert_allclose(clip.reward, value[task] * speed, atol=1e-5)
+            np.testing.assert_allclose(recording.reward, value[task] * speed, atol=1e-5)
         else:
-            np.testing.assert_allclose(clip.reward, -np.abs(speed - value[task]), atol=1e-5)
-        assert clip.task == {name: x[task] for name, x in tasks.items()}
+            np.testing.assert_allclose(recording.reward, -np.abs(speed - value[task]), atol=1e-5)
+        assert recording.task == {name: x[task] for name, x in tasks.items()}
     assert found[0].note == "a" and not np.array_equal(found[0].state[0], found[1].state[0])
 
 
 def test_uniform_actions_on_a_point_robot():
-    num, make = clips.of_chance(make_subject(), [])
+    num, make = recordings.of_random(make_subject(), [])
     found = make()
     assert num == len(found) == 2
     titles = ["task 2: goal angle 1.57 rad", "task 1: goal angle 3.14 rad"]
-    assert [clip.title for clip in found] == titles
-    for clip in found:
-        inside = np.linalg.norm(clip.state[1:] - clip.task["goal"], axis=1) <= 0.2
-        np.testing.assert_array_equal(clip.reward, inside)
-        steps = np.abs(np.diff(clip.state, axis=0))
-        assert clip.state.shape == (61, 2) and 0.09 < steps.max() < 0.1001
-    again = clips.of_chance(make_subject(), [])[1]()
+    assert [recording.title for recording in found] == titles
+    for recording in found:
+        inside = np.linalg.norm(recording.state[1:] - recording.task["goal"], axis=1) <= 0.2
+        np.testing.assert_array_equal(recording.reward, inside)
+        steps = np.abs(np.diff(recording.state, axis=0))
+        assert recording.state.shape == (61, 2) and 0.09 < steps.max() < 0.1001
+    again = recordings.of_random(make_subject(), [])[1]()
     np.testing.assert_array_equal(again[0].state, found[0].state)
 
 
@@ -142,37 +143,37 @@ def test_an_episode_that_ends_early_is_cut(monkeypatch):
     subject.cfg.env.terminal_at_goal = True
     spec = point_robot_sparse.SPEC._replace(done_ends_episode=True)
     monkeypatch.setattr(point_robot_sparse, "SPEC", spec)
-    for clip in clips.of_chance(subject, [])[1]():
-        assert clip.state.shape == (2, 2) and clip.reward.shape == (1,)
+    for recording in recordings.of_random(subject, [])[1]():
+        assert recording.state.shape == (2, 2) and recording.reward.shape == (1,)
 
 
 def test_a_run_that_knows_the_goal_collects_the_optimum(runs):
-    for clip in made(None, "knower"):
-        optimum = point_robot_sparse.optimum(clip.state[0], clip.task)
-        assert clip.reward.sum() == optimum > 0 and clip.note == "metastar"
+    for recording in made(None, "knower"):
+        optimum = point_robot_sparse.optimum(recording.state[0], recording.task)
+        assert recording.reward.sum() == optimum > 0 and recording.note == "metastar"
 
 
 def test_a_runs_agent_sees_a_window_of_the_very_task(runs):
     """The seeker finds the goal exactly where its context holds a reward, and else stays."""
     found = made(None, "seeker", tasks=[4, 0, 1, 2, 3])
-    words = [clip.note for clip in found]
+    words = [recording.note for recording in found]
     assert set(words) == {"metastar, context with reward", "metastar, context without reward"}
     assert found[0].title.startswith("task 4: ") and found[1].title.startswith("training task 0: ")
-    for clip in found:
-        if "without" in clip.note:
-            np.testing.assert_array_equal(clip.state[0], clip.state[-1])
+    for recording in found:
+        if "without" in recording.note:
+            np.testing.assert_array_equal(recording.state[0], recording.state[-1])
         else:
-            assert clip.reward[-1] == 1
-            np.testing.assert_allclose(clip.state[-1], clip.task["goal"], atol=1e-5)
+            assert recording.reward[-1] == 1
+            np.testing.assert_allclose(recording.state[-1], recording.task["goal"], atol=1e-5)
 
 
 def test_recorded_episodes_are_the_last_of_their_source(runs):
     found = made("behavior", "seeker")
-    assert [clip.note for clip in found] == ["stub expert, episode 2"] * 2
-    assert all(clip.reward.sum() == 60 for clip in found)
-    for clip in made(None, data="data", source="stub medium", tasks=[4, 1]):
-        assert clip.reward.sum() == 30 and clip.note == "stub medium, episode 1"
-        np.testing.assert_allclose(clip.state[-1], clip.task["goal"], atol=1e-6)
+    assert [recording.note for recording in found] == ["stub expert, episode 2"] * 2
+    assert all(recording.reward.sum() == 60 for recording in found)
+    for recording in made(None, data="data", source="stub medium", tasks=[4, 1]):
+        assert recording.reward.sum() == 30 and recording.note == "stub medium, episode 1"
+        np.testing.assert_allclose(recording.state[-1], recording.task["goal"], atol=1e-6)
     with pytest.raises(UserError, match=r"no task 0 to show; choose among \[1, 2, 3, 4\]"):
         made(None, data="data", source="stub medium", tasks=[0])
     with pytest.raises(UserError, match=r"no episodes of 'stub mediun'; did you mean 'stub medium"):
@@ -185,8 +186,11 @@ def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs
     fields["length"] = np.array([[60, 60, 60]] * 4 + [[60, 60, 0]])
     monkeypatch.setattr(store, "verify", lambda path: (manifest, fields))
     found = made("behavior", "seeker", tasks=[3, 4])
-    assert [clip.note for clip in found] == ["stub expert, episode 2", "stub expert, episode 1"]
-    assert [clip.reward.sum() for clip in found] == [60, 30]
+    assert [recording.note for recording in found] == [
+        "stub expert, episode 2",
+        "stub expert, episode 1",
+    ]
+    assert [recording.reward.sum() for recording in found] == [60, 30]
     fields["policy"] = np.array([[0, 0, 1]] * 5)
     others = manifest._replace(policies=("stub", store.CROSS_TASK))
     monkeypatch.setattr(store, "verify", lambda path: (others, fields))
@@ -234,12 +238,12 @@ def test_the_integrated_speed_follows_the_simulator():
 
 
 def test_a_caption_counts_the_steps_that_were_made():
-    clip = make_clip(reward=np.array([1.0, -0.5, 0.0, 2.0]))
-    found = [films.caption(clip, t, 0.05) for t in (0, 1, 3, 9)]
+    recording = make_recording(reward=np.array([1.0, -0.5, 0.0, 2.0]))
+    found = [films.caption(recording, t, 0.05) for t in (0, 1, 3, 9)]
     words = ["0.0 s, return 0.0", "0.1 s, return 1.0", "0.2 s, return 0.5", "0.2 s, return 2.5"]
     assert found == words
-    assert films.caption(clip, 2, None) == "step 2, return 0.5"
-    assert films.caption(make_clip(reward=np.array([-0.01])), 1, None) == "step 1, return 0.0"
+    assert films.caption(recording, 2, None) == "step 2, return 0.5"
+    assert films.caption(make_recording(reward=np.array([-0.01])), 1, None) == "step 1, return 0.0"
 
 
 @pytest.mark.parametrize(
@@ -247,19 +251,19 @@ def test_a_caption_counts_the_steps_that_were_made():
     [(60, None, 61, 0.1), (100, 0.05, 101, 0.05), (200, 0.05, 101, 0.1), (150, 0.05, 76, 0.1)],
 )
 def test_a_long_film_skips_steps_and_keeps_its_pace(num_steps, seconds, num_frames, pace):
-    clip, asked = make_clip(num_steps), []
+    recording, asked = make_recording(num_steps), []
 
     def paint(t):
         asked.append(t)
         return np.zeros((20, 160, 3), np.uint8)
 
-    frames, found = films.film([clip], [paint], seconds)
+    frames, found = films.film([recording], [paint], seconds)
     assert len(frames) == num_frames and found == pytest.approx(pace)
     assert asked == list(range(0, num_steps + 1, 1 if num_steps <= 100 else 2))
 
 
-def test_tiles_stand_in_a_grid_and_short_clips_wait():
-    shown = [make_clip(n) for n in (4, 2, 3)]
+def test_tiles_stand_in_a_grid_and_short_recordings_wait():
+    shown = [make_recording(n) for n in (4, 2, 3)]
     frames, _ = films.film(shown, flat_painters(3), 0.05)
     assert len(frames) == 5 and {frame.shape for frame in frames} == {frames[0].shape}
     height, width, _ = frames[0].shape
@@ -305,7 +309,7 @@ def test_mp4_goes_through_ffmpeg(monkeypatch, tmp_path):
 
 
 def test_point_robots_share_axes_and_show_goal_and_path():
-    shown = [make_clip(), make_clip(task={})]
+    shown = [make_recording(), make_recording(task={})]
     with pictures.studio(point_robot, 200) as draw:
         one, other = draw(shown)
     start, end = one(0), one(4)
@@ -338,10 +342,10 @@ def test_a_family_is_filmed(tmp_path, monkeypatch, capsys):
 
 def test_a_run_of_a_simulated_robot_is_filmed_state_by_state(tmp_path, fake_renderer):
     render.render(family="cheetah_dir", tasks=[1], out=str(tmp_path))
-    (clip,) = made("random", family="cheetah_dir", tasks=[1])
+    (recording,) = made("random", family="cheetah_dir", tasks=[1])
     assert fake_renderer.pop() == "closed"
     moments = [*range(0, 201, 2), 0, 40, 80, 120, 160, 200]
-    np.testing.assert_array_equal(fake_renderer, clip.state[moments])
+    np.testing.assert_array_equal(fake_renderer, recording.state[moments])
 
 
 def test_an_unwritable_folder_is_one_sentence(tmp_path, capsys):
@@ -394,7 +398,7 @@ def test_no_renderer_is_one_sentence_before_anything_is_played(tmp_path, monkeyp
 
     monkeypatch.setenv("MUJOCO_GL", "osmesa")
     monkeypatch.setattr(mujoco, "Renderer", fail, raising=False)
-    monkeypatch.setattr(clips, "_play", lambda *args: pytest.fail("played in vain"))
+    monkeypatch.setattr(recordings, "_play", lambda *args: pytest.fail("played in vain"))
     with pytest.raises(UserError, match=r"MUJOCO_GL=osmesa \(RuntimeError: no display\); install"):
         render.render(family="cheetah_vel", out=str(tmp_path / "out"))
     monkeypatch.delattr(mujoco, "Renderer")
@@ -420,10 +424,10 @@ def test_the_engine_draws_a_cheetah():
         "from metastar.errors import UserError\n"
         "family = pictures.find_family('cheetah_vel')\n"
         "state = np.zeros((3, 9)); state[1, 0], state[2, 2] = 100.3, 1.5\n"
-        "clip = pictures.Clip('', '', state, np.zeros(2), {})\n"
+        "recording = pictures.Recording('', '', state, np.zeros(2), {})\n"
         "try:\n"
         "    with pictures.studio(family, 140) as draw:\n"
-        "        (paint,) = draw([clip])\n"
+        "        (paint,) = draw([recording])\n"
         "        still, moved, turned = (paint(t).astype(int) for t in range(3))\n"
         "except UserError as error:\n"
         "    raise SystemExit(str(error))\n"

@@ -1,13 +1,6 @@
-import doctest
-
 import pytest
 
 from metastar.tools.report import tables
-
-
-def test_the_examples_are_right():
-    failed, attempted = doctest.testmod(tables)
-    assert attempted and not failed
 
 
 def test_plain_lines_have_one_length():

@@ -8,18 +8,18 @@ from metastar.types import EnvSpec, Method, Strategy
 DEFAULTS = {}
 
 NEEDS_MODEL = False
-TURNS = 5
+NUM_CODES = 5
 
 
 def make(method: Method, spec: EnvSpec) -> Strategy:
-    """Acts in episode 1 on `TURNS` codes, each drawn uniformly from the bank, with replacement.
+    """Acts in episode 1 on `NUM_CODES` codes, each drawn uniformly from the bank, with replacement.
 
-    The context is the most informative stretch of the own history, or without a task model that of
+    The context is the most informative segment of the own history, or without a task model that of
     the largest return.
     """
 
-    def follow(bank, turns, key):
+    def next_code(bank, memory, key):
         return jax.random.randint(key, (), 0, bank.shape[0])
 
-    worth = belief.rewarding if method.task_model is None else belief.informative
-    return round_robin.by_turns(follow, worth, spec, TURNS)
+    score = belief.rewarding if method.task_model is None else belief.informative
+    return round_robin.make_round_robin(next_code, score, spec, NUM_CODES)

@@ -18,10 +18,10 @@ def make(method: Method, spec: EnvSpec) -> Strategy:
     training tasks plays no part. The context is chosen as by `bank_sampled`.
     """
 
-    def follow(bank, turns, key):
+    def next_code(bank, memory, key):
         drawn = jax.random.randint(key, (), 0, bank.shape[0])
-        left = jnp.where(turns.tried, jnp.inf, belief.distance(bank, bank[turns.target]))
-        return jnp.where(turns.target < 0, drawn, jnp.argmin(left))
+        left = jnp.where(memory.tried, jnp.inf, belief.distance(bank, bank[memory.target]))
+        return jnp.where(memory.target < 0, drawn, jnp.argmin(left))
 
-    worth = belief.rewarding if method.task_model is None else belief.informative
-    return round_robin.by_turns(follow, worth, spec)
+    score = belief.rewarding if method.task_model is None else belief.informative
+    return round_robin.make_round_robin(next_code, score, spec)

@@ -1,1 +1,1 @@
-"""Terms that shape the task code: one file each, found by its name (floor F4)."""
+"""Terms that shape the task code: one file each, found by its name."""

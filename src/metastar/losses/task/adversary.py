@@ -1,4 +1,4 @@
-"""An adversary that reads the behaviour off the code, *given the task*."""
+"""An adversary that reads the source off the code, *given the task*."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.losses.sources import behavior_of, expect_behaviors
+from metastar.losses.sources import expect_sources, source_of
 from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, TaskLoss
 
@@ -15,20 +15,20 @@ READS = ("world_model",)
 
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
-    """`KL(q(b | m) || q(b | z, m))`: what the code adds to the task m in telling the behaviour b.
+    """`KL(q(b | m) || q(b | z, m))`: what the code adds to the task m in telling the source b.
 
     Two classifiers of the window's (policy, stage) are trained by cross-entropy on stopped codes,
     one that sees code and task and one that sees the task alone. The code is trained against both,
     with their parameters stopped, to add nothing. Zero for every code that is independent of the
-    behaviour given the task, whatever the shares of the behaviours in a task, so that only
-    information about the behaviour is removed and none about the task. After Ganin et al. 2016
+    source given the task, whatever the shares of the sources in a task, so that only
+    information about the source is removed and none about the task. After Ganin et al. 2016
     (JMLR 17); conditioning as in Zhao et al. 2017 (ICML, "Learning sleep stages from radio
     signals"). `adversary_information` = difference of the two cross-entropies, an estimate of
     I(b; Z | M) in nats that the adversary's fit bounds from below.
 
-    Raises `UserError` if the data have one behaviour only.
+    Raises `UserError` if the data have one source only.
     """
-    num = expect_behaviors(spec, "task_losses.adversary")
+    num = expect_sources(spec, "task_losses.adversary")
     width = cfg.world_model.width
     sizes = {"task": spec.num_tasks, "code": spec.num_tasks + cfg.world_model.code_dim}
     nets = {name: MLP((width, width), num) for name in sizes}
@@ -44,13 +44,13 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     def loss(params, codes, batch, noise):
         code = jnp.concatenate(list(codes.values()))
         task = jnp.concatenate([jax.nn.one_hot(batch.task_id, spec.num_tasks)] * len(codes))
-        behavior = jnp.concatenate([behavior_of(batch.views[name], spec) for name in codes])
+        source = jnp.concatenate([source_of(batch.views[name], spec) for name in codes])
 
         def logits(name, params, *inputs):
             return nets[name].apply({"params": params[name]}, jnp.concatenate(inputs, -1))
 
         def cross_entropy(x):
-            return optax.softmax_cross_entropy_with_integer_labels(x, behavior).mean()
+            return optax.softmax_cross_entropy_with_integer_labels(x, source).mean()
 
         prior = logits("task", params, task)
         with_code = cross_entropy(logits("code", params, task, stop(code)))

@@ -1,10 +1,10 @@
-"""Maximum mean discrepancy: the codes of a task follow one law, whoever collected the context."""
+"""Maximum mean discrepancy: the codes of a task follow one law under every source."""
 
 from typing import Any
 
 import jax.numpy as jnp
 
-from metastar.losses.sources import behavior_of, expect_behaviors
+from metastar.losses.sources import expect_sources, source_of
 from metastar.ops.contrastive import behavior_mmd
 from metastar.types import DataSpec, TaskLoss
 
@@ -12,22 +12,22 @@ DEFAULTS = {}
 
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
-    """Squared MMD between the codes of different behaviours, centred on the task: `behavior_mmd`.
+    """Squared MMD between the codes of different sources, centred on the task: `behavior_mmd`.
 
     The mean of a task's two codes is taken off both, so that codes of different tasks compare and
-    a meta-batch that has each task twice is enough. It sees what a behaviour does to the codes of
+    a meta-batch that has each task twice is enough. It sees what a source does to the codes of
     all tasks alike; `sampler.positive = "other_behavior"` makes every pair tell.
 
-    Raises `UserError` if the data have one behaviour only.
+    Raises `UserError` if the data have one source only.
     """
     del cfg
-    expect_behaviors(spec, "task_losses.mmd")
+    expect_sources(spec, "task_losses.mmd")
     names = ("context", "positive")
 
     def loss(params, codes, batch, noise):
         code = jnp.stack([codes[name] for name in names])  # [2, M, Z]
-        behavior = jnp.stack([behavior_of(batch.views[name], spec) for name in names])
-        value = behavior_mmd(code - code.mean(0, keepdims=True), behavior)
+        source = jnp.stack([source_of(batch.views[name], spec) for name in names])
+        value = behavior_mmd(code - code.mean(0, keepdims=True), source)
         return value, {}
 
     return TaskLoss(views=names, loss=loss)

@@ -1,1 +1,1 @@
-"""Linen modules (floor F1). Parameters are plain dicts, the `"params"` collection alone."""
+"""Linen modules. Parameters are plain dicts, the `"params"` collection alone."""

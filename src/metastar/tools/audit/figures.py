@@ -1,7 +1,7 @@
 """The figures of an audit; each function returns a matplotlib `Figure`, or None if it is empty."""
 
 import io
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 
 import matplotlib
@@ -18,13 +18,13 @@ CAPTIONS = {
     "audit_codes": "Task codes less their task's mean, in the plane of their two largest principal "
     "components; colour is the source of the context, large marks are the sources' means. A code "
     "that tells the task alone leaves one cloud around the origin.",
-    "audit_sources": "Left: energy distance between the codes of one task under two sources, in "
-    "units of the distance between tasks, with the share of tasks where it is significant; on the "
-    "diagonal between two halves of one source. Right: error of a linear probe for the task "
-    "parameters, trained on one source and tested on another, on tasks held out.",
-    "audit_probes": "All sources. Left: how often the source is told from a code, with its upper "
-    "95 % bound; dashes are shuffled labels, dots chance. Right: R² of linear probes for what the "
-    "policy did in the window and for the task parameters.",
+    "audit_sources": "*Relative energy distance*: between the codes of one task under two sources, "
+    "in units of the distance between tasks, with the share of tasks where it is significant; on "
+    "the diagonal between two halves of one source. *Error of the task probe*: of a linear probe "
+    "for the task parameters, trained on one source and tested on another, on tasks held out.",
+    "audit_probes": "All sources. *Which source?*: how often the source is told from a code, with "
+    "its upper 95 % bound; dashes are shuffled labels, dots chance. *What else?*: R² of linear "
+    "probes for what the policy did in the window and for the task parameters.",
     "audit_cost": "Few-shot return on test tasks by the source of the context.",
 }
 COLORS = (figures.GREY, figures.BLUE, figures.ORANGE, figures.GREEN, figures.PURPLE, "#c23b5a")
@@ -88,34 +88,42 @@ def within_task(codes: Codes, side: np.ndarray, names: list[str]) -> Figure | No
             axis.plot(*dots.mean(0), figures.MARKERS[k % len(figures.MARKERS)], label=name, **style)
         axis.set(title=f"{split} tasks", xlabel=f"component 1 ({share[0]:.0%} of the variance)")
     axes[0].set_ylabel(f"component 2 ({share[1]:.0%})")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    shown = {}  # a source may have windows in one split alone
+    for axis in axes:
+        shown |= dict(zip(*reversed(axis.get_legend_handles_labels())))
+    listed = [name for name in names if name in shown]
+    handles = [shown[name] for name in listed]
+    figure.legend(handles, listed, loc="outside lower center", ncols=4)
     return figure
 
 
 def matrices(splits: dict) -> Figure | None:
-    """Energy distances between sources, and the task probe across sources, for each split."""
-    panels = []
+    """Energy distances between sources, and the task probe across sources: a row for each split."""
+    panels = {}
     for split, block in splits.items():
         energy, task = block["all"].get("energy", {}), block["all"].get("task", {})
         if "relative" in energy:
-            title = f"{split} tasks: relative energy distance"
-            small = energy["share_differing"]
-            panels.append((title, energy["sources"], energy["relative"], small, "source", "source"))
+            title, small = f"{split} tasks: relative energy distance", energy["share_differing"]
+            panel = (title, energy["sources"], energy["relative"], small, "source", "source")
+            panels[split, "energy"] = panel
         if "rmse" in task:
             title = f"{split} tasks: error of the task probe"
-            panels.append((title, task["sources"], task["rmse"], None, "tested on", "trained on"))
+            panel = (title, task["sources"], task["rmse"], None, "tested on", "trained on")
+            panels[split, "task"] = panel
     if not panels:
         return None
-    columns = min(2, len(panels))
-    rows = -(-len(panels) // columns)
-    size = max(3.4, 0.75 * max(len(panel[1]) for panel in panels) + 1.6)
-    figure = Figure(figsize=(columns * (size + 0.8), rows * size), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axis, (title, names, value, small, across, down) in zip(axes, panels):
+    rows = [split for split in splits if any(key[0] == split for key in panels)]
+    columns = [kind for kind in ("energy", "task") if any(key[1] == kind for key in panels)]
+    size = max(3.4, 0.75 * max(len(panel[1]) for panel in panels.values()) + 1.6)
+    figure = Figure(figsize=(len(columns) * (size + 0.8), len(rows) * size), layout="constrained")
+    axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    for key, axis in zip(product(rows, columns), axes.flat):
+        if key not in panels:
+            axis.set_axis_off()
+            continue
+        title, names, value, small, across, down = panels[key]
         _draw_matrix(axis, names, np.array(value, float), small)
         axis.set(title=title, xlabel=across, ylabel=down)
-    for axis in list(axes):
-        axis.set_axis_off()
     return figure
 
 
@@ -137,23 +145,13 @@ def probes(splits: dict) -> Figure | None:
                 explained.append((f"{split}: task parameters{kind}", found[key]["linear"]))
     if not identity and not explained:
         return None
-    height = 0.32 * max(len(identity), len(explained)) + 1.4
-    figure = Figure(figsize=(11, height), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for row, (_, chance, part) in enumerate(identity):
-        low = part["accuracy"]
-        left.barh(row, low, color=figures.BLUE, xerr=[[0], [part["upper95"] - low]], height=0.6)
-        left.plot([part["shuffled"]] * 2, [row - 0.4, row + 0.4], "--", color="black", lw=1.5)
-        left.plot([chance] * 2, [row - 0.4, row + 0.4], ":", color=figures.ORANGE, lw=2)
-    left.set(title="which source?", xlabel="accuracy on tasks held out", xlim=(0, 1.02))
-    for row, (_, part) in enumerate(explained):
-        r2 = max(part["r2"], 0.0)  # worse than the mean is nothing explained
-        low, high = np.clip(part["ci95"], 0, None)
-        right.barh(row, r2, color=figures.GREEN, height=0.6)
-        right.plot([low, high], [row, row], color="black", lw=1)
-    right.set(title="what else?", xlabel="R² on tasks held out (below 0: shown as 0)")
-    right.set_xlim(0, 1.02)
-    for axis, rows in ((left, identity), (right, explained)):
+    panels = ((identity, _draw_identity), (explained, _draw_explained))
+    panels = [(rows, draw) for rows, draw in panels if rows]
+    height = 0.32 * max(len(rows) for rows, _ in panels) + 1.4
+    figure = Figure(figsize=(5.5 * len(panels), height), layout="constrained")
+    for axis, (rows, draw) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        draw(axis, rows)
+        axis.set_xlim(0, 1.02)
         axis.set_yticks(range(len(rows)), [row[0] for row in rows])
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)
@@ -175,6 +173,26 @@ def cost(found: dict) -> Figure | None:
     axis.set(xlabel="few-shot return per episode", ylim=(len(names) - 0.5, -0.5))
     figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _draw_identity(axis, rows):
+    """Accuracies with their upper bounds, in `rows` of (label, chance, scores)."""
+    for row, (_, chance, part) in enumerate(rows):
+        mean = part["accuracy"]
+        axis.barh(row, mean, color=figures.BLUE, xerr=[[0], [part["upper95"] - mean]], height=0.6)
+        axis.plot([part["shuffled"]] * 2, [row - 0.4, row + 0.4], "--", color="black", lw=1.5)
+        axis.plot([chance] * 2, [row - 0.4, row + 0.4], ":", color=figures.ORANGE, lw=2)
+    axis.set(title="which source?", xlabel="accuracy on tasks held out")
+
+
+def _draw_explained(axis, rows):
+    """R² with their intervals, in `rows` of (label, scores)."""
+    for row, (_, part) in enumerate(rows):
+        r2 = max(part["r2"], 0.0)  # worse than the mean is nothing explained
+        low, high = np.clip(part["ci95"], 0, None)
+        axis.barh(row, r2, color=figures.GREEN, height=0.6)
+        axis.plot([low, high], [row, row], color="black", lw=1)
+    axis.set(title="what else?", xlabel="R² on tasks held out (below 0: shown as 0)")
 
 
 def _draw_matrix(axis, names, value, small):

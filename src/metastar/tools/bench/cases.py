@@ -67,7 +67,7 @@ def forms(setting: Setting) -> list[Case]:
 
     MetaSTAR's plain form, as a library without ideas about speed would write it; the update as the
     config has it; the same with a constant batch and no metrics; and MetaSTAR's with the unbiased
-    estimate of the conservative gradient, unless the config has that already or has no such term.
+    estimate of the CQL penalty's gradient, unless the config has that already or has no penalty.
     """
     cfg, phase = setting.cfg, last_phase(setting)
     bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))

@@ -17,14 +17,14 @@ from metastar.training.chunk import init_state
 from metastar.training.flops import products, scaled
 from metastar.types import Env, StepIn
 
-ALONE_TASKS = 2  # of the yardstick: one stream of each is enough to tell the time of a step
+ALONE_TASKS = 2  # of single environments: one stream of each is enough to tell the time of a step
 PROTOCOLS = ("few-shot", "zero-shot")
 
 
 def cases(setting: Setting, max_steps: int) -> list[Case]:
     """Both protocols on all tasks in one batch, and on single environments.
 
-    The yardsticks play the same networks: "one env at a time" calls functions that are jitted for a
+    The references play the same networks: "one env at a time" calls functions that are jitted for a
     batch of one, step by step, as a loop over gymnasium environments does; where the simulator is
     in JAX, "one stream at a time" runs whole episodes of one environment in one jitted scan.
 

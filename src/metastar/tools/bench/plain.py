@@ -1,4 +1,4 @@
-"""The plain form of MetaSTAR's update, against which its speed is measured (floor F8).
+"""The plain form of MetaSTAR's update, against which its speed is measured.
 
 Plain: a critic that reads [s, z, a] joined, all sampled actions of all states at once, ordinary
 differentiation, one jit. Everything else is the library's. The same parameters, laid out for the

@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from metastar.errors import UserError, did_you_mean
-from metastar.tools.render.pictures import Clip
+from metastar.tools.render.pictures import Recording
 
-MAX_CLIPS = 9
+MAX_RECORDINGS = 9
 MAX_WIDTH = 320  # pixels of a tile
-GRID_WIDTH = 540  # pixels of a film, about: bounds its size whatever the number of clips
+GRID_WIDTH = 540  # pixels of a film, about: bounds its size whatever the number of recordings
 GAP = 2  # pixels around each tile
 MAX_STEPS_SHOWN = 100  # a longer episode skips steps, and keeps its pace
 SHEET_COLUMNS = 6
@@ -28,23 +28,23 @@ GIF_COLORS, PNG_COLORS = 48, 128
 POINT_SECONDS = 0.1  # per step of a point robot, which has no time of its own
 
 
-def columns(num_clips: int) -> int:
+def columns(num_recordings: int) -> int:
     """How many tiles of a film stand side by side."""
-    return math.ceil(math.sqrt(num_clips))
+    return math.ceil(math.sqrt(num_recordings))
 
 
-def tile_width(num_clips: int) -> int:
-    """Pixels of a tile of a film with this many clips."""
-    return min(MAX_WIDTH, GRID_WIDTH // columns(num_clips))
+def tile_width(num_recordings: int) -> int:
+    """Pixels of a tile of a film with this many recordings."""
+    return min(MAX_WIDTH, GRID_WIDTH // columns(num_recordings))
 
 
 def film(
-    clips: Sequence[Clip], painters: Sequence[Callable], seconds: float | None
+    recordings: Sequence[Recording], painters: Sequence[Callable], seconds: float | None
 ) -> tuple[list[np.ndarray], float]:
-    """Films clips side by side, each under its title, what acted, the time and the return so far.
+    """Films recordings side by side, each under its title, its note, the time and the return.
 
     Args:
-        clips: 1 to `MAX_CLIPS`.
+        recordings: 1 to `MAX_RECORDINGS`.
         painters: of `pictures.studio`, one for each.
         seconds: of one step; None for robots that know steps only.
 
@@ -52,13 +52,13 @@ def film(
         The frames, and how many seconds each is shown: `seconds` (or `POINT_SECONDS`) times the
         steps between two frames, which are 1 up to `MAX_STEPS_SHOWN` steps.
     """
-    num_steps = max(len(clip.reward) for clip in clips)
+    num_steps = max(len(recording.reward) for recording in recordings)
     every = max(1, math.ceil(num_steps / MAX_STEPS_SHOWN))
     frames = []
     for t in range(0, num_steps + 1, every):
         tiles = [
-            labelled(paint(t), [clip.title, clip.note, caption(clip, t, seconds)])
-            for clip, paint in zip(clips, painters)
+            labelled(paint(t), [recording.title, recording.note, caption(recording, t, seconds)])
+            for recording, paint in zip(recordings, painters)
         ]
         width = columns(len(tiles))
         frames.append(grid([tiles[i : i + width] for i in range(0, len(tiles), width)]))
@@ -66,23 +66,23 @@ def film(
 
 
 def contact_sheet(
-    clips: Sequence[Clip], painters: Sequence[Callable], seconds: float | None
+    recordings: Sequence[Recording], painters: Sequence[Callable], seconds: float | None
 ) -> np.ndarray:
-    """One picture: a row for each clip, `SHEET_COLUMNS` moments from its start to its end."""
+    """One picture: a row for each recording, `SHEET_COLUMNS` moments from its start to its end."""
     rows = []
-    for clip, paint in zip(clips, painters):
-        moments = np.linspace(0, len(clip.reward), SHEET_COLUMNS).round().astype(int).tolist()
-        tiles = [labelled(paint(t), [caption(clip, t, seconds)]) for t in moments]
+    for recording, paint in zip(recordings, painters):
+        moments = np.linspace(0, len(recording.reward), SHEET_COLUMNS).round().astype(int).tolist()
+        tiles = [labelled(paint(t), [caption(recording, t, seconds)]) for t in moments]
         row = grid([tiles])
-        rows.append([labelled(row, [f"{clip.title}; {clip.note}"], tiles[0].shape[1])])
+        rows.append([labelled(row, [f"{recording.title}; {recording.note}"], tiles[0].shape[1])])
     return grid(rows)
 
 
-def caption(clip: Clip, t: int, seconds: float | None) -> str:
-    """Time and undiscounted return after t steps of a clip, or after its last one."""
-    t = min(t, len(clip.reward))
+def caption(recording: Recording, t: int, seconds: float | None) -> str:
+    """Time and undiscounted return after t steps of a recording, or after its last one."""
+    t = min(t, len(recording.reward))
     clock = f"step {t}" if seconds is None else f"{t * seconds:.1f} s"
-    return f"{clock}, return {clip.reward[:t].sum():z.1f}"
+    return f"{clock}, return {recording.reward[:t].sum():z.1f}"
 
 
 def labelled(picture: np.ndarray, lines: Sequence[str], width: int | None = None) -> np.ndarray:

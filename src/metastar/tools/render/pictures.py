@@ -29,7 +29,7 @@ DPI = 100
 BLUE, ORANGE, GREEN, GREY = "#2066a8", "#e07b24", "#2f9e6b", "#8c8c8c"
 
 
-class Clip(NamedTuple):
+class Recording(NamedTuple):
     """One episode of one task, ready to be drawn."""
 
     title: str  # the task
@@ -62,8 +62,8 @@ def studio(family: ModuleType, width: int) -> Iterator[Callable]:
         width: of a picture in pixels.
 
     Yields:
-        `(clips) -> painters`: for each `Clip` a function `(t) -> picture`, uint8 [H, width, 3], of
-        its state t; after the clip's end, of its last state.
+        `(recordings) -> painters`: for each `Recording` a function `(t) -> picture`, uint8
+        [H, width, 3], of its state t; after the recording's end, of its last state.
 
     Raises:
         UserError: MuJoCo cannot draw on this machine; point robots need no MuJoCo.
@@ -107,7 +107,7 @@ def positions(family: ModuleType, profile: str, obs: np.ndarray) -> np.ndarray:
     return np.concatenate([x[:, None], obs[:, :inner]], 1)
 
 
-def _robot_painters(renderer, data, clips: Sequence[Clip]) -> list[Callable]:
+def _robot_painters(renderer, data, recordings: Sequence[Recording]) -> list[Callable]:
     """See `studio`: a camera at the robot's side that moves with its torso."""
     import mujoco
 
@@ -117,8 +117,8 @@ def _robot_painters(renderer, data, clips: Sequence[Clip]) -> list[Callable]:
     for name, value in CAMERA.items():
         setattr(camera, name, value)
 
-    def paint(clip, t):
-        data.qpos[:] = clip.state[min(t, len(clip.reward))]
+    def paint(recording, t):
+        data.qpos[:] = recording.state[min(t, len(recording.reward))]
         mujoco.mj_forward(renderer.model, data)
         renderer.update_scene(data, camera)
         # Without an accelerator shadows and reflections take most of the time.
@@ -126,36 +126,38 @@ def _robot_painters(renderer, data, clips: Sequence[Clip]) -> list[Callable]:
         renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
         return renderer.render().copy()
 
-    return [partial(paint, clip) for clip in clips]
+    return [partial(paint, recording) for recording in recordings]
 
 
-def _point_painters(family: ModuleType, width: int, clips: Sequence[Clip]) -> list[Callable]:
-    """See `studio`: path so far, start, robot and goal; all clips on the same axes."""
+def _point_painters(
+    family: ModuleType, width: int, recordings: Sequence[Recording]
+) -> list[Callable]:
+    """See `studio`: path so far, start, robot and goal; all recordings on the same axes."""
     radius = getattr(family, "GOAL_RADIUS", 0.0)
-    goals = [clip.task.get("goal") for clip in clips]
-    seen = [clip.state for clip in clips]
+    goals = [recording.task.get("goal") for recording in recordings]
+    seen = [recording.state for recording in recordings]
     seen += [goal + radius * np.array([[-1.0], [1.0]]) for goal in goals if goal is not None]
     low, high = np.concatenate(seen).min(0), np.concatenate(seen).max(0)
     centre, reach = (low + high) / 2, (high - low).max() / 2 + MARGIN
     limits = np.stack([centre - reach, centre + reach], 1)
 
-    def painter(clip, goal):
+    def painter(recording, goal):
         figure = Figure(figsize=(width / DPI, width / DPI), dpi=DPI)
         canvas = FigureCanvasAgg(figure)
         axis = figure.add_axes((0.15, 0.1, 0.82, 0.85), xlim=limits[0], ylim=limits[1])
         axis.tick_params(labelsize=7)
         if goal is not None:
             axis.add_patch(Circle(goal, radius, color=GREEN, alpha=0.35, lw=0))
-        axis.plot(*clip.state[0], "x", color=GREY, ms=6)
+        axis.plot(*recording.state[0], "x", color=GREY, ms=6)
         (path,) = axis.plot([], [], color=BLUE, lw=1, animated=True)
         (robot,) = axis.plot([], [], "o", color=ORANGE, ms=6, animated=True)
         canvas.draw()
         background = canvas.copy_from_bbox(figure.bbox)  # drawn once: it takes most of the time
 
         def paint(t):
-            t = min(t, len(clip.reward))
-            path.set_data(*clip.state[: t + 1].T)
-            robot.set_data(*clip.state[t : t + 1].T)
+            t = min(t, len(recording.reward))
+            path.set_data(*recording.state[: t + 1].T)
+            robot.set_data(*recording.state[t : t + 1].T)
             canvas.restore_region(background)
             axis.draw_artist(path)
             axis.draw_artist(robot)
@@ -163,7 +165,7 @@ def _point_painters(family: ModuleType, width: int, clips: Sequence[Clip]) -> li
 
         return paint
 
-    return [painter(clip, goal) for clip, goal in zip(clips, goals)]
+    return [painter(recording, goal) for recording, goal in zip(recordings, goals)]
 
 
 def _no_renderer(error: Exception) -> UserError:

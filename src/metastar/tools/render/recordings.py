@@ -22,7 +22,7 @@ from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
 from metastar.evaluation.protocols import few_shot
 from metastar.tools.render import films, pictures
-from metastar.tools.render.pictures import Clip
+from metastar.tools.render.pictures import Recording
 from metastar.training import restore
 from metastar.types import Adaptation, Policy
 
@@ -43,8 +43,8 @@ class Subject(NamedTuple):
     split: dict[str, list[int]]  # indices of the tasks that may be shown; "test" among the names
 
 
-def of_chance(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
-    """Uniform actions. Returns how many clips there will be, and `() -> [Clip]`."""
+def of_random(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
+    """Uniform actions. Returns how many recordings there will be, and `() -> [Recording]`."""
     tasks = _choose(subject, asked)
     spec = spec_of(subject.cfg.family, profile_of(subject.cfg))
     adaptation = no_adaptation(len(tasks), 1)
@@ -107,11 +107,11 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     usable = (label != "") & (fields["length"] > 0)
     tasks = _choose(subject, asked, usable.any(1))
 
-    def clip(task):
+    def recording(task):
         episode = int(np.flatnonzero(usable[task])[-1])
         length = fields["length"][task, episode]
         obs = np.asarray(fields["obs"][task, episode, : length + 1], float)
-        return Clip(
+        return Recording(
             title=_title(subject, task),
             note=f"{label[task, episode]}, episode {episode}",
             state=pictures.positions(subject.module, profile_of(subject.cfg), obs),
@@ -119,7 +119,7 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
             task={name: value[task] for name, value in subject.tasks.items()},
         )
 
-    return len(tasks), lambda: [clip(task) for task in tasks]
+    return len(tasks), lambda: [recording(task) for task in tasks]
 
 
 def _keys() -> jax.Array:
@@ -145,8 +145,8 @@ def _choose(subject: Subject, asked: Sequence[int], usable: np.ndarray | None = 
     for task in asked:
         if task not in known:
             raise UserError(f"there is no task {task} to show; choose among {known}")
-    if len(asked) > films.MAX_CLIPS:
-        raise UserError(f"{len(asked)} tasks are too many; one film holds {films.MAX_CLIPS}")
+    if len(asked) > films.MAX_RECORDINGS:
+        raise UserError(f"{len(asked)} tasks are too many; one film holds {films.MAX_RECORDINGS}")
     if asked:
         return list(asked)
     label = np.asarray(subject.module.label(subject.tasks)[1])
@@ -164,7 +164,7 @@ def _play(
     policy: Policy,
     params,
     adaptation: Adaptation,
-) -> list[Clip]:
+) -> list[Recording]:
     """Plays one greedy episode of each task and keeps the simulator's states.
 
     A simulator on the host is wrapped in one that records, so that it does exactly what it does in
@@ -191,7 +191,7 @@ def _play(
     observed = np.concatenate([steps.obs[:, :1], steps.next_obs], 1)
     path = np.stack(states, 1) if env.on_host else observed
     return [
-        Clip(
+        Recording(
             title=_title(subject, task),
             note=notes[i],
             state=path[i, : steps.valid[i].sum() + 1],

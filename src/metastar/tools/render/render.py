@@ -1,4 +1,4 @@
-"""`metastar render`: films what an agent, a behaviour policy or chance does on a few tasks."""
+"""`metastar render`: films what an agent, recorded data or uniform actions do on a few tasks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,12 +7,15 @@ from metastar import config, files
 from metastar.collection import collect
 from metastar.data import store
 from metastar.errors import UserError, did_you_mean
-from metastar.tools.render import films, pictures
-from metastar.tools.render import recordings as clips
+from metastar.tools.render import films, pictures, recordings
 from metastar.tools.render.recordings import Subject
 from metastar.training.workdir import read_config
 
-_MAKERS = {"agent": clips.of_agent, "behavior": clips.of_behavior, "random": clips.of_chance}
+_MAKERS = {
+    "agent": recordings.of_agent,
+    "behavior": recordings.of_behavior,
+    "random": recordings.of_random,
+}
 
 
 def render(
@@ -53,12 +56,12 @@ def render(
     policy, run = _cast(workdir, family, policy, data, source)
     subject = _subject(run, family, data, source)
     encode = films.encoder(film)
-    num_clips, make_clips = _MAKERS[policy](subject, tasks)
+    num_recordings, play = _MAKERS[policy](subject, tasks)
     seconds = subject.module.BODY.DT if hasattr(subject.module, "BODY") else None
     folder = Path(out or Path(workdir or "", "render"))
-    with pictures.studio(subject.module, films.tile_width(num_clips)) as draw:
+    with pictures.studio(subject.module, films.tile_width(num_recordings)) as draw:
         _make(folder)  # what takes time comes when all is ready
-        shown = make_clips()
+        shown = play()
         painters = draw(shown)
         frames, pace = films.film(shown, painters, seconds)
         sheet = films.contact_sheet(shown, painters, seconds)
