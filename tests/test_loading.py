@@ -10,10 +10,11 @@ from ml_collections import FrozenConfigDict
 
 import make_config
 from metastar import load, loading
+from metastar.envs.rollout import make_rollout
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs, workdir
 from metastar.training.chunk import abstract_state
-from metastar.types import DataSpec, View
+from metastar.types import Adaptation, DataSpec, Env, EnvSpec, Method, Policy, StepOut, View
 
 SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))
 
@@ -125,6 +126,76 @@ def test_a_context_without_reward_and_a_wrong_observation_are_refused():
         agent.adapt(given, task=task)
     with pytest.raises(UserError, match="obs has shape"):
         agent.adapt(context(3), task=task).act(np.zeros(3))
+
+
+WALK = EnvSpec("walk", obs_dim=2, action_dim=2, max_episode_steps=4)
+
+
+def rememberer():
+    """An agent of a stub whose actions tell all that its policy was ever shown."""
+
+    def act(params, adaptation, carry, step, key, greedy):
+        shown = step.obs + 2 * step.prev_next_obs + 3 * step.prev_action + 4 * step.prev_reward
+        carry = 0.5 * carry + shown + 10 * step.first
+        return jnp.sin(carry + adaptation.code), carry
+
+    method = Method(
+        init=None,
+        phases=(),
+        export=None,
+        infer=lambda params, view, task, key: Adaptation(view.reward.sum()[None]),
+        policy=Policy(lambda params, adaptation: jnp.zeros(2), act),
+    )
+    spec = DataSpec("walk", 2, 2, 1, 1, WALK.max_episode_steps, (0.0, 0.0), (1.0, 1.0))
+    return loading.make_agent(method._replace(context_len=12), spec, None)
+
+
+def walked(agent, adapted):
+    """Three episodes of the agent's policy as evaluation plays them."""
+
+    def step(state, action, task):
+        state = state + 0.1 * action
+        return state, StepOut(state, state.sum(), jnp.zeros((), bool))
+
+    world = Env(WALK, lambda key: jax.random.normal(key, (2,)), lambda x, task: (x, x), step)
+    given = jax.tree.map(lambda x: x[None, None], adapted.adaptation)
+    run = make_rollout(world, agent.method.policy, episodes=3)
+    return jax.tree.map(lambda x: x[0, 0], run(None, given, jnp.zeros(1), jax.random.key(0)))
+
+
+def test_episodes_are_told_apart_as_in_evaluation():
+    """Memory and last step persist, `first` marks each start, `prev_next_obs` is no reset."""
+    agent = rememberer()
+    adapted = agent.adapt(context(3))
+    played = walked(agent, adapted)
+    reward = 0.0
+    for episode in range(3):
+        if episode:
+            adapted.begin_episode(last_next_obs=played.next_obs[episode - 1, -1])
+        for t in range(WALK.max_episode_steps):
+            action = adapted.act(played.obs[episode, t], reward)
+            np.testing.assert_allclose(
+                action, played.action[episode, t], atol=1e-5, err_msg=f"episode {episode}, {t}"
+            )
+            reward = played.reward[episode, t]
+
+
+def test_an_episode_may_begin_without_word_of_where_the_last_one_ended():
+    agent, obs, other = rememberer(), np.array([0.3, -0.4]), np.array([0.1, 0.2])
+    adapted, told, same = (agent.adapt(context(3)) for _ in range(3))
+    for each in (adapted, told, same):
+        each.act(obs)
+    adapted.begin_episode()
+    told.begin_episode(last_next_obs=obs)  # the last that it saw
+    action = adapted.act(other)
+    np.testing.assert_array_equal(action, told.act(other))
+    assert (action != same.act(other)).all()
+    np.testing.assert_array_equal(*(each.act(obs) for each in (adapted, told)))
+    fresh, again = agent.adapt(context(3)), agent.adapt(context(3))
+    again.begin_episode(last_next_obs=other)  # nothing was before it
+    np.testing.assert_array_equal(fresh.act(obs), again.act(obs))
+    with pytest.raises(UserError, match="last_next_obs has shape"):
+        adapted.begin_episode(np.zeros(3))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -3,6 +3,8 @@
 agent = metastar.load("runs/point_robot_sparse_quick")
 adapted = agent.adapt(context)
 action = adapted.act(obs)
+
+`adapted.begin_episode()` tells it that the next observation opens a new episode.
 """
 
 from collections.abc import Callable, Mapping
@@ -55,14 +57,40 @@ class Agent(NamedTuple):
 
 
 class Adapted:
-    """An agent that knows its task, in one episode after the other."""
+    """An agent that knows its task, in one episode after the other.
+
+    The first `act` opens the first episode, and `begin_episode` each later one. What a policy
+    remembers persists over them, as in evaluation.
+    """
 
     def __init__(self, agent: Agent, adaptation: Adaptation):
         """Use `Agent.adapt`."""
         self.adaptation = adaptation
         self._agent = agent
         self._carry = agent.method.policy.init(agent.params, adaptation)
-        self._last = None
+        self._last_action = jnp.zeros(agent.spec.action_dim)
+        self._last_obs = jnp.zeros(agent.spec.obs_dim)  # what `act` saw, or where that led
+        self._started = False
+        self._first = True
+
+    def begin_episode(self, last_next_obs=None) -> None:
+        """Says that the next `act` is the first of a new episode.
+
+        Its `prev_reward` is still the reward of the last step, before the reset. None of this
+        matters to policies without a memory, or before the first `act`.
+
+        Args:
+            last_next_obs: [O] where the last action led, before the reset; if None, the policy is
+                told the last observation that it acted on instead.
+
+        Raises:
+            UserError: `last_next_obs` has a wrong shape.
+        """
+        self._first = True
+        if last_next_obs is not None:
+            led_to = _checked("last_next_obs", last_next_obs, self._last_obs.shape)
+            if self._started:
+                self._last_obs = led_to
 
     def act(self, obs, prev_reward: float = 0.0) -> np.ndarray:
         """Returns the greedy action [A] in [-1, 1] for an observation [O].
@@ -72,12 +100,13 @@ class Adapted:
         """
         agent = self._agent
         obs = _checked("obs", obs, (agent.spec.obs_dim,))
-        action = np.zeros(agent.spec.action_dim) if self._last is None else self._last
-        step = StepIn(obs, jnp.asarray(action), jnp.asarray(prev_reward), obs, self._last is None)
-        self._last, self._carry = agent.policy_act(
+        led_to = self._last_obs if self._first else obs
+        step = StepIn(obs, self._last_action, jnp.asarray(prev_reward), led_to, self._first)
+        self._last_action, self._carry = agent.policy_act(
             agent.params, self.adaptation, self._carry, step, jax.random.key(0), True
         )
-        return np.asarray(self._last)
+        self._last_obs, self._started, self._first = obs, True, False
+        return np.asarray(self._last_action)
 
 
 def load(path: str | Path) -> Agent:

@@ -120,8 +120,8 @@ class StepIn(NamedTuple):
     prev_reward: Array  # []
     prev_next_obs: Array  # [O] where the previous action led; differs from obs only after a reset
     first: Array  # [] bool
-    # [] int: steps since the stream began, over its episodes; the same in all streams of a batch,
-    # so that a branch on it remains a branch under vmap
+    # [] int: steps since the stream began, over its episodes, with the padding of those that ended
+    # early; the same in all streams of a batch, so that a branch on it remains one under vmap
     time: Array | int = 0
 
 
@@ -176,8 +176,10 @@ class Seen(NamedTuple):
     log_posterior: Array  # [K] of the training tasks; uniform without a task model
     own: Array  # [Z] the code inferred from the kept segment of the own history
     score: Array  # [] of that segment
-    episode: Array  # [] int, from 0
-    time: Array  # [] int: steps since the episode began
+    # [] int, from 0: how often it has lived as many steps as a full episode has. Where none ends
+    # early that is which episode it is in
+    episode: Array
+    time: Array  # [] int: steps since `episode` changed
     obs: Array  # [O] where it is
 
 

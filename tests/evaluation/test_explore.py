@@ -127,7 +127,7 @@ def test_every_strategy_acts_on_codes_of_the_bank_and_repeats_itself(name):
     again, same = play(pays=-1, steps=8, name=name)
     assert pressed == again
     jax.tree.map(np.testing.assert_array_equal, memory, same)
-    assert (memory.episode, memory.time) == (0, 7)
+    assert memory.lived == 8
 
 
 def test_the_sweep_gives_every_code_its_share_of_the_first_episode():

@@ -69,6 +69,8 @@ def make_host_rollout(
                 obs = out.obs
                 if spec.done_ends_episode:
                     alive = alive & ~out.done
+                    if not alive.any():
+                        break  # what would follow is padding
         return record
 
     return run

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metastar.data.sampler import sample_windows
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
@@ -13,9 +14,11 @@ from metastar.evaluation import belief, explore, history
 from metastar.evaluation.protocols.few_shot import given_context
 from metastar.evaluation.protocols.zero_shot import own_context
 from metastar.ops.td import discounted_return
-from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
+from metastar.types import Array, Env, EnvSpec, Method, Policy, TaskData, Trajectory
 
-ZERO_SHOT_EPISODES = 2  # the score is the return of the last one
+# Where true terminals end episodes: how many of them a stream may need to use up what is the length
+# of one full episode. All are simulated to the full length in JAX, so that the number is a price.
+EARLY_ENDS = 15
 NUM_PATHS = 4  # streams per task whose paths are kept for the figure
 
 
@@ -28,6 +31,7 @@ class Played(NamedTuple):
     reward: Array  # [N, W, E, T] as values see it: 0 after a true terminal, also of an open end
     reached: Array  # [N, W, E] bool: the episode met the goal; False in families without one
     path: Array  # [N, P, E, T+1, O] observations of the first P streams
+    scored: Array  # [N, W, E] bool: the episode began when the stream's budget was used up
 
 
 class Contexts(NamedTuple):
@@ -38,7 +42,35 @@ class Contexts(NamedTuple):
     rewarded: Array  # [N, W] bool: a positive reward is in the window
 
 
-def player(env: Env, family, policy: Policy, episodes: int) -> Callable:
+def stream_episodes(spec: EnvSpec, budget: int | None = None) -> int:
+    """How many episodes a stream plays that has `budget` steps, over resets, before it is scored.
+
+    Without early ends that is what the budget fills, and one episode which is scored. Where true
+    terminals end episodes there is room for `EARLY_ENDS` times as many before that one: a stream
+    has no scored episode if they are on average shorter than a full one over `EARLY_ENDS`.
+
+    >>> spec = EnvSpec("walker", 17, 6, max_episode_steps=200)
+    >>> stream_episodes(spec), stream_episodes(spec, 300)
+    (2, 3)
+    >>> stream_episodes(spec._replace(done_ends_episode=True))
+    16
+
+    Args:
+        spec: of the family.
+        budget: None is the length of a full episode.
+    """
+    full = -(-_budget(spec, budget) // spec.max_episode_steps)
+    return full * (EARLY_ENDS if spec.done_ends_episode else 1) + 1
+
+
+def scored_mean(x: np.ndarray, scored: np.ndarray) -> np.ndarray:
+    """Means over the scored episodes of streams, [N, W] of [N, W, E]; NaN where there is none."""
+    total = np.sum(x, axis=-1, where=scored)
+    with np.errstate(invalid="ignore"):
+        return total / scored.sum(-1).astype(total.dtype)
+
+
+def player(env: Env, family, policy: Policy, episodes: int, budget: int = 0) -> Callable:
     """Builds `(params, adaptation, tasks, key) -> Played`, which plays greedily.
 
     Args:
@@ -46,9 +78,10 @@ def player(env: Env, family, policy: Policy, episodes: int) -> Callable:
         family: the module of the tasks.
         policy: what acts.
         episodes: consecutive episodes of a stream.
+        budget: steps of a stream, over its episodes, before one is scored.
     """
     run = make_rollout(env, policy, episodes)
-    digest = jax.jit(partial(_digest, family))
+    digest = jax.jit(partial(_digest, family, budget))
     return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key), tasks)
 
 
@@ -106,16 +139,29 @@ def values(method: Method) -> Callable:
     return compare
 
 
-def zero_shot(cfg, method: Method, env: Env, family, num_streams: int) -> Callable:
+def zero_shot(
+    cfg,
+    method: Method,
+    env: Env,
+    family,
+    num_streams: int,
+) -> Callable:
     """Builds the own-context evaluation.
 
+    Args:
+        cfg: the config; `eval.budget` and `eval.partial_windows` are those of the protocol.
+        method: what is evaluated.
+        env: any simulator.
+        family: the module of the tasks.
+        num_streams: independent streams of each task.
+
     Returns:
-        `(params, tasks, key_context, key_play) -> Played` with two episodes per stream of each
-        of the `tasks`.
+        `(params, tasks, key_context, key_play) -> Played` with `stream_episodes` per stream of
+        each of the `tasks`.
     """
     length = method.context_len
-    policy = own_context(method, length, env.spec, cfg.eval.reinfer_every)
-    play = player(env, family, policy, ZERO_SHOT_EPISODES)
+    policy = own_context(method, length, env.spec, cfg.eval.reinfer_every, cfg.eval.partial_windows)
+    play = _own_player(env, family, policy, cfg.eval.budget or None)
 
     @jax.jit
     def adapt(params, tasks, key):
@@ -134,13 +180,13 @@ def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str)
     """Builds the evaluation with purposeful exploration by a strategy: `explore.exploring`.
 
     Returns:
-        `(params, train_data, tasks, key_bank, key_play) -> Played` with two episodes per stream of
-        each of the `tasks`; the codes to explore with come from the training tasks' data. Raises
-        `UserError` if the method cannot.
+        `(params, train_data, tasks, key_bank, key_play) -> Played` with `stream_episodes` per
+        stream of each of the `tasks`; the codes to explore with come from the training tasks'
+        data. Raises `UserError` if the method cannot.
     """
     length = method.context_len
     policy = explore.exploring(method, name, length, env.spec)
-    play = player(env, family, policy, ZERO_SHOT_EPISODES)
+    play = _own_player(env, family, policy, None)
     make_bank = belief.make_bank(method)
     empty = history.empty_window(env.spec, length)
 
@@ -170,8 +216,19 @@ def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
     return evaluate
 
 
-def _digest(family, steps: Trajectory, tasks) -> Played:
+def _budget(spec: EnvSpec, budget: int | None) -> int:
+    return spec.max_episode_steps if budget is None else budget
+
+
+def _own_player(env, family, policy, budget):
+    """A `player` of streams that gather their context themselves, within a budget."""
+    episodes = stream_episodes(env.spec, budget)
+    return player(env, family, policy, episodes, _budget(env.spec, budget))
+
+
+def _digest(family, budget: int, steps: Trajectory, tasks) -> Played:
     """What is kept of the steps of episodes, leaves [N, W, E, T, ...]."""
+    lived = steps.valid.sum(-1)
     return Played(
         episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
         start=steps.obs[..., 0, :],
@@ -179,6 +236,7 @@ def _digest(family, steps: Trajectory, tasks) -> Played:
         reward=jnp.where(steps.valid & ~_ended(steps.done), steps.reward, 0),
         reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
         path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
+        scored=lived.cumsum(-1) - lived >= budget,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from metastar import config, registry
-from metastar.config.fields import COUNT, Field
+from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data import store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env
@@ -31,6 +31,19 @@ DEFAULTS = {
     "reinfer_every": Field(
         1, COUNT, "steps between two inferences of the zero-shot protocol", before=1
     ),
+    "budget": Field(
+        0,
+        NOT_NEGATIVE,
+        "steps of a zero-shot stream, over its resets, before whole episodes are scored; 0 is as "
+        "many as a full episode has",
+        before=0,
+    ),
+    "partial_windows": Field(
+        False,
+        "",
+        "whether a zero-shot stream acts before its window is full: for methods trained so",
+        before=False,
+    ),
     "curve_windows": Field(4, COUNT, "contexts per task in the evaluations during training"),
     "oracle": Field("", "", "workdir of an oracle run whose return is the upper bound"),
 }
@@ -43,8 +56,9 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
 
     Returns:
         `(params, key) -> dict` of mean returns as floats: `few_shot`, `zero_shot` on held-out
-        tasks, `train_few_shot` on training tasks, and in sparse families
-        `few_shot_informative`, over windows with reward (absent if no window has any).
+        tasks (absent if no stream used up its budget), `train_few_shot` on training tasks, and in
+        sparse families `few_shot_informative`, over windows with reward (absent if no window has
+        any).
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
     data = store.load(data_dir, "all", cfg)
@@ -57,11 +71,13 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
     def curve(params, key):
         key_context, key_play, key_own, key_play_own = jax.random.split(key, 4)
         played, contexts = jax.device_get(given(params, data, key_context, key_play))
-        last = np.asarray(own(params, heldout, key_own, key_play_own).episode_return[..., -1])
+        stream = jax.device_get(own(params, heldout, key_own, key_play_own))
+        own_score = play.scored_mean(stream.episode_return, stream.scored)
+        counted = stream.scored.any(-1)
         score = played.episode_return.mean(-1)
         means = {
             "few_shot": score[test].mean(),
-            "zero_shot": last.mean(),
+            **({"zero_shot": own_score[counted].mean()} if counted.any() else {}),
             "train_few_shot": score[train].mean(),
         }
         rewarded = contexts.rewarded[test]
@@ -85,7 +101,7 @@ def make_final(
         method: the runs' method.
         data_dir: the data set.
         strategies: of purposeful exploration; each adds a block to `explored` in each column, of
-            two episodes with it.
+            streams with it.
 
     Returns:
         `(cfg, params, workdir, meta) -> dict`, which evaluates what `method.export` returned for a
@@ -184,9 +200,13 @@ def _discount(cfg: FrozenConfigDict, method: Method) -> float | None:
 
 
 def _check_finite(arrays: dict) -> None:
-    """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN."""
+    """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN.
+
+    So has a stream without a scored episode, which is no breakdown.
+    """
     for name in (name for name in arrays if name.endswith("return")):
-        broken = ~np.isfinite(arrays[name]).all(-1)
+        missing = np.equal(arrays.get(f"{name.removesuffix('return')}scored", 1), 0)
+        broken = ~(np.isfinite(arrays[name]) | missing).all(-1)
         if broken.any():
             task = arrays["task_id"][np.argwhere(broken)[0, -1]]
             raise UserError(
@@ -208,16 +228,18 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
     that met the goal, `rewarded` [N, W], `code` [N, W, Z], `path`; `source_return`,
     `source_present` [K, N, W] and `source_code`, for windows of one behaviour policy at one stage,
     cross-task ones among them; `random_return` [N, W]; `optimum` [N, W], NaN where the family has
-    none; what `play.values` gives under the discount `gamma`; the same of episode 2 as
-    `zero_shot_*` [N, V], with `zero_shot_first_return`; `label`, `label_name`, `goal`,
-    `goal_radius` for the figures.
+    none; what `play.values` gives under the discount `gamma`; `zero_shot_*` [N, V] of `_own`, with
+    `zero_shot_path` of the first and the last episodes and `zero_shot_random_return`; `label`,
+    `label_name`, `goal`, `goal_radius` for the figures.
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
     num_windows, num_streams = cfg.eval.windows, cfg.eval.zero_shot_streams
     given, values = play.few_shot(cfg, method, env, family, num_windows), play.values(method)
     own = play.zero_shot(cfg, method, env, family, num_streams)
     uniform = play.uniform(env, family, num_windows, cfg.eval.episodes)
-    uniform_own = play.uniform(env, family, num_streams, play.ZERO_SHOT_EPISODES)
+    uniform_own = play.uniform(
+        env, family, num_streams, play.stream_episodes(env.spec, cfg.eval.budget or None)
+    )
 
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(found))
@@ -247,12 +269,10 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
             "source_code": np.stack([c.code for _, c in by_source]),
             "random_return": random.episode_return.mean(-1),
             "optimum": _optimum(family, played.start, task).mean(-1),
-            "zero_shot_return": zero_shot.episode_return[..., -1],
-            "zero_shot_first_return": zero_shot.episode_return[..., 0],
-            "zero_shot_reached": zero_shot.reached,
-            "zero_shot_path": zero_shot.path,
-            "zero_shot_random_return": random_own.episode_return[..., -1],
-            "zero_shot_optimum": _optimum(family, zero_shot.start, task)[..., -1],
+            **{f"zero_shot_{name}": x for name, x in _own(family, zero_shot, task).items()},
+            "zero_shot_path": zero_shot.path[:, :, [0, -1]],
+            # Uniform actions need no budget; episode 1 is left out as the agent's always is.
+            "zero_shot_random_return": random_own.episode_return[..., 1:].mean(-1),
             **jax.device_get(values(params, gamma, played, contexts)),
             "label_name": np.array(label_name),
             "label": np.asarray(label),
@@ -266,9 +286,9 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
 def make_measure_explored(
     cfg, method: Method, data: TaskData, train_data: TaskData, strategy: str
 ) -> Callable:
-    """Builds `(params) -> dict`: two episodes of purposeful exploration on all tasks of `data`.
+    """Builds `(params) -> dict`: streams of purposeful exploration on all tasks of `data`.
 
-    The arrays are `explored_<strategy>_*` [N, V].
+    The arrays are `explored_<strategy>_*` [N, V] of `_own`.
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
     run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams, strategy)
@@ -277,15 +297,24 @@ def make_measure_explored(
 
     def measure(params) -> dict:
         played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
-        found = {
-            "return": played.episode_return[..., -1],
-            "first_return": played.episode_return[..., 0],
-            "reached": played.reached,
-            "optimum": _optimum(family, played.start, task)[..., -1],
-        }
-        return {f"explored_{strategy}_{key}": value for key, value in found.items()}
+        return {f"explored_{strategy}_{key}": x for key, x in _own(family, played, task).items()}
 
     return measure
+
+
+def _own(family, played: play.Played, task) -> dict:
+    """What is kept of streams that gather their context themselves, arrays [N, V] by name.
+
+    `return` and `optimum` are means over the scored episodes, NaN in a stream without any;
+    `scored` is their number; `first_return` is of episode 1; `reached` [N, V, E] of each episode.
+    """
+    return {
+        "return": play.scored_mean(played.episode_return, played.scored),
+        "first_return": played.episode_return[..., 0],
+        "reached": played.reached,
+        "optimum": play.scored_mean(_optimum(family, played.start, task), played.scored),
+        "scored": played.scored.sum(-1),
+    }
 
 
 def _optimum(family, start, task):

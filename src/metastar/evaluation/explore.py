@@ -3,7 +3,8 @@
 The plain protocol acts uniformly until its window is full and then trusts whatever the window
 says. This one acts on codes of the training tasks, chosen by a strategy of `exploration/`, keeps
 the segment of its own history with the highest score as a context, and acts on the code of that
-segment. Same budget: episode 1 to learn the task, episode 2 scored.
+segment. Same budget: as many steps as one full episode has, over however many, to learn the task;
+the episodes that begin afterwards are scored.
 """
 
 from typing import Any, NamedTuple
@@ -35,8 +36,7 @@ class Memory(NamedTuple):
     best: View  # [L] the window of the highest score so far
     score: Array  # [] its score
     code: Array  # [Z] the code acted on last
-    episode: Array  # [] int; -1 before the first step
-    time: Array  # [] int: steps since the episode began
+    lived: Array  # [] int: steps so far, over all episodes
     last: StepIn
     own: Any  # the strategy's memory
     inner: Any  # the carry of the wrapped policy
@@ -92,8 +92,7 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
             best=window,
             score=jnp.full((), -jnp.inf),
             code=explorer.code,
-            episode=jnp.array(-1),
-            time=jnp.array(0),
+            lived=jnp.array(0),
             last=nothing,
             own=strategy.init(explorer.bank),
             inner=method.policy.init(params, Adaptation(explorer.code)),
@@ -102,10 +101,10 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
     def act(params, explorer, memory, step, key, greedy):
         key_choose, key_infer, key_act = jax.random.split(key, 3)
         learned = _learn(method, strategy, params, explorer.bank, memory, step)
-        started = memory.episode >= 0
+        started = memory.lived > 0
         memory = jax.tree.map(lambda new, old: jnp.where(started, new, old), learned, memory)
-        episode = memory.episode + step.first
-        time = jnp.where(step.first, 0, memory.time + 1)
+        # In full lengths of an episode: one that ends early does not cut the exploration short.
+        episode, time = jnp.divmod(memory.lived, spec.max_episode_steps)
         own = method.infer(params, memory.best, None, key_infer).code
         seen = Seen(explorer.bank, memory.log_posterior, own, memory.score, episode, time, step.obs)
         code, chosen = strategy.choose(params, seen, memory.own, key_choose)
@@ -113,7 +112,7 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
             params, Adaptation(code), memory.inner, step, key_act, greedy
         )
         return action, memory._replace(
-            code=code, episode=episode, time=time, last=step, own=chosen, inner=inner
+            code=code, lived=memory.lived + 1, last=step, own=chosen, inner=inner
         )
 
     return Policy(init, act)

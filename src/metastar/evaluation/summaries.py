@@ -36,7 +36,7 @@ def summary(
         return [row[k].astype(float) for row, k in zip(x, keep) if k.any()]
 
     mean = float(statistics.mean(strata(score)))
-    known = optimum is not None and np.isfinite(optimum).all()
+    known = optimum is not None and np.isfinite(optimum[keep]).all()
     best = float(statistics.mean(strata(optimum))) if known else None
     low = None if random is None else float(statistics.mean(strata(random)))
     scale = None if best is None or low is None else best - low
@@ -121,17 +121,27 @@ def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_sh
     `name` "explored_<strategy>" makes it from `evaluate.make_measure_explored`.
 
     Returns:
-        `summary` of the returns of episode 2, with `gap_closed`; `first_episode`, the mean return
-        of episode 1, which begins with the random warm-up; `success`, the share of streams that
-        met the goal in any episode, warm-up included, as the reference counts it.
+        `summary` of the returns of scored episodes, which begin when the stream's budget of steps
+        is used up (where none ends early, episode 2), with `gap_closed`; streams without one are
+        missing, and `share` is of those that have one: all other fields are None if it is 0.
+        `first_episode`, the mean return of episode 1, which begins with the random warm-up;
+        `success`, the share of streams that met the goal in any episode, warm-up included, as the
+        reference counts it.
     """
     score, optimum = arrays[f"{name}_return"][rows], arrays[f"{name}_optimum"][rows]
     random = arrays["zero_shot_random_return"][rows]
+    block = gap_closed(summary(score, optimum, random, np.isfinite(score)), bounds)
     return {
-        **gap_closed(summary(score, optimum, random), bounds),
+        **(block or _missing(len(score))),
         "first_episode": float(arrays[f"{name}_first_return"][rows].mean()),
         "success": success(arrays[f"{name}_reached"][rows].any(-1), arrays["goal_radius"]),
     }
+
+
+def _missing(num_tasks: int) -> dict:
+    """What `gap_closed` would have of `num_tasks` tasks if it had any score."""
+    names = ("mean", "iqm", "ci95", "optimum", "of_optimum", "normalized", "gap_closed")
+    return {**dict.fromkeys(names), "per_task": [None] * num_tasks, "share": 0.0}
 
 
 def stability(rows: Sequence[dict], num: int = 5) -> dict:

@@ -19,12 +19,18 @@ class OwnContext(NamedTuple):
 
     window: View  # the last L own steps, oldest first; `valid` marks how many there are
     last: StepIn  # what the policy saw one step ago
-    started: Array  # [] bool: `last` has been seen
+    lived: Array  # [] int: steps seen so far; padding behind a terminal is none
     adaptation: Any  # the newest
     inner: Any  # the carry of the wrapped policy
 
 
-def own_context(method: Method, context_len: int, spec: EnvSpec, reinfer_every: int = 1) -> Policy:
+def own_context(
+    method: Method,
+    context_len: int,
+    spec: EnvSpec,
+    reinfer_every: int = 1,
+    partial_windows: bool = False,
+) -> Policy:
     """The zero-shot protocol: random until L own steps are there, then re-infer at every step.
 
     At time t the step t-1 enters a first-in first-out window of capacity L: s, a and the reward
@@ -35,22 +41,24 @@ def own_context(method: Method, context_len: int, spec: EnvSpec, reinfer_every: 
     of a terminal, so `done` is False throughout.
 
     With `reinfer_every` k > 1 the code is inferred at the times L, L + k, L + 2k, ... of the stream
-    and kept in between. Time is common to all streams of a batch (`StepIn.time`), so that what is
-    not due is not computed. Where a terminal ends episodes, a stream may fill its window up to
-    k - 1 steps before its first code: until then the policy acts on the adaptation it was given.
+    and kept in between. Time counts the steps that the stream has lived, over its episodes however
+    short.
 
     A privileged method keeps the adaptation it was given: it needs no context.
 
     Args:
         method: the method whose `infer` and `policy` are wrapped.
         context_len: L.
-        spec: sizes of observation and action.
+        spec: sizes of observation and action, and whether a true terminal ends an episode.
         reinfer_every: k.
+        partial_windows: infer and act from the first own step on, in place of the L-th; only for
+            methods that were trained on windows of fewer than L steps.
 
     Returns:
         A `Policy`; its `adaptation` is the method's own, e.g. inferred from `empty_window`.
     """
     explore = uniform_policy(spec.action_dim)
+    least = 1 if partial_windows else context_len
 
     def init(params, adaptation):
         zeros = {"obs": spec.obs_dim, "prev_action": spec.action_dim, "prev_next_obs": spec.obs_dim}
@@ -61,38 +69,45 @@ def own_context(method: Method, context_len: int, spec: EnvSpec, reinfer_every: 
             time=jnp.zeros((), int),
         )
         window = empty_window(spec, context_len)
-        started = jnp.zeros((), bool)
         inner = method.policy.init(params, adaptation)
-        return OwnContext(window, nothing, started, adaptation, inner)
+        return OwnContext(window, nothing, jnp.zeros((), int), adaptation, inner)
 
     def act(params, adaptation, carry, step, key, greedy):
         key_explore, key_infer, key_act = jax.random.split(key, 3)
         pushed = push(carry.window, carry.last, step)
-        window = jax.tree.map(partial(jnp.where, carry.started), pushed, carry.window)
+        window = jax.tree.map(partial(jnp.where, carry.lived > 0), pushed, carry.window)
         adaptation = carry.adaptation
         if not method.privileged:
+            # `StepIn.time` is common to all streams of a batch, so that the branch remains one
+            # under vmap and what is not due is not computed. Where episodes end early, each stream
+            # has lived another number of steps: there vmap makes a select of the branch, which
+            # infers at every step and keeps what is due.
+            time = carry.lived if spec.done_ends_episode else step.time
             adaptation = jax.lax.cond(
-                is_due(step.time, context_len, reinfer_every),
+                is_due(time, least, reinfer_every),
                 lambda: method.infer(params, window, None, key_infer),
                 lambda: adaptation,
             )
         action, inner = method.policy.act(params, adaptation, carry.inner, step, key_act, greedy)
         uniform, _ = explore.act(params, adaptation, (), step, key_explore, greedy)
-        action = jnp.where(window.valid.all(), action, uniform)
-        return action, OwnContext(window, step, jnp.ones((), bool), adaptation, inner)
+        action = jnp.where(window.valid.sum() >= least, action, uniform)
+        return action, OwnContext(window, step, carry.lived + 1, adaptation, inner)
 
     return Policy(init, act)
 
 
-def is_due(time: Array, context_len: int, every: int) -> Array:
-    """Whether the own-context protocol infers at a time of the stream: L, L + k, L + 2k, ..."""
-    return (time >= context_len) & ((time - context_len) % every == 0)
+def is_due(time: Array, least: int, every: int) -> Array:
+    """Whether the own-context protocol infers at a time of the stream: n, n + k, n + 2k, ...
+
+    n is the number of own steps, `least`, with which it begins.
+    """
+    return (time >= least) & ((time - least) % every == 0)
 
 
-def inferences(steps: int, context_len: int, every: int) -> int:
+def inferences(steps: int, least: int, every: int) -> int:
     """How often `is_due` holds within `steps` steps.
 
     >>> inferences(120, 30, 1), inferences(120, 30, 4), inferences(20, 30, 1)
     (90, 23, 0)
     """
-    return max(0, -(-(steps - context_len) // every))
+    return max(0, -(-(steps - least) // every))

@@ -106,8 +106,9 @@ def _arguments(setting: Setting, protocol: str, rows: slice) -> tuple:
 
 def _steps(setting: Setting, env: Env, protocol: str) -> int:
     """Steps of one stream."""
+    own = setting.cfg.eval
     few_shot = protocol == "few-shot"
-    episodes = setting.cfg.eval.episodes if few_shot else play.ZERO_SHOT_EPISODES
+    episodes = own.episodes if few_shot else play.stream_episodes(env.spec, own.budget or None)
     return episodes * env.spec.max_episode_steps
 
 
@@ -135,6 +136,8 @@ def network_products(setting: Setting, env: Env, protocol: str, streams: tuple) 
     infer = count(method.infer, window, task, key)
     act = count(partial(method.policy.act, greedy=True), adaptation, carry, seen, key)
     steps = _steps(setting, env, protocol)
-    own = protocol == "zero-shot" and not method.privileged
-    again = inferences(steps, method.context_len, cfg.eval.reinfer_every) if own else 0
+    again = 0
+    if protocol == "zero-shot" and not method.privileged:
+        due = inferences(steps, method.context_len, cfg.eval.reinfer_every)
+        again = steps if env.spec.done_ends_episode else due  # there the branch is a select
     return scaled(infer, 1 + again) + scaled(act, steps)

@@ -27,7 +27,7 @@ CAPTIONS = {
     "principal components; colour is the task's parameter, shape the behaviour policy "
     "and stage that made the window. Both panels share the components.",
     "trajectories": "Paths on held-out tasks. Few-shot: blue from a context with reward, orange "
-    "from one without. Zero-shot: grey is episode 1 (with the random warm-up), blue episode 2. "
+    "from one without. Zero-shot: grey is episode 1 (with the random warm-up), blue the last. "
     "Dots are starts, circles goals.",
 }
 BLUE, ORANGE, GREEN, PURPLE = "#2066a8", "#e07b24", "#2f9e6b", "#8d5fb0"
@@ -132,7 +132,7 @@ def return_by_task(arrays: dict) -> Figure:
             axis.plot(label[order], line, color=color, lw=1.2, label=f"{name}, same starts")
     _draw_scores(axis, label, kinds[0][1], train, color=GREY, fmt="o", mfc="none", ms=4,
                  label=f"{kinds[0][0]}, training task", bars=False)  # fmt: skip
-    kinds.append(("zero-shot, episode 2", own, ORANGE, "s"))
+    kinds.append(("zero-shot", own, ORANGE, "s"))
     for i, (name, score, color, marker) in enumerate(kinds):
         shift = (i - (len(kinds) - 1) / 2) * 0.006 * np.ptp(label)
         _draw_scores(axis, label + shift, score, test, color=color, fmt=marker, ms=5, label=name)

@@ -25,15 +25,17 @@ How to read the table:
 
 - *Few-shot*: the task code comes from a context window of the task's own data, drawn uniformly and
   fixed for the episode; *zero-shot*: the agent acts at random until its own history fills a
-  context, then infers the code anew at every step, and the return of its second episode counts.
-  *Exploring* it acts in the first episode on codes of training tasks, chosen by the strategy.
+  context, then infers the code anew at every step, and the return of its second episode counts;
+  where episodes may end early, the mean return of those that begin once it has lived the length of
+  a full one. *Exploring* it acts until then on codes of training tasks, chosen by the strategy.
 - Means are over tasks of the task's mean. Intervals are bootstrap intervals stratified over tasks
   (windows or streams are resampled within each task): they speak of these tasks and this training
   run, not of other tasks or seeds. IQM is the mean of the middle half of all scores.
-- *Contexts* is the share of the windows a row is made of; *of optimum* compares with the analytic
+- *Contexts* is the share of the windows (zero-shot: of the streams, which are missing if all their
+  episodes began too early to count) a row is made of; *of optimum* compares with the analytic
   optimum from the same starts, averaged alike; *scale* is 0 for uniform random actions and 1 for
   the optimum; *of oracle's gap* is 0 for uniform random actions and 100 % for the oracle.
-- *Success* is the share of episodes (zero-shot: of streams, in either episode) that met the goal,
+- *Success* is the share of episodes (zero-shot: of streams, in any episode) that met the goal,
   in families that have one.
 - *Last evaluations* are the last five during training: their mean, and the largest fall from one of
   them to a later one.
@@ -173,6 +175,8 @@ def _bounds(bounds, prefix=""):
 
 
 def _cells(block):
+    if block["mean"] is None:
+        return "–", "–", "–", "0 %", *["–"] * (len(COLUMNS) - 5)
     low, high = block["ci95"]
     of_optimum, scale, gap = block["of_optimum"], block["normalized"], block["gap_closed"]
     success = block.get("success")

@@ -1,0 +1,315 @@
+"""Zero-shot where true terminals end episodes: the budget is a number of steps, over resets."""
+
+import types
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import FrozenConfigDict
+
+import make_config
+import stub_run
+from metastar import registry
+from metastar.envs.make import make_env
+from metastar.envs.rollout import make_rollout, uniform_policy
+from metastar.evaluation import episodes as play
+from metastar.evaluation import evaluate, explore, history, results
+from metastar.evaluation.protocols import zero_shot
+from metastar.tools.bench import evaluation as bench
+from metastar.tools.report import report as report_tool
+from metastar.types import Adaptation, Env, EnvSpec, Method, Policy, StepIn, StepOut
+
+STEPS, STREAMS, SLOTS = 40, 3, 16
+FAMILY = types.SimpleNamespace()  # without a goal
+
+
+def mayfly(early=True):
+    """A counter of its own age, which ends at the task's `life`; every step pays 1."""
+
+    def step(state, action, task):
+        state = state + 1
+        return state, StepOut(state[None], jnp.ones(()), state >= task["life"])
+
+    return Env(
+        EnvSpec("mayfly", 1, 1, STEPS, done_ends_episode=early),
+        lambda key: jnp.zeros(()),
+        lambda noise, task: (noise, noise[None]),
+        step,
+    )
+
+
+def on_host(env):
+    """The same simulator, called on NumPy batches."""
+    reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
+    return env._replace(
+        reset=lambda *args: jax.device_get(reset(*args)),
+        step=lambda *args: jax.device_get(step(*args)),
+        on_host=True,
+    )
+
+
+def infer(params, view, task, key):
+    """The code is a half of the newest action that the window holds."""
+    newest = view.action[jnp.maximum(view.valid.sum() - 1, 0)]
+    return Adaptation(0.5 * newest)
+
+
+def stub_method(action=None):
+    """Acts 1, which no uniform action is; or `action(code)`."""
+
+    def act(params, adaptation, carry, step, key, greedy):
+        return jnp.ones(1) if action is None else action(adaptation.code), carry
+
+    return Method(None, (), None, infer, Policy(lambda params, a: (), act))
+
+
+def played(life, context_len, env=None, method=None, **protocol):
+    """Three zero-shot streams of each task; `life` lists their episodes' lengths."""
+    tasks = {"life": jnp.array(life, float)}
+    method = (method or stub_method())._replace(context_len=context_len)
+    fields = {f"eval.{name}": value for name, value in protocol.items()}
+    given = make_config.base(**fields), method, env or mayfly(), FAMILY, STREAMS
+    evaluation = play.zero_shot(*given)
+    return jax.device_get(evaluation(None, tasks, jax.random.key(0), jax.random.key(1)))
+
+
+@pytest.mark.parametrize("context_len", [12, 30])
+def test_the_agent_acts_in_the_last_episode_though_every_one_ends_early(context_len):
+    found = played([10, 7], context_len)
+    np.testing.assert_array_equal(found.action[..., -1, 0], 1)
+
+
+@pytest.mark.parametrize("context_len", [12, 30])
+def test_what_is_scored_begins_when_the_budget_is_used_up(context_len):
+    """Lives of 10, 7 and 40 steps use up 40 in 4, 6 and 1 episodes; lives of 2 never do."""
+    life = [10, 7, 40, 2]
+    found = played(life, context_len)
+    first = np.array([4, 6, 1, SLOTS])
+    slot = np.arange(SLOTS)
+    expected = np.broadcast_to((slot >= first[:, None])[:, None], (4, STREAMS, SLOTS))
+    np.testing.assert_array_equal(found.scored, expected)
+    assert (found.action[found.scored] == 1).all()
+    lived = slot * np.array(life)[:, None]
+    acts = np.broadcast_to((lived >= context_len)[:, None, :, None], found.action.shape)
+    np.testing.assert_array_equal(found.action == 1, acts)
+    score = play.scored_mean(found.episode_return, found.scored)
+    np.testing.assert_array_equal(score, np.repeat([[10], [7], [40], [np.nan]], STREAMS, 1))
+
+
+def test_a_budget_may_be_shorter_or_longer_than_an_episode():
+    assert not played([10], 12, budget=50).scored[..., :5].any()
+    assert played([10], 12, budget=50).scored[..., 5:].all()
+    assert played([10], 12, budget=20).scored[..., 2:].all()
+    full = played([40], 12, env=mayfly(early=False), budget=100)
+    assert full.scored.tolist() == [[[False] * 3 + [True]] * STREAMS]
+
+
+@pytest.mark.parametrize("reinfer_every", [1, 5])
+def test_inference_is_due_by_steps_lived_and_not_by_slots(reinfer_every):
+    spec, length, life = mayfly().spec, 12, 7
+    seen = stub_method()._replace(infer=lambda p, view, t, k: Adaptation(view.obs[-1]))
+    policy = zero_shot.own_context(seen, length, spec, reinfer_every)
+    act = jax.jit(partial(policy.act, greedy=True))
+    carry = policy.init(None, Adaptation(-jnp.ones(1)))
+    for lived in range(5 * life):
+        episode, t = divmod(lived, life)
+        zero, obs = jnp.zeros(1), jnp.array([lived], float)
+        time = jnp.array(episode * STEPS + t)
+        step = StepIn(obs, zero, jnp.zeros(()), zero, jnp.array(t == 0), time)
+        _, carry = act(None, None, carry, step, jax.random.key(lived))
+        inferred = lived - (lived - length) % reinfer_every  # when, from the step before it
+        assert carry.adaptation.code[0] == (inferred - 1 if lived >= length else -1)
+
+
+def test_partial_windows_are_acted_on_only_if_asked_for():
+    """From the second own step on; the first has no context."""
+    found = played([10], 30, partial_windows=True)
+    acts = found.action[..., 0] == 1
+    np.testing.assert_array_equal(acts, np.broadcast_to(np.arange(SLOTS) > 0, acts.shape))
+    assert not (played([10], 30).action[..., :3, 0] == 1).any()
+    full = played([40], 30, env=mayfly(early=False), partial_windows=True)
+    assert (full.action[..., 1, 0] == 1).all()
+
+
+def test_host_and_jax_agree_where_episodes_end_early():
+    """The agent halves its last action, so that what it does depends on all it did."""
+    halve = stub_method(lambda code: code)
+    spec = mayfly().spec
+    policy = zero_shot.own_context(halve, 12, spec, reinfer_every=3)
+    tasks = {"life": jnp.array([10.0, 3.0, 40.0])}
+    inputs = None, Adaptation(jnp.zeros((3, STREAMS, 1))), tasks, jax.random.key(0)
+    in_jax, host = (
+        make_rollout(env, policy, SLOTS)(*inputs) for env in (mayfly(), on_host(mayfly()))
+    )
+    np.testing.assert_array_equal(host.valid, in_jax.valid)
+    np.testing.assert_array_equal(host.valid.sum((1, 3)), np.repeat([[30], [9], [120]], SLOTS, 1))
+    for name in ("obs", "action", "reward", "next_obs", "done"):
+        a, b = (np.asarray(getattr(x, name))[host.valid] for x in (host, in_jax))
+        np.testing.assert_allclose(a, b, atol=1e-6, err_msg=name)
+    both = [played([10, 3, 40], 12, env, halve) for env in (mayfly(), on_host(mayfly()))]
+    np.testing.assert_array_equal(both[0].scored, both[1].scored)
+    np.testing.assert_allclose(both[0].episode_return, both[1].episode_return)
+
+
+def before_the_budget(method, context_len, spec, reinfer_every):
+    """The protocol as it was when two episodes were all: the numbers in docs/ are of that one."""
+    explore_uniformly = uniform_policy(spec.action_dim)
+
+    def init(params, adaptation):
+        zero, scalar = jnp.zeros(spec.obs_dim), jnp.zeros(())
+        false = jnp.zeros((), bool)
+        nothing = StepIn(zero, jnp.zeros(spec.action_dim), scalar, zero, false, jnp.zeros((), int))
+        inner = method.policy.init(params, adaptation)
+        return history.empty_window(spec, context_len), nothing, false, adaptation, inner
+
+    def act(params, given, carry, step, key, greedy):
+        window, last, started, adaptation, inner = carry
+        key_explore, key_infer, key_act = jax.random.split(key, 3)
+        pushed = history.push(window, last, step)
+        window = jax.tree.map(partial(jnp.where, started), pushed, window)
+        late = step.time - context_len
+        adaptation = jax.lax.cond(
+            (late >= 0) & (late % reinfer_every == 0),
+            lambda: method.infer(params, window, None, key_infer),
+            lambda: adaptation,
+        )
+        action, inner = method.policy.act(params, adaptation, inner, step, key_act, greedy)
+        uniform, _ = explore_uniformly.act(params, adaptation, (), step, key_explore, greedy)
+        action = jnp.where(window.valid.all(), action, uniform)
+        return action, (window, step, jnp.ones((), bool), adaptation, inner)
+
+    return Policy(init, act)
+
+
+@pytest.mark.parametrize("family", ["point_robot", "point_robot_sparse"])
+@pytest.mark.parametrize("reinfer_every", [1, 4])
+def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
+    cfg = make_config.base(family=family, eval__reinfer_every=reinfer_every)
+    env, module = make_env(cfg), registry.find("family", family)
+    weights = jax.random.normal(jax.random.key(5), (5, 2))
+
+    def infer(params, view, task, key):
+        rows = jnp.concatenate([view.obs, view.action, view.reward[:, None]], -1)
+        return Adaptation(jnp.tanh(params * rows @ weights).mean(0) + 0.01 * view.valid.sum())
+
+    def act(params, adaptation, carry, step, key, greedy):
+        carry = 0.9 * carry + adaptation.code + 0.1 * step.prev_reward
+        return jnp.sin(carry + step.obs), carry
+
+    policy = Policy(lambda params, a: jnp.zeros(2), act)
+    method = Method(None, (), None, infer, policy, 30)
+    angle = jnp.linspace(0, 3, 4)
+    tasks = {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)}
+    keys, params = jax.random.split(jax.random.key(2)), jnp.array(0.7)
+
+    evaluation = play.zero_shot(cfg, method, env, module, STREAMS)
+    now = jax.device_get(evaluation(params, tasks, *keys))
+
+    window = history.empty_window(env.spec, 30)
+    view = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, STREAMS, *x.shape)), window)
+    own = jax.vmap(jax.vmap(infer, in_axes=(None, 0, None, None)), in_axes=(None, 0, None, None))
+    given = jax.jit(own)(params, view, None, keys[0])
+    old = before_the_budget(method, 30, env.spec, reinfer_every)
+    before = play.player(env, module, old, 2)(params, given, tasks, keys[1])
+    for name in now._fields[:-1]:
+        np.testing.assert_array_equal(getattr(now, name), getattr(before, name), err_msg=name)
+    np.testing.assert_array_equal(
+        play.scored_mean(now.episode_return, now.scored), before.episode_return[..., -1]
+    )
+    assert now.scored.tolist() == [[[False, True]] * STREAMS] * 4
+
+
+def test_an_early_end_does_not_cut_exploration_short():
+    """By turns: five codes share the budget of 40 steps, whatever the episodes; then the own."""
+    bank = jnp.arange(1.0, 6)[:, None] / 10
+    explorer = explore.Explorer(jnp.zeros(1), jnp.broadcast_to(bank, (1, STREAMS, 5, 1)))
+    explorer = explorer._replace(code=jnp.zeros((1, STREAMS, 1)))
+    method = stub_method(lambda code: code)._replace(
+        infer=lambda params, view, task, key: Adaptation(-jnp.ones(1))
+    )
+    policy = explore.exploring(method, "bank_swept", 12, mayfly().spec)
+    run = make_rollout(mayfly(), policy, SLOTS)
+    found = run(None, explorer, {"life": jnp.array([10.0])}, jax.random.key(0))
+    action = np.asarray(found.action)[..., 0]
+    for stream in range(STREAMS):
+        acted = action[0, stream][np.asarray(found.valid)[0, stream]]
+        assert len(acted) == 10 * SLOTS and (acted[40:] == -1).all()
+        shares = acted[:40].reshape(5, 8)
+        assert (shares == shares[:, :1]).all()
+        np.testing.assert_allclose(sorted(shares[:, 0]), bank[:, 0])
+
+
+def mortal_world(life):
+    """`make_env` with robots that fall apart after `life` steps."""
+
+    def make(cfg):
+        env = make_env(cfg)
+
+        def step(state, action, task):
+            inner, age = state
+            inner, out = env.step(inner, action, task)
+            return (inner, age + 1), out._replace(done=age + 1 >= life)
+
+        def reset(noise, task):
+            inner, obs = env.reset(noise, task)
+            return (inner, jnp.zeros((), int)), obs
+
+        spec = env.spec._replace(done_ends_episode=True)
+        return env._replace(spec=spec, reset=reset, step=step)
+
+    return make
+
+
+@pytest.mark.parametrize("life", [12, 3])
+def test_results_report_the_share_of_streams_that_have_a_score(life, tmp_path, monkeypatch):
+    """Of 60 steps: lives of 12 use them up in five episodes, 15 lives of 3 do not."""
+    monkeypatch.setattr(evaluate, "make_env", mortal_world(life))
+    data = stub_run.evaluated()["data"]
+    cfg, method = stub_run.tiny_config(), stub_run.seeker()
+    found = stub_run.evaluate_run(cfg, method, tmp_path, data, ["bank_swept"])
+    arrays = results.read_arrays(tmp_path)
+    block, heldout = found["zero_shot"], arrays["split"] == "test"
+    assert block.keys() == found["explored"]["bank_swept"].keys()
+    assert set(block) >= {"mean", "iqm", "ci95", "per_task", "share", "first_episode", "success"}
+    reached = arrays["zero_shot_reached"]
+    assert reached.shape[-1] == SLOTS
+    assert block["success"] == reached[heldout].any(-1).mean()
+    assert block["first_episode"] == pytest.approx(arrays["zero_shot_first_return"][heldout].mean())
+    assert arrays["zero_shot_path"].shape[2] == 2
+    curve = evaluate.make_curve(FrozenConfigDict(cfg), method, data)
+    curve = curve(stub_run.PARAMS, jax.random.key(0))
+    table = {row[0]: row[1:] for row in report_tool.table(found)}
+    if life == 12:
+        assert (arrays["zero_shot_scored"] == SLOTS - 5).all()
+        assert block["share"] == 1 and "zero_shot" in curve
+        assert block["mean"] == pytest.approx(arrays["zero_shot_return"][heldout].mean())
+    else:
+        assert np.isnan(arrays["zero_shot_return"]).all() and "zero_shot" not in curve
+        assert block["share"] == 0 and block["mean"] is block["ci95"] is None
+        assert block["per_task"] == [None] * 2
+        assert table["zero-shot"][0] == "–" and table["zero-shot"][3] == "0 %"
+
+
+def test_streams_without_a_score_are_left_out_of_the_mean():
+    few = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])
+    arrays = {
+        "zero_shot_return": few,
+        "zero_shot_optimum": 2 * few,
+        "zero_shot_random_return": np.zeros((2, 3)),
+        "zero_shot_first_return": np.ones((2, 3)),
+        "zero_shot_reached": np.zeros((2, 3, SLOTS), bool),
+        "goal_radius": np.array(np.nan),
+    }
+    bounds = {"random": 0.0, "oracle": 4.0}
+    block = evaluate.summaries.zero_shot(arrays, np.ones(2, bool), bounds)
+    assert block["mean"] == 2 and block["per_task"] == [2.0, None]
+    assert block["share"] == pytest.approx(1 / 3) and block["of_optimum"] == 0.5
+    assert block["gap_closed"] == 0.5 and block["success"] is None
+
+
+def test_bench_counts_every_slot():
+    setting = types.SimpleNamespace(cfg=make_config.base())
+    assert bench._steps(setting, mayfly(), "zero-shot") == SLOTS * STEPS
+    assert bench._steps(setting, mayfly(early=False), "zero-shot") == 2 * STEPS
