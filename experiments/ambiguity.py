@@ -10,7 +10,6 @@ of the test tasks of `experiments/invariance.py`; writes `experiments/results/am
 table to `docs/results.md`.
 """
 
-import json
 from collections.abc import Callable
 
 import cells
@@ -94,7 +93,7 @@ def main() -> None:
         "windows": WINDOWS,
         "sources": measure(config()),
     }
-    files.write_atomic(OUT, json.dumps(report, indent=1) + "\n")
+    files.write_json(OUT, report)
     tables.insert(PAGE, LABEL, table(report))
     print(table(report))
 

@@ -9,7 +9,6 @@ away: `PARTS`. Needs the runs' checkpoints. Writes `experiments/results/leak.jso
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cells
@@ -126,7 +125,7 @@ def main() -> None:
             for cell, path in of_cell.items()
         },
     }
-    files.write_atomic(OUT, json.dumps(report, indent=1) + "\n")
+    files.write_json(OUT, report)
     tables.insert(PAGE, LABEL, table(report))
     print(table(report))
 

@@ -1,12 +1,11 @@
 """A stored data set comes back as it was, or the reader says in one sentence what is wrong."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metastar import files
 from metastar.config import base
 from metastar.data import checks, store
 from metastar.data.sampler import sample_transitions
@@ -195,8 +194,8 @@ def test_missing_pieces_and_other_families_are_named(path, tmp_path):
     (path / "reward.npy").unlink()
     with pytest.raises(UserError, match="no field 'reward'"):
         store.load(path, "train", make_cfg())
-    (path / store.MANIFEST).write_text(json.dumps({"family": "point_robot"}))
-    with pytest.raises(UserError, match="unreadable"):
+    files.write_json(path / store.MANIFEST, {"family": "point_robot"})
+    with pytest.raises(UserError, match="is not the manifest of a data set"):
         store.read_manifest(path)
 
 

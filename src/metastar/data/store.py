@@ -7,7 +7,6 @@ SHA-256 of every file and of itself.
 """
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -16,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar import files
 from metastar.data import checks
 from metastar.errors import UserError, did_you_mean
-from metastar.files import sync_tree
 from metastar.types import DataSpec, TaskData
 
 MANIFEST = "manifest.json"
@@ -60,21 +59,19 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        files = {}
+        stored = {}
         for name, value in fields.items():
             file = temporary / f"{name}.npy"
             np.save(file, value, allow_pickle=False)
-            files[name] = {
+            stored[name] = {
                 "sha256": _sha256(file),
                 "shape": list(value.shape),
                 "dtype": str(value.dtype),
             }
         tasks = {name: np.asarray(value).tolist() for name, value in manifest.tasks.items()}
-        content = manifest._replace(tasks=tasks, files=files)._asdict()
-        content["sha256"] = _digest(content)
-        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-        (temporary / MANIFEST).write_text(text + "\n")
-        sync_tree(temporary)
+        content = manifest._replace(tasks=tasks, files=stored)._asdict()
+        files.write_json(temporary / MANIFEST, content)
+        files.sync_tree(temporary)
         temporary.rename(directory)
     except OSError as error:
         raise UserError(
@@ -86,19 +83,15 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
 def read_manifest(path: str | Path) -> Manifest:
     """Reads what a data set says about itself; raises `UserError` if that is missing or damaged."""
     file = Path(path) / MANIFEST
-    try:
-        content = json.loads(file.read_text())
-        digest = content.pop("sha256")
-        manifest = Manifest(**content)
-    except FileNotFoundError:
+    if not file.exists():
         raise UserError(
             f"no data set in {path}: {MANIFEST} is missing; make one with `metastar collect`, "
             "or name another folder with --config.data.dir"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file} is unreadable; {checks.FIX}") from None
-    if _digest(content) != digest:
-        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {checks.FIX}")
+        )
+    try:
+        manifest = Manifest(**files.read_json(file, checks.FIX))
+    except TypeError:
+        raise UserError(f"{file} is not the manifest of a data set; {checks.FIX}") from None
     return manifest._replace(
         tasks={name: np.asarray(value, float) for name, value in manifest.tasks.items()},
         policies=tuple(manifest.policies),
@@ -274,8 +267,3 @@ def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndar
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _digest(content: dict) -> str:
-    """SHA-256 of a manifest's content, independent of layout and order."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,14 +1,13 @@
 """`results.json`: summaries of returns, the bounds beside them, and where the numbers come from."""
 
 import io
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from metastar import files
 from metastar.errors import UserError
-from metastar.files import save
 from metastar.training.workdir import RUNS
 
 FILE = "results.json"
@@ -61,35 +60,41 @@ def _check_tasks(results: dict, tasks: dict, where: str) -> None:
 
 def write(workdir: str | Path, results: dict) -> None:
     """Writes `results.json`, whole or not at all; raises `UserError` if the folder is read-only."""
-    save(Path(workdir) / FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    files.write_json(Path(workdir) / FILE, results)
 
 
 def read(workdir: str | Path) -> dict:
-    """Reads `results.json`; raises `UserError` if it is not there or damaged."""
-    return _read(workdir, FILE, lambda path: json.loads(path.read_text()))
+    """Reads `results.json`; raises `UserError` if it is not there, damaged or edited."""
+    path = Path(workdir) / FILE
+    if not path.exists():
+        raise _missing(workdir, FILE)
+    return files.read_json(path, f"{_remedy(workdir)} again", sealed=False)
 
 
 def write_arrays(workdir: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes `evaluation.npz`, whole or not at all; raises `UserError` as `write` does."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    save(Path(workdir) / ARRAYS_FILE, buffer.getvalue())
+    files.save(Path(workdir) / ARRAYS_FILE, buffer.getvalue())
 
 
 def read_arrays(workdir: str | Path) -> dict[str, np.ndarray]:
     """Reads `evaluation.npz`; raises `UserError` if it is not there or damaged."""
-    return _read(workdir, ARRAYS_FILE, lambda path: dict(np.load(path, allow_pickle=False)))
-
-
-def _read(workdir, name, read_from):
-    path = Path(workdir) / name
-    remedy = f"run `metastar evaluate --workdir={workdir}`"
+    path = Path(workdir) / ARRAYS_FILE
     try:
-        return read_from(path)
+        return dict(np.load(path, allow_pickle=False))
     except OSError:
-        if (runs := Path(workdir) / RUNS).is_dir():
-            remedy = f"it holds several runs: give one of them, {runs / '0'} for instance"
-            raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy}") from None
-        raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy} first") from None
+        raise _missing(workdir, ARRAYS_FILE) from None
     except (ValueError, zipfile.BadZipFile):
-        raise UserError(f"{str(path)!r} is damaged; {remedy} again") from None
+        raise UserError(f"{str(path)!r} is damaged; {_remedy(workdir)} again") from None
+
+
+def _missing(workdir: str | Path, name: str) -> UserError:
+    remedy = f"{_remedy(workdir)} first"
+    if (runs := Path(workdir) / RUNS).is_dir():
+        remedy = f"it holds several runs: give one of them, {runs / '0'} for instance"
+    return UserError(f"there is no {name} in {str(workdir)!r}; {remedy}")
+
+
+def _remedy(workdir: str | Path) -> str:
+    return f"run `metastar evaluate --workdir={workdir}`"

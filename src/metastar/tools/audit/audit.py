@@ -1,6 +1,5 @@
 """`metastar audit`: do task codes tell the task, or the policy that collected the context?"""
 
-import json
 import time
 from pathlib import Path
 
@@ -199,7 +198,7 @@ def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -
 
 def _write(workdir: Path, report: dict, codes: audit_codes.Codes, side: np.ndarray) -> str:
     """Writes the files of an audit; returns the summary."""
-    files.save(workdir / FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    files.write_json(workdir / FILE, report)
     images = audit_figures.write(workdir, report, codes, side)
     files.save(workdir / PAGE, audit_page.page(report, images))
     listed = ", ".join([FILE, PAGE, *images])
