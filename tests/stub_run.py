@@ -120,6 +120,7 @@ META = {
     "updates": 7,
     "wall_seconds": 90.0,
     "params_sha256": "ab" * 32,
+    "digests": {},
     "command": "metastar train --config=configs/metastar/point_robot_sparse.py:stub",
 }
 

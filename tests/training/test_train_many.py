@@ -185,6 +185,22 @@ def test_seeds_end_where_a_seed_does():
         config.validate(cfg)
 
 
+def test_another_oracle_is_of_one_evaluation_and_leaves_the_config(asked, tmp_path, monkeypatch):
+    train.train(make_cfg(), tmp_path)
+    written, shown = (tmp_path / "config.json").read_bytes(), []
+
+    def make_final(cfg, *rest):
+        shown.append(cfg.eval.oracle)
+        return lambda cfg, *rest: shown.append(cfg.eval.oracle)
+
+    monkeypatch.setattr(evaluate, "make_final", make_final)
+    for oracle, expected in (("runs/oracle", "runs/oracle"), (None, "")):
+        train.evaluate_workdir(tmp_path, oracle=oracle)
+        assert shown == [expected, expected]
+        shown.clear()
+    assert (tmp_path / "config.json").read_bytes() == written
+
+
 def test_a_wrong_source_of_a_pretraining_leaves_the_workdir_to_a_right_config(asked, tmp_path):
     cfg = make_many(**{"train.pretrained": str(tmp_path / "nothing")})
     with pytest.raises(UserError, match="but this run has no pretraining"):

@@ -79,8 +79,8 @@ def make_final(
     Returns:
         `(cfg, params, workdir, meta) -> dict`, which evaluates what `method.export` returned for a
         run, writes `results.json` and `evaluation.npz` into its workdir, and returns the contents
-        of `results.json`. `meta` has `updates`, `wall_seconds`, `params_sha256`, `command`. Raises
-        `UserError` if the workdir is read-only or a simulation broke down.
+        of `results.json`. `meta` has `updates`, `wall_seconds`, `params_sha256`, `digests`,
+        `command`. Raises `UserError` if the workdir is read-only or a simulation broke down.
 
     Raises:
         UserError: `cfg.eval.oracle` is no run on the same tasks; a strategy is unknown, or the
@@ -154,6 +154,7 @@ def make_final(
             "train_zero_shot": train["zero_shot"],
             "stability": summaries.stability(metrics.read_rows(Path(workdir) / metrics.FILE)),
             "params_sha256": meta["params_sha256"],
+            "digests": meta["digests"],
         }
         for name in store.OOD:
             if name in tasks:

@@ -8,7 +8,7 @@ import numpy as np
 
 from metastar import files
 from metastar.errors import UserError
-from metastar.training.workdir import RUNS
+from metastar.training.workdir import RUNS, identity
 
 FILE = "results.json"
 ARRAYS_FILE = "evaluation.npz"  # what the figures need
@@ -64,11 +64,27 @@ def write(workdir: str | Path, results: dict) -> None:
 
 
 def read(workdir: str | Path) -> dict:
-    """Reads `results.json`; raises `UserError` if it is not there, damaged or edited."""
-    path = Path(workdir) / FILE
+    """Reads `results.json` of a run, or of a folder that holds nothing else of one.
+
+    Raises:
+        UserError: it is not there, damaged, edited, or of another run than the one in the folder.
+    """
+    path, remedy = Path(workdir) / FILE, f"{_remedy(workdir)} again"
     if not path.exists():
         raise _missing(workdir, FILE)
-    return files.read_json(path, f"{_remedy(workdir)} again", sealed=False)
+    if not (Path(workdir) / "config.json").exists():
+        return files.read_json(path, remedy, sealed=False)
+    run = identity(workdir)
+    found = files.read_json(path, remedy, sealed=run.format > 1)
+    if "digests" not in found and run.format == 1:
+        return found
+    for name, digest in run.digests.items():
+        if found.get("digests", {}).get(name) != digest:
+            raise UserError(
+                f"{path} is not of this run: {name}.json beside it is not the one that it was "
+                f"written with; {remedy}"
+            )
+    return found
 
 
 def write_arrays(workdir: str | Path, arrays: dict[str, np.ndarray]) -> None:

@@ -71,7 +71,8 @@ def save_run(folder, cfg, leaks):
         for i, leak in enumerate(leaks, 1):
             if cfg.method == "encoders.policy_reader":
                 state = state._replace(params={**state.params, "leak": jnp.array(leak)})
-            checkpoint.save(path / "checkpoints", 10 * i, state, {"wall_seconds": 1.0})
+            meta, digests = {"wall_seconds": 1.0}, workdir.digests(path)
+            checkpoint.save(path / "checkpoints", 10 * i, state, meta, digests)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,8 @@ def root(tmp_path_factory):
     save_data(root / "data", cfg)
     save_run(root / "clean", cfg, (1.0, 0.0))
     save_run(root / "leaky", cfg, (1.0,))
-    shutil.copy(stub_run.evaluated()["seeker"] / results.FILE, root / "clean")
+    found = results.read(stub_run.evaluated()["seeker"])
+    results.write(root / "clean", {**found, "digests": workdir.digests(root / "clean")})
     return root
 
 
@@ -249,7 +251,9 @@ def test_one_source_and_no_results_leave_the_rest(tmp_path):
 def test_a_damaged_older_checkpoint_is_skipped(root, tmp_path, capsys):
     shutil.copytree(root / "clean", tmp_path / "run")
     (tmp_path / "run/checkpoints/10/record.json").write_text("{")
-    state = checkpoint.restore(tmp_path / "run/checkpoints", 10, {})
+    state = checkpoint.restore(
+        tmp_path / "run/checkpoints", 10, {}, workdir.identity(tmp_path / "run")
+    )
     assert state is None and "is damaged" in capsys.readouterr().out
 
 

@@ -83,7 +83,7 @@ def runs(tmp_path, monkeypatch):
 
     def fake_restore(path):
         method = methods[Path(path).name]._replace(export=lambda state: state)
-        return restore.Restored(cfg, None, method, stub_run.PARAMS, 7, {})
+        return restore.Restored(cfg, None, method, stub_run.PARAMS, 7, {}, {})
 
     monkeypatch.setattr(restore, "restore", fake_restore)
     return tmp_path

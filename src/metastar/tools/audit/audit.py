@@ -22,6 +22,7 @@ from metastar.tools.audit.parts import missing
 from metastar.training import checkpoint, restore
 from metastar.training.chunk import abstract_state
 from metastar.training.restore import Restored
+from metastar.training.workdir import identity
 from metastar.types import TaskData
 
 FILE = "audit.json"
@@ -186,10 +187,11 @@ def _cost(workdir: str | Path) -> dict:
 def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -> list[dict]:
     """How far the codes of each older kept checkpoint are from those of the audited one."""
     directory, found = Path(workdir) / "checkpoints", []
+    owner = identity(workdir)
     for step in checkpoint.steps(directory):
         state = None
         if step < run.step:
-            state = checkpoint.restore(directory, step, abstract_state(run.method))
+            state = checkpoint.restore(directory, step, abstract_state(run.method), owner)
         if state is not None:
             before = read(run.method.export(state)).code
             found.append({"step": step, **audit_measures.drift(before, codes.code, codes.keep)})
