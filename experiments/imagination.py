@@ -81,7 +81,7 @@ COLUMNS = (
 def open_loop(folder: Path) -> dict:
     """The world model's errors on test tasks (`metastar.audit_model.open_loop`)."""
     run = restore.restore(folder)
-    data = store.load(collect.ensure(run.cfg), "test", run.cfg)
+    data = store.load(collect.data_set(run.cfg), "test", run.cfg)
     params, key = run.method.export(run.state), jax.random.key(0)
     return audit_model.open_loop(run.cfg, run.method, params, data, run.spec.obs_std, key)
 

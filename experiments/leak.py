@@ -17,7 +17,6 @@ import numpy as np
 
 from metastar import files
 from metastar.collection import collect
-from metastar.data import store
 from metastar.data.sources import sources
 from metastar.ops.task_parameters import join_parameters
 from metastar.tools.audit import audit
@@ -43,9 +42,9 @@ PARTS = {
 def read(workdir: Path) -> tuple[Codes, np.ndarray, np.ndarray, list[str]]:
     """Codes of training and test tasks [N, K, W, Z], goals [N, 2], which are of test tasks [N]."""
     run = restore.restore(workdir)
-    directory = collect.ensure(run.cfg)
-    manifest = store.read_manifest(directory)
-    data, side = audit.load(run, directory, manifest)
+    data_set = collect.data_set(run.cfg)
+    manifest = data_set.manifest
+    data, side = audit.load(run, data_set)
     found = sources(manifest.policies, manifest.stages, *audit_codes.drawn_from(data))
     draws = [audit_codes.halves(data, source) for source in found]
     length, key = run.cfg.world_model.context_len, jax.random.key(audit.SEED)

@@ -127,7 +127,8 @@ META = {
 
 def evaluate_run(cfg, method, workdir: Path, data_dir: Path, strategies=()) -> dict:
     """Evaluates a method with `PARAMS` as a run of `META`."""
-    return evaluate.make_final(cfg, method, data_dir, strategies)(cfg, PARAMS, workdir, META)
+    tasks = store.tasks_of(store.verify(data_dir), cfg)
+    return evaluate.make_final(cfg, method, tasks, strategies)(cfg, PARAMS, workdir, META)
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import pytest
 
 from fake_method import make_cfg, make_data, make_method
 from metastar import config, train
+from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
 from metastar.training import compilation, memory, plan, restore
@@ -37,7 +38,7 @@ def asked(monkeypatch):
             hp={"scale": cfg.agent.beta}, phases=(base.phases[0], phase._replace(update=update))
         )
 
-    def make_final(cfg, method, data_dir, explore=""):
+    def make_final(cfg, method, tasks, explore=""):
         calls.append("built")
 
         def final(cfg, params, workdir, meta):
@@ -47,9 +48,9 @@ def asked(monkeypatch):
         return final
 
     monkeypatch.setattr(train.runs, "make_method", method)
-    monkeypatch.setattr(train.collect, "ensure", lambda cfg: "data")
-    monkeypatch.setattr(train.store, "load", lambda *args: make_data())
-    monkeypatch.setattr(train.store, "read_manifest", lambda path: None)
+    tasks = store.Tasks(None, {}, make_data(), None)
+    monkeypatch.setattr(train.collect, "data_set", lambda cfg: None)
+    monkeypatch.setattr(train.store, "tasks_of", lambda *args: tasks)
     monkeypatch.setattr(train.store, "data_spec", lambda *args: SPEC)
     monkeypatch.setattr(evaluate, "make_curve", lambda *args: lambda params, key: {})
     monkeypatch.setattr(evaluate, "make_final", make_final)

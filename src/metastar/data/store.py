@@ -8,6 +8,7 @@ SHA-256 of every file and of itself.
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,28 @@ class Manifest(NamedTuple):
     config: dict  # the whole config the data were made with
     versions: dict[str, str]
     files: dict[str, dict]  # by field: sha256, shape, dtype; written by `save`
+
+
+class DataSet(NamedTuple):
+    """A data set that was opened and verified."""
+
+    path: Path
+    manifest: Manifest
+    fields: dict[str, np.ndarray]  # memory-mapped
+
+
+class Tasks(NamedTuple):
+    """All tasks of a run, each of them on the device once."""
+
+    manifest: Manifest
+    split: dict[str, list[int]]  # that of `split_ids`
+    train: TaskData
+    heldout: TaskData  # all others, in the order of `split`
+
+    @property
+    def parts(self) -> tuple[TaskData, TaskData]:
+        """The tasks in the order of `split`."""
+        return self.train, self.heldout
 
 
 def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
@@ -99,18 +122,19 @@ def read_manifest(path: str | Path) -> Manifest:
     )
 
 
-def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """Reads a whole data set and checks all of it.
+def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
+    """Opens a data set, reads all of it and checks it.
 
-    Returns:
-        The manifest and the fields, memory-mapped.
+    Args:
+        path: folder of the data set.
+        manifest: what `read_manifest` gives, if it was called before.
 
     Raises:
         UserError: a file is missing or its SHA-256 differs; or a shape does not fit the tasks and
             the family; a value is not finite; an action lies outside [-1, 1]; a length, policy or
             stage is out of range; a task has no transition; the split is not one.
     """
-    manifest, fields = read_manifest(path), {}
+    manifest, fields = manifest or read_manifest(path), {}
     for name in checks.FIELDS:
         file = Path(path) / f"{name}.npy"
         if name not in manifest.files or not file.is_file():
@@ -119,30 +143,40 @@ def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
             raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {checks.FIX}")
         fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
     checks.check(path, manifest, fields)
-    return manifest, fields
+    return DataSet(Path(path), manifest, fields)
 
 
-def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
-    """Verifies a data set and loads the tasks of one side of its split, and no other.
+def tasks_of(data: DataSet, cfg: ConfigDict) -> Tasks:
+    """Loads all tasks of a run; arguments and errors are those of `load`."""
+    split = split_ids(data.manifest, cfg)
+    heldout = [name for name in split if name != "train"]
+    return Tasks(data.manifest, split, load(data, "train", cfg), load(data, heldout, cfg))
+
+
+def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData:
+    """Loads the tasks of one side of a split, or of several, and no other.
 
     Draws see the episodes of the policies `cfg.data.policies` and stages `cfg.data.stages` only.
 
     Args:
-        path: folder of the data set.
-        split: a name of `split_ids`, or "all" for all of them in its order.
+        data: the data set.
+        split: a name of `split_ids` or several, or "all" for all of them in its order.
         cfg: the run's config; `family` and `data` are used.
 
     Raises:
-        UserError: as `verify`; the data are of another family, or lack the split, a policy or a
+        UserError: the data are of another family, or lack the split, a policy or a
             stage, or a task has no episode of them.
     """
-    manifest, fields = verify(path)
+    path, manifest, fields = data
     check_family(path, manifest, cfg)
     parts = split_ids(manifest, cfg)
-    if split not in (*parts, "all"):
-        hint = did_you_mean(split, (*parts, "all"))
-        raise UserError(f"data set {path} has no split {split!r}{hint}")
-    ids = np.concatenate(list(parts.values())) if split == "all" else np.array(parts[split])
+    names = [split] if isinstance(split, str) else split
+    names = list(parts) if names == ["all"] else names
+    for name in names:
+        if name not in parts:
+            hint = did_you_mean(name, (*parts, "all"))
+            raise UserError(f"data set {path} has no split {name!r}{hint}")
+    ids = np.concatenate([parts[name] for name in names])
     fields = {name: fields[name][ids] for name in checks.FIELDS if name in TaskData._fields}
     chosen = _chosen(path, manifest, fields, cfg)
     flat, count = _flat_table(np.where(chosen, fields["length"], 0), fields["reward"].shape[-1])

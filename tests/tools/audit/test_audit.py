@@ -147,7 +147,7 @@ def test_health_and_cost_are_there(audited):
 
 
 def test_the_leaky_run_is_caught_with_its_size(root):
-    data, cfg = store.load(root / "data", "all", make_config()), make_config()
+    data, cfg = store.load(store.verify(root / "data"), "all", make_config()), make_config()
     found = sources(POLICIES, STAGES, data.policy, data.stage)
     draws = [audit_codes.halves(data, source) for source in found]
     method = policy_reader.make(cfg, SPEC)
@@ -158,7 +158,7 @@ def test_the_leaky_run_is_caught_with_its_size(root):
 
 
 def test_halves_share_no_episode_and_windows_follow_the_key(root):
-    data = store.load(root / "data", "all", make_config())
+    data = store.load(store.verify(root / "data"), "all", make_config())
     source = sources(POLICIES, STAGES, data.policy, data.stage)[1]
     draws = audit_codes.halves(data, source)
     steps = family.SPEC.max_episode_steps

@@ -179,7 +179,7 @@ def test_recorded_episodes_are_the_last_of_their_source(runs):
 
 
 def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs, monkeypatch):
-    manifest, fields = store.verify("data")
+    _, manifest, fields = store.verify("data")
     fields["stage"] = np.array([[0, 2, 2]] * 5)
     fields["length"] = np.array([[60, 60, 60]] * 4 + [[60, 60, 0]])
     monkeypatch.setattr(store, "verify", lambda path: (manifest, fields))

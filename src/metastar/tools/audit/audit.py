@@ -50,11 +50,11 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     began = time.monotonic()
     run = _restore(workdir)
     other = None if against is None else _restore(against)
-    directory = collect.ensure(run.cfg)
-    manifest = store.read_manifest(directory)
+    data_set = collect.data_set(run.cfg)
+    manifest = data_set.manifest
     if other is not None:
         _check_alike(run, other, manifest, against)
-    data, side = load(run, directory, manifest)
+    data, side = load(run, data_set)
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
@@ -116,12 +116,11 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     return _write(Path(workdir), report, codes, side)
 
 
-def load(run: Restored, directory: Path, manifest: store.Manifest) -> tuple[TaskData, np.ndarray]:
+def load(run: Restored, data: store.DataSet) -> tuple[TaskData, np.ndarray]:
     """The training and test tasks, and the name of the split [N] of each."""
-    data, split = store.load(directory, "all", run.cfg), store.split_ids(manifest, run.cfg)
-    side = np.array([name for name, ids in split.items() for _ in ids])
-    chosen = np.isin(side, SPLITS)
-    return jax.tree.map(lambda x: x[chosen], data), side[chosen]
+    split = store.split_ids(data.manifest, run.cfg)
+    side = np.array([name for name in SPLITS for _ in split[name]])
+    return store.load(data, SPLITS, run.cfg), side
 
 
 def _trained(data: TaskData, manifest: store.Manifest) -> list[str]:
