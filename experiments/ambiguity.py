@@ -10,7 +10,6 @@ of the test tasks of `experiments/invariance.py`; writes `experiments/results/am
 table to `docs/results.md`.
 """
 
-import json
 from collections.abc import Callable
 
 import cells
@@ -58,8 +57,8 @@ def make_observer(resolution: float) -> Callable[[View], Array]:
 
 def measure(cfg: ConfigDict) -> dict:
     """RMSE and R² of the posterior mean on the test tasks, by source and resolution."""
-    directory = collect.ensure(cfg)
-    manifest, data = store.read_manifest(directory), store.load(directory, "test", cfg)
+    data_set = collect.data_set(cfg)
+    manifest, data = data_set.manifest, store.load(data_set, "test", cfg)
     goal = np.asarray(data.task["goal"])[:, None]  # [N, 1, 2]
     task_id = jnp.broadcast_to(jnp.arange(len(goal))[:, None], (len(goal), WINDOWS))
     spread = np.square(goal - goal.mean(0)).sum(-1).mean()
@@ -94,7 +93,7 @@ def main() -> None:
         "windows": WINDOWS,
         "sources": measure(config()),
     }
-    files.write_atomic(OUT, json.dumps(report, indent=1) + "\n")
+    files.write_json(OUT, report)
     tables.insert(PAGE, LABEL, table(report))
     print(table(report))
 

@@ -12,7 +12,6 @@ shows only that it runs.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import jax
@@ -76,7 +75,7 @@ def main() -> None:
             "commit": provenance.commit(),
         }
         content |= {"device": jax.devices()[0].device_kind, "versions": provenance.versions()}
-        files.save(args.out, json.dumps(content, indent=2) + "\n")
+        files.write_json(args.out, content)
 
 
 if __name__ == "__main__":

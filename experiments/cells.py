@@ -1,7 +1,6 @@
 """What the experiments share: to train a table's cells, each of several seeds, and to read them."""
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from metastar import files
 from metastar.ops.statistics import seed_task_interval
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,8 +49,8 @@ def train(workdir: Path, config: str, fields: dict) -> list[Path]:
 
 
 def read(folder: Path, name: str) -> dict:
-    """The JSON file `name` of a workdir."""
-    return json.loads((folder / name).read_text())
+    """The JSON file `name` of a folder; one that has a checksum must match it."""
+    return files.read_json(folder / name, "make it again", sealed=False)
 
 
 def audited(folder: Path) -> dict:

@@ -132,7 +132,7 @@ def main() -> None:
     }
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        files.save(args.out, json.dumps(report, indent=2) + "\n")
+        files.write_json(args.out, report)
     print(json.dumps(report, indent=2))
 
 

@@ -13,7 +13,6 @@ table to `docs/benchmarks.md`; a number of seeds other than the default is part 
 
 import argparse
 import io
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -166,7 +165,7 @@ def main() -> None:
         if args.method in PRETRAINING:
             pretrained = pretrained or {"train.pretrained": folder}
     out = cells.RESULTS / label
-    files.write_atomic(out.with_suffix(".json"), json.dumps(report, indent=1) + "\n")
+    files.write_json(out.with_suffix(".json"), report)
     drawn = io.BytesIO()
     figure(report).savefig(drawn, format="png")
     files.write_atomic(out.with_suffix(".png"), drawn.getvalue())

@@ -10,7 +10,6 @@ again.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cells
@@ -41,7 +40,8 @@ ROWS = {
 def table() -> str:
     """The table, from the committed files alone."""
     results = [
-        json.loads(f.read_text()) for f in sorted((cells.RESULTS / LABEL).glob("metastar_*.json"))
+        cells.read(file.parent, file.name)
+        for file in sorted((cells.RESULTS / LABEL).glob("metastar_*.json"))
     ]
     rows = [("return, mean over tasks and seeds", "mean", "95 % interval", "by seed", "of optimum")]
     for name, path in ROWS.items():
@@ -69,8 +69,8 @@ def main() -> None:
     for seed, folder in enumerate(cells.train(workdir, CONFIG, fields)):
         if set(cells.read(folder, "results.json").get("explored", {})) != set(STRATEGIES):
             cells.metastar("evaluate", folder, f"--explore={','.join(STRATEGIES)}")
-        text = (folder / "results.json").read_text()
-        files.write_atomic(cells.RESULTS / LABEL / f"metastar_{seed}.json", text)
+        content = cells.read(folder, "results.json")
+        files.write_json(cells.RESULTS / LABEL / f"metastar_{seed}.json", content)
     tables.insert(PAGE, LABEL, table())
     print(table())
 

@@ -13,7 +13,6 @@ to `experiments/results/imagination_<family>/` and writes the table to `docs/res
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cells
@@ -82,7 +81,7 @@ COLUMNS = (
 def open_loop(folder: Path) -> dict:
     """The world model's errors on test tasks (`metastar.audit_model.open_loop`)."""
     run = restore.restore(folder)
-    data = store.load(collect.ensure(run.cfg), "test", run.cfg)
+    data = store.load(collect.data_set(run.cfg), "test", run.cfg)
     params, key = run.method.export(run.state), jax.random.key(0)
     return audit_model.open_loop(run.cfg, run.method, params, data, run.spec.obs_std, key)
 
@@ -129,7 +128,7 @@ def table(out: Path) -> str:
     for name in CELLS:
         found = sorted(out.glob(f"{cells.file_name(name)}_seed*.json"))
         if found:
-            rows.append(row(name, [json.loads(f.read_text()) for f in found]))
+            rows.append(row(name, [cells.read(out, file.name) for file in found]))
     return tables.markdown(rows) + "\n"
 
 
@@ -160,8 +159,7 @@ def main() -> None:
             fields["train.pretrained"] = pretrained[name]
         found = run(workdir, config, fields)
         for seed, results in enumerate(found):
-            text = json.dumps(results, indent=1) + "\n"
-            files.write_atomic(out / f"{cells.file_name(name)}_seed{seed}.json", text)
+            files.write_json(out / f"{cells.file_name(name)}_seed{seed}.json", results)
     if not args.validation:
         tables.insert(PAGE, label, table(out))
     print(table(out))

@@ -13,7 +13,6 @@ changes every cell, for instance the updates, which are fewer than the preset's:
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cells
@@ -187,8 +186,8 @@ def drop_of(audit: dict, bound: float) -> float:
 
 def bound_of(out: Path, results: list[dict]) -> float:
     """Few-shot return of the best oracle: those that the rows had, and the newest in the folder."""
-    newest = out / "oracle_results.json"
-    found = [json.loads(newest.read_text())["few_shot"]["mean"]] if newest.exists() else []
+    newest = "oracle_results.json"
+    found = [cells.read(out, newest)["few_shot"]["mean"]] if (out / newest).exists() else []
     return max(found + [result["bounds"]["oracle"] for result in results])
 
 
@@ -199,7 +198,7 @@ def table(out: Path) -> str:
         found = sorted(out.glob(f"{cells.file_name(cell)}_seed*_results.json"))
         if found:
             audits = [Path(str(f).replace("_results", "_audit")) for f in found]
-            pairs[cell] = [[json.loads(f.read_text()) for f in kind] for kind in (found, audits)]
+            pairs[cell] = [[cells.read(out, f.name) for f in kind] for kind in (found, audits)]
     bound = bound_of(out, [result for results, _ in pairs.values() for result in results])
     rows = [COLUMNS, *(row(cell, *pair) for cell, pair in pairs.items())]
     cost = [COSTS, *(costs(cell, *pair, bound) for cell, pair in pairs.items())]
@@ -229,16 +228,15 @@ def main() -> None:
     }
     bound = f"configs/oracle.py:{args.family},{args.preset}"
     (oracle,) = cells.train(args.runs / label / "oracle", bound, data)
-    text = json.dumps(cells.read(oracle, "results.json"), indent=1) + "\n"
-    files.write_atomic(out / "oracle_results.json", text)
+    files.write_json(out / "oracle_results.json", cells.read(oracle, "results.json"))
     shared = {**UPDATES[args.family], **data, "eval.oracle": oracle}
     for cell in args.cells:
         fields = {**shared, **CELLS[cell], **dict(args.set), "num_seeds": args.num_seeds}
         found = run(args.runs / label / cells.file_name(cell), config, fields)
         for seed, pair in enumerate(found):
             for kind, content in zip(("results", "audit"), pair):
-                text = json.dumps(content, indent=1) + "\n"
-                files.write_atomic(out / f"{cells.file_name(cell)}_seed{seed}_{kind}.json", text)
+                file = out / f"{cells.file_name(cell)}_seed{seed}_{kind}.json"
+                files.write_json(file, content)
     if not args.validation:
         tables.insert(PAGE, label, table(out))
     print(table(out))

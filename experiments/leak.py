@@ -9,7 +9,6 @@ away: `PARTS`. Needs the runs' checkpoints. Writes `experiments/results/leak.jso
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import cells
@@ -18,7 +17,6 @@ import numpy as np
 
 from metastar import files
 from metastar.collection import collect
-from metastar.data import store
 from metastar.data.sources import sources
 from metastar.ops.task_parameters import join_parameters
 from metastar.tools.audit import audit
@@ -44,9 +42,9 @@ PARTS = {
 def read(workdir: Path) -> tuple[Codes, np.ndarray, np.ndarray, list[str]]:
     """Codes of training and test tasks [N, K, W, Z], goals [N, 2], which are of test tasks [N]."""
     run = restore.restore(workdir)
-    directory = collect.ensure(run.cfg)
-    manifest = store.read_manifest(directory)
-    data, side = audit.load(run, directory, manifest)
+    data_set = collect.data_set(run.cfg)
+    manifest = data_set.manifest
+    data, side = audit.load(run, data_set)
     found = sources(manifest.policies, manifest.stages, *audit_codes.drawn_from(data))
     draws = [audit_codes.halves(data, source) for source in found]
     length, key = run.cfg.world_model.context_len, jax.random.key(audit.SEED)
@@ -126,7 +124,7 @@ def main() -> None:
             for cell, path in of_cell.items()
         },
     }
-    files.write_atomic(OUT, json.dumps(report, indent=1) + "\n")
+    files.write_json(OUT, report)
     tables.insert(PAGE, LABEL, table(report))
     print(table(report))
 

@@ -10,13 +10,13 @@ the place of the test tasks: this is how settings were chosen; its files go to t
 """
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
 import cells
 import numpy as np
 
+from metastar import files
 from metastar.ops import statistics
 from metastar.tools.report import tables
 
@@ -134,7 +134,7 @@ def main() -> None:
             "analytic optimum": ours[0]["bounds"]["optimum"],
         },
     }
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    files.write_json(out / "summary.json", summary)
     if args.preset == "quick" and not args.validation:
         for page in (cells.DOCS.parent / "README.md", cells.DOCS / "results.md"):
             tables.insert(page, "results", table(summary))

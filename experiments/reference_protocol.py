@@ -119,7 +119,7 @@ def main() -> None:
     found = results.read(args.workdir) | {"deviations": DEVIATIONS, "curve": curve(args.workdir)}
     OUT.mkdir(parents=True, exist_ok=True)
     file = OUT / f"metastar_{found['updates']}_updates.json"
-    files.save(file, json.dumps(found, indent=2) + "\n")
+    files.write_json(file, found)
     tables.insert(PAGE, "cheetah_vel_paper", text(found))
     print(text(found))
 

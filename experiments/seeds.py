@@ -11,7 +11,6 @@ files go to a folder of their own and to no page.
 """
 
 import argparse
-import json
 import os
 import shutil
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import cells
 import numpy as np
 
+from metastar import files
 from metastar.ops.statistics import seed_task_interval
 from metastar.tools.report import compare, groups, tables
 
@@ -95,7 +95,7 @@ def main() -> None:
     command = f"python experiments/seeds.py --family {args.family} --methods "
     command += " ".join(args.methods) + " --seeds " + " ".join(map(str, args.seeds))
     content = text(label, command)
-    (out / "summary.json").write_text(json.dumps({"command": command}, indent=2) + "\n")
+    files.write_json(out / "summary.json", {"command": command})
     compare.compare([os.path.relpath(file) for file in sorted(out.glob("*_seed*.json"))], out)
     if args.preset == "quick" and not args.validation:
         tables.insert(PAGE, label, content)

@@ -113,7 +113,7 @@ def main() -> None:
             for name, taken in times.items()
         }
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    files.save(args.out, json.dumps(report, indent=2) + "\n")
+    files.write_json(args.out, report)
     print(json.dumps(report, indent=2))
 
 

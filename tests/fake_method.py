@@ -7,7 +7,9 @@ import optax
 
 import make_config
 from metastar.data.sampler import sample_transitions
-from metastar.types import Batch, Method, Phase, TaskData, TrainState
+from metastar.training import workdir
+from metastar.training.runs import Run
+from metastar.types import Batch, DataSpec, Method, Phase, TaskData, TrainState
 
 
 def make_data(num_tasks=3, episodes=4, steps=5, obs_dim=2, seed=0) -> TaskData:
@@ -33,6 +35,16 @@ def make_cfg(**train):
     settings = {"chunk": 4, "validate_every": 3, "eval_every": 10, "checkpoint_every": 8}
     cfg.train.update({**settings, **train})
     return cfg
+
+
+SPEC = DataSpec("point_robot", 2, 1, 2, 3, 5, (0.0, 0.0), (1.0, 1.0))
+
+
+def claimed(run: Run) -> Run:
+    """Writes what `fit` expects in the workdir of a run, unless it is there; returns the run."""
+    with workdir.opened(run.cfg, run.workdir) as path:
+        workdir.write_spec(path, SPEC)
+    return run
 
 
 def make_method(pretrain=10, updates=14, nan_at=None, grow=0, batch_size=8) -> Method:

@@ -120,13 +120,15 @@ META = {
     "updates": 7,
     "wall_seconds": 90.0,
     "params_sha256": "ab" * 32,
+    "digests": {},
     "command": "metastar train --config=configs/metastar.py:point_robot_sparse,stub",
 }
 
 
 def evaluate_run(cfg, method, workdir: Path, data_dir: Path, strategies=()) -> dict:
     """Evaluates a method with `PARAMS` as a run of `META`."""
-    return evaluate.make_final(cfg, method, data_dir, strategies)(cfg, PARAMS, workdir, META)
+    tasks = store.tasks_of(store.verify(data_dir), cfg)
+    return evaluate.make_final(cfg, method, tasks, strategies)(cfg, PARAMS, workdir, META)
 
 
 @functools.cache

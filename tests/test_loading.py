@@ -43,7 +43,9 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
     cfg, method, state, _ = parts("metastar")
     with workdir.opened(cfg, tmp_path) as path:
         workdir.write_spec(path, SPEC)
-        checkpoint.save(path / "checkpoints", 16, state, {"wall_seconds": 1.0})
+        checkpoint.save(
+            path / "checkpoints", 16, state, {"wall_seconds": 1.0}, workdir.digests(path)
+        )
     given, obs = context(12), np.array([0.3, -0.4])
 
     agent = load(tmp_path)

@@ -1,7 +1,7 @@
 """The trainer alone, on a method and data with a known, cheap update (`fake_method.py`)."""
 
-import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fake_method import make_cfg, make_data, make_method
-from metastar import config
+from fake_method import claimed, make_cfg, make_data, make_method
+from metastar import config, files
 from metastar.errors import UserError
 from metastar.training import checkpoint, plan
 from metastar.training.checkpoint import params_sha256
@@ -20,14 +20,24 @@ from metastar.training.chunk import end_phase, init_state, replay, update_keys
 from metastar.training.loop import chunk_end, fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
-from metastar.training.workdir import COMMAND, opened, read_config, read_spec, write_spec
+from metastar.training.workdir import (
+    COMMAND,
+    identity,
+    opened,
+    read_config,
+    read_spec,
+    write_spec,
+)
 from metastar.types import DataSpec
 
 
 def run(path, method=None, evaluate_fn=None, **settings):
-    path.mkdir(exist_ok=True)
-    method = method or make_method()
-    return fit([Run(make_cfg(**settings), path)], method, make_data(), [method.hp], evaluate_fn)
+    method, found = method or make_method(), claimed(Run(make_cfg(**settings), path))
+    return fit([found], method, make_data(), [method.hp], evaluate_fn)
+
+
+def restored(path, state):
+    return checkpoint.restore_latest(path / "checkpoints", state, identity(path))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +157,7 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_what_is_good(tmp_pa
     batch, _ = replay(method.phases[1], state, data, run_key, method.hp, 13)
     np.testing.assert_array_equal(saved["task_id"], batch.task_id)
     np.testing.assert_array_equal(saved["views['real'].reward"], batch.views["real"].reward)
-    good = checkpoint.restore_latest(tmp_path / "checkpoints", state)[0]
+    good = restored(tmp_path, state)[0]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.params))
 
 
@@ -205,7 +215,7 @@ def test_trains_in_a_thread_that_may_not_handle_signals(tmp_path):
 def test_a_finished_run_trains_no_more_and_its_time_adds_up(tmp_path, whole):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     again = run(tmp_path)
-    meta = checkpoint.restore_latest(tmp_path / "checkpoints", whole[1].states[0])[2]
+    meta = restored(tmp_path, whole[1].states[0])[2]
     assert again.wall_seconds > meta["wall_seconds"] > 0
     assert params_sha256(again.states[0]) == params_sha256(whole[1].states[0])
     assert again.traces == {"pretrain": 0, "joint": 0}
@@ -215,12 +225,18 @@ def test_a_workdir_belongs_to_one_config(tmp_path):
     cfg = make_cfg()
     with opened(cfg, tmp_path) as path:
         assert config.diff(read_config(path), cfg) is None
-    cfg.eval.oracle = "elsewhere"  # may change: it is only shown
-    with opened(cfg, tmp_path) as path:
-        assert read_config(path).eval.oracle == "elsewhere"
-    cfg.agent.conservative.beta = 0.25
-    with pytest.raises(UserError, match=r"agent\.beta = 0\.5, and this one has 0\.25"):
-        opened(cfg, tmp_path).__enter__()
+    written = (tmp_path / "config.json").read_bytes()
+    with opened(cfg, tmp_path):
+        assert (tmp_path / "config.json").read_bytes() == written
+    for name, old, new in (
+        ("eval.oracle", "", "elsewhere"),
+        ("agent.conservative.beta", 0.5, 0.25),
+    ):
+        other = make_cfg()
+        other.update_from_flattened_dict({name: new})
+        sentence = re.escape(f"a run with {name} = {old!r}, and this one has {new!r}")
+        with pytest.raises(UserError, match=sentence):
+            opened(other, tmp_path).__enter__()
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):
         opened(cfg, tmp_path).__enter__()
@@ -263,13 +279,18 @@ def test_a_workdir_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch)
 
 def test_a_spec_is_kept_and_compared(tmp_path):
     spec = DataSpec("point_robot", 2, 2, 2, 3, 60, (0.1, 1 / 3), (1.0, 2.0))
-    write_spec(tmp_path, spec)
-    write_spec(tmp_path, spec)
+    with opened(make_cfg(), tmp_path):
+        write_spec(tmp_path, spec)
+        write_spec(tmp_path, spec)
     assert read_spec(tmp_path) == spec
     with pytest.raises(UserError, match="other data"):
         write_spec(tmp_path, spec._replace(num_tasks=4))
-    (tmp_path / "spec.json").write_text(json.dumps({"family": "x"}))
-    with pytest.raises(UserError, match="missing or damaged"):
+    for content, words in (({"family": "x"}, "does not describe"), ({}, "does not describe")):
+        files.write_json(tmp_path / "spec.json", content)
+        with pytest.raises(UserError, match=words):
+            read_spec(tmp_path)
+    (tmp_path / "spec.json").unlink()
+    with pytest.raises(UserError, match="is missing; restore it"):
         read_spec(tmp_path)
 
 

@@ -1,9 +1,13 @@
-"""Files that are whole or absent, whenever the process dies."""
+"""Files that are whole or absent, whenever the process dies; JSON with a checksum."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
 from metastar.errors import UserError
+
+_SEAL = "sha256"  # key of the checksum of everything else
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -41,3 +45,45 @@ def save(path: Path, content: str | bytes) -> None:
         raise UserError(
             f"cannot write {str(path)!r} ({error.strerror}); make its folder writable"
         ) from None
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Writes a JSON object with the key "sha256", its checksum; errors are those of `save`."""
+    content = json.loads(json.dumps(content, allow_nan=False))  # as a reader will find it
+    sealed = {**content, _SEAL: _digest(content)}
+    save(path, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, remedy: str, sealed: bool = True) -> dict:
+    """Returns the object that `write_json` wrote, once its checksum is found to be right.
+
+    Args:
+        path: the file.
+        remedy: what the user is told to do if it cannot be had.
+        sealed: whether the checksum must be there; one that is there must be right.
+
+    Raises:
+        UserError: the file is missing, unreadable, no JSON object, edited, or lacks the checksum.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); {remedy}") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged: it is not JSON; {remedy}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object; {remedy}")
+    if _SEAL not in content:
+        if sealed:
+            raise UserError(f"{path} is damaged: it has no checksum (sha256); {remedy}")
+        return content
+    if content.pop(_SEAL) != _digest(content):
+        raise UserError(f"{path} is damaged: its content does not match its SHA-256; {remedy}")
+    return content
+
+
+def _digest(content: dict) -> str:
+    """SHA-256 of an object, independent of layout and order."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -124,6 +124,11 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         help="add a column each: zero-shot exploring by a strategy, for instance posterior or "
         "bank_swept (docs/methods.md, section 8)",
     )
+    evaluate.add_argument(
+        "--oracle",
+        metavar="RUN",
+        help="an oracle's run to show as a bound, in place of the config's eval.oracle",
+    )
     add("report", _report, "write a run's report.md and figures again", workdir=workdir)
     compare = add("compare", _compare, "set runs side by side, with intervals over tasks and seeds")
     compare.add_argument(
@@ -239,7 +244,8 @@ def _evaluate(args) -> None:
     from metastar import train
     from metastar.tools.report import report
 
-    train.evaluate_workdir(args.workdir, [name for name in args.explore.split(",") if name])
+    strategies = [name for name in args.explore.split(",") if name]
+    train.evaluate_workdir(args.workdir, strategies, args.oracle)
     print(report.summary(args.workdir))
 
 

@@ -17,7 +17,14 @@ from metastar.training import checkpoint, nonfinite, plan, pretrained, runs
 from metastar.training.loop import fit
 from metastar.training.restore import Restored, restore
 from metastar.training.runs import Run
-from metastar.training.workdir import COMMAND, opened, read_spec, write_spec
+from metastar.training.workdir import (
+    COMMAND,
+    expect_trainable,
+    identity,
+    opened,
+    read_spec,
+    write_spec,
+)
 from metastar.types import Method, TaskData
 
 
@@ -42,8 +49,8 @@ def train(
         command: what the report shows as the origin of the run; kept from the first call.
 
     Raises:
-        UserError: as `config.validate`, `workdir.opened`, `collect.ensure` and `fit.fit`; some runs
-            met a number that is not finite, after the others are complete.
+        UserError: as `config.validate`, `workdir.opened`, `collect.data_set` and `loop.fit`; some
+            runs met a number that is not finite, after the others are complete.
         SystemExit: a signal stopped the run after a checkpoint.
     """
     cfg = FrozenConfigDict(cfg)
@@ -73,14 +80,27 @@ def train(
             raise UserError(stopped)
 
 
-def evaluate_workdir(workdir: str | Path, strategies: Sequence[str] = ()) -> None:
+def evaluate_workdir(
+    workdir: str | Path, strategies: Sequence[str] = (), oracle: str | None = None
+) -> None:
     """Evaluates the newest good checkpoint of a run again; rewrites its results and report.
 
-    `strategies` are those of `evaluate.make_final`. Raises `UserError` as `restore` and that do.
+    Args:
+        workdir: of the run.
+        strategies: those of `evaluate.make_final`.
+        oracle: the workdir of an oracle that takes the place of the config's `eval.oracle` here.
+
+    Raises:
+        UserError: as `restore` and `evaluate.make_final`.
     """
     run = restore(workdir)
     with opened(run.cfg, workdir) as path:
-        final = evaluate.make_final(run.cfg, run.method, collect.ensure(run.cfg), strategies)
+        if oracle is not None:
+            cfg = ConfigDict(run.cfg.to_dict())
+            cfg.eval.oracle = str(oracle)
+            run = run._replace(cfg=FrozenConfigDict(cfg))
+        tasks = store.tasks_of(collect.data_set(run.cfg), run.cfg)
+        final = evaluate.make_final(run.cfg, run.method, tasks, strategies)
         _evaluate(run, path, final)
         report.write(path)
 
@@ -88,11 +108,12 @@ def evaluate_workdir(workdir: str | Path, strategies: Sequence[str] = ()) -> Non
 def _train_all(path: Path, found: list[Run], command: str) -> str | None:
     """Trains and evaluates runs; returns a sentence about those that stopped early, if any did."""
     cfg = found[0].cfg
+    for folder in {path, *(run.workdir for run in found)}:
+        expect_trainable(folder)
     if cfg.eval.oracle:
         results.read(cfg.eval.oracle)  # a wrong folder is an error now, not after the training
-    directory = collect.ensure(cfg)
-    data = store.load(directory, "train", cfg)
-    spec = store.data_spec(store.read_manifest(directory), data)
+    tasks = store.tasks_of(collect.data_set(cfg), cfg)
+    spec = store.data_spec(tasks.manifest, tasks.train)
     method = runs.make_method(cfg, spec)
     if not (path / COMMAND).exists():  # a wrong source leaves the folder free for another config
         pretrained.check(found, method.phases)
@@ -102,14 +123,18 @@ def _train_all(path: Path, found: list[Run], command: str) -> str | None:
         if not (folder / COMMAND).exists():
             files.write_atomic(folder / COMMAND, command + "\n")
     hps = [runs.make_method(run.cfg, spec).hp for run in found]
-    curve = evaluate.make_curve(cfg, method, directory)
+    curve = evaluate.make_curve(cfg, method, tasks)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
-    done = fit(found, method, data, hps, lambda state, step: curve(method.export(state), key))
-    final = evaluate.make_final(cfg, method, directory)
-    for run, state in zip(found, done.states):
+    owners = [identity(run.workdir) for run in found]
+    done = fit(
+        found, method, tasks.train, hps, lambda state, step: curve(method.export(state), key)
+    )
+    final = evaluate.make_final(cfg, method, tasks)
+    for run, state, owner in zip(found, done.states, owners):
         if state.extra["bad_step"] < 0 and not _is_complete(run):
             step, meta = int(state.step), {"wall_seconds": done.wall_seconds}
-            _evaluate(Restored(run.cfg, spec, method, state, step, meta), run.workdir, final)
+            restored = Restored(run.cfg, spec, method, state, step, meta, owner.digests)
+            _evaluate(restored, run.workdir, final)
             report.write(run.workdir)
     return nonfinite.summary([run.workdir for run in found], done.states)
 
@@ -120,6 +145,7 @@ def _evaluate(run: Restored, path: Path, final: Callable) -> None:
         "updates": int(run.state.step),
         "command": (path / COMMAND).read_text().strip(),
         "params_sha256": checkpoint.params_sha256(run.state.params),
+        "digests": run.digests,
     }
     final(run.cfg, run.method.export(run.state), path, meta)
 
@@ -137,9 +163,9 @@ def _is_complete(run: Run) -> bool:
 def _plan_data(cfg: FrozenConfigDict) -> tuple[Method, TaskData, str]:
     """The method on its data set, or on a few random episodes where that is not made yet."""
     if (collect.directory_of(cfg) / store.MANIFEST).exists():
-        directory = collect.ensure(cfg)
-        data, manifest = store.load(directory, "train", cfg), store.read_manifest(directory)
-        note = f"data set {directory}"
+        found = collect.data_set(cfg)
+        data, manifest = store.load(found, "train", cfg), found.manifest
+        note = f"data set {found.path}"
     else:
         data, manifest = plan.sample_data(cfg)
         note = "not made yet: 4 random episodes per task in its place"

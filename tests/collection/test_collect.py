@@ -54,7 +54,7 @@ def test_ensure_makes_the_data_once(tmp_path):
     cfg, lines = make_cfg(tmp_path / "deep" / "set"), []
     path = collect.ensure(cfg, lines.append)
     assert path == tmp_path / "deep" / "set" and len(lines) >= 2
-    manifest, fields = store.verify(path)
+    _, manifest, fields = store.verify(path)
     assert manifest.split == {"train": [0, 1, 2], "test": [3, 4]}
     assert manifest.family == "point_robot_sparse" and manifest.stages == ("random",)
     assert {"metastar-jax", "jax", "numpy", "python"} <= set(manifest.versions)
@@ -168,7 +168,7 @@ KILLED = """
     from pathlib import Path
     from metastar.collection import collect
     from metastar.collection.behaviors import random
-    from metastar.data import store
+    from metastar import files
     from test_collect import make_cfg, make_fake
 
     random.make = make_fake
@@ -186,7 +186,7 @@ KILLED = """
 
         setattr(module, name, wrapper)
 
-    die_at(*{"save": (np, "save", 4), "sync": (store, "sync_tree", 1),
+    die_at(*{"save": (np, "save", 4), "sync": (files, "sync_tree", 1),
              "rename": (Path, "rename", 1)}[sys.argv[1]])
     collect.ensure(make_cfg(sys.argv[2]))
 """

@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar.data.sampler import sample_other_behavior, sample_transitions, sample_windows
+from metastar.data.sampler import (
+    sample_other_behavior,
+    sample_transitions,
+    sample_windows,
+    sample_windows_of_each,
+)
 from metastar.types import TaskData
 from synthetic import point_robot_data
 
@@ -117,3 +122,14 @@ def test_a_task_of_one_behaviour_gives_what_it_has():
     zeros = jnp.zeros(2, int)
     window = sample_other_behavior(data, jnp.arange(2), jax.random.key(0), 12, zeros, zeros)
     assert window.valid.all() and (window.policy == 0).all()
+
+
+@pytest.mark.parametrize("cut", [0, 1, 3])
+def test_windows_of_parts_are_those_of_the_whole(cut):
+    """The arrays of the parts are not joined, and no draw depends on where they were cut."""
+    data, key = identity_data(RAGGED), jax.random.key(0)
+    parts = [jax.tree.map(lambda x: x[:cut], data), jax.tree.map(lambda x: x[cut:], data)]
+    parts = [part for part in parts if len(part.count)]
+    found = jax.jit(sample_windows_of_each, static_argnums=(1, 3))(tuple(parts), 40, key, 7)
+    task_id = jnp.broadcast_to(jnp.arange(TASKS)[:, None], (TASKS, 40))
+    jax.tree.map(np.testing.assert_array_equal, found, sample_windows(data, task_id, key, 7))

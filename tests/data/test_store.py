@@ -1,13 +1,12 @@
 """A stored data set comes back as it was, or the reader says in one sentence what is wrong."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import make_config
+from metastar import files
 from metastar.data import checks, store
 from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
@@ -59,7 +58,7 @@ def path(tmp_path):
 
 
 def test_round_trip_in_full_precision(path):
-    manifest, fields = store.verify(path)
+    _, manifest, fields = store.verify(path)
     for name, value in make_fields().items():
         np.testing.assert_array_equal(fields[name], value.astype(checks.FIELDS[name][0]))
     assert manifest.tasks["goal"].dtype == np.float64
@@ -77,7 +76,7 @@ def test_the_same_data_are_the_same_bytes(path, tmp_path):
 
 
 def test_load_gives_one_side_of_the_split_and_a_ragged_table(path):
-    train, test = (store.load(path, side, make_cfg()) for side in ("train", "test"))
+    train, test = (store.load(store.verify(path), side, make_cfg()) for side in ("train", "test"))
     np.testing.assert_array_equal(train.obs[:, 0, 0, 0], [0, 10, 20])
     np.testing.assert_array_equal(test.obs[:, 0, 0, 0], [30, 40])
     np.testing.assert_allclose(test.task["goal"], make_manifest().tasks["goal"][3:], rtol=1e-6)
@@ -87,22 +86,26 @@ def test_load_gives_one_side_of_the_split_and_a_ragged_table(path):
         assert train.count[n] == len(ids)
         np.testing.assert_array_equal(train.flat[n, : len(ids)], ids)
         assert (train.flat[n, len(ids) :] == 0).all()
-    assert len(store.load(path, "all", make_cfg()).obs) == TASKS
+    assert len(store.load(store.verify(path), "all", make_cfg()).obs) == TASKS
 
 
 def test_validation_tasks_take_the_place_of_the_test_tasks(path):
     cfg = make_cfg(validation_tasks=1)
     split = store.split_ids(store.read_manifest(path), cfg)
     assert split == {"train": [0, 1], "test": [2]}
-    np.testing.assert_array_equal(store.load(path, "train", cfg).obs[:, 0, 0, 0], [0, 10])
-    np.testing.assert_array_equal(store.load(path, "test", cfg).obs[:, 0, 0, 0], [20])
-    np.testing.assert_array_equal(store.load(path, "all", cfg).obs[:, 0, 0, 0], [0, 10, 20])
+    np.testing.assert_array_equal(
+        store.load(store.verify(path), "train", cfg).obs[:, 0, 0, 0], [0, 10]
+    )
+    np.testing.assert_array_equal(store.load(store.verify(path), "test", cfg).obs[:, 0, 0, 0], [20])
+    np.testing.assert_array_equal(
+        store.load(store.verify(path), "all", cfg).obs[:, 0, 0, 0], [0, 10, 20]
+    )
     with pytest.raises(UserError, match="at most 2"):
-        store.load(path, "train", make_cfg(validation_tasks=3))
+        store.load(store.verify(path), "train", make_cfg(validation_tasks=3))
 
 
 def test_restrict_draws_from_one_source_only(path):
-    data = store.load(path, "train", make_cfg())
+    data = store.load(store.verify(path), "train", make_cfg())
     medium = store.restrict(data, 1, 1)
     assert jax.tree.map(jnp.shape, medium) == jax.tree.map(jnp.shape, data)
     np.testing.assert_array_equal(medium.count, make_fields()["length"][:3, 1])
@@ -121,7 +124,7 @@ def test_restrict_draws_from_one_source_only(path):
     ],
 )
 def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
-    data = store.load(path, "train", make_cfg(**fields))
+    data = store.load(store.verify(path), "train", make_cfg(**fields))
     np.testing.assert_array_equal(data.count, make_fields()["length"][:3, episodes].sum(1))
     view = sample_transitions(data, jnp.arange(3), jax.random.key(0), 300)
     assert set(np.unique(view.obs[..., 0] % 10)) == set(episodes)
@@ -141,27 +144,27 @@ def test_cross_task_episodes_are_never_drawn_unless_asked_for(tmp_path):
     manifest = make_manifest()._replace(policies=("random", store.CROSS_TASK))
     store.save(tmp_path / "set", manifest, make_fields())
     length = make_fields()["length"][:3]
-    train = store.load(tmp_path / "set", "train", make_cfg())
+    train = store.load(store.verify(tmp_path / "set"), "train", make_cfg())
     np.testing.assert_array_equal(train.count, length[:, 0])
-    asked = store.load(tmp_path / "set", "train", make_cfg(policies=store.CROSS_TASK))
+    asked = store.load(store.verify(tmp_path / "set"), "train", make_cfg(policies=store.CROSS_TASK))
     np.testing.assert_array_equal(asked.count, length[:, 1:].sum(1))
 
 
 def test_policies_stages_and_splits_that_are_not_there_are_named(path):
     with pytest.raises(UserError, match="has no split 'tets'; did you mean 'test'"):
-        store.load(path, "tets", make_cfg())
+        store.load(store.verify(path), "tets", make_cfg())
     with pytest.raises(UserError, match="has no split 'ood_moderate'; known are all, test, train"):
-        store.load(path, "ood_moderate", make_cfg())
+        store.load(store.verify(path), "ood_moderate", make_cfg())
     with pytest.raises(UserError, match="has no policy 'sacc'; did you mean 'sac'"):
-        store.load(path, "train", make_cfg(policies="random,sacc"))
+        store.load(store.verify(path), "train", make_cfg(policies="random,sacc"))
     with pytest.raises(UserError, match="has no stage 'export'; did you mean 'expert'"):
-        store.load(path, "train", make_cfg(stages="export"))
+        store.load(store.verify(path), "train", make_cfg(stages="export"))
     with pytest.raises(UserError, match=r"task 0 in .* has no episode of the policies and stages"):
-        store.load(path, "train", make_cfg(policies="random", stages="expert"))
+        store.load(store.verify(path), "train", make_cfg(policies="random", stages="expert"))
 
 
 def test_data_spec_takes_valid_steps_only(path):
-    data = store.load(path, "train", make_cfg())
+    data = store.load(store.verify(path), "train", make_cfg())
     spec = store.data_spec(store.read_manifest(path), data)
     length = make_fields()["length"][:3]
     steps = np.concatenate([np.arange(n) for n in length.ravel()])
@@ -184,19 +187,19 @@ def flip_byte(file):
 def test_a_flipped_byte_is_found_in_every_file(path, name):
     flip_byte(path / name)
     with pytest.raises(UserError, match=r"damaged|unreadable"):
-        store.load(path, "train", make_cfg())
+        store.load(store.verify(path), "train", make_cfg())
 
 
 def test_missing_pieces_and_other_families_are_named(path, tmp_path):
     with pytest.raises(UserError, match=r"manifest\.json is missing"):
-        store.load(tmp_path / "nothing", "train", make_cfg())
+        store.load(store.verify(tmp_path / "nothing"), "train", make_cfg())
     with pytest.raises(UserError, match=r"family 'point_robot', but .*'point_robot_sparse'"):
-        store.load(path, "train", make_config.base())
+        store.load(store.verify(path), "train", make_config.base())
     (path / "reward.npy").unlink()
     with pytest.raises(UserError, match="no field 'reward'"):
-        store.load(path, "train", make_cfg())
-    (path / store.MANIFEST).write_text(json.dumps({"family": "point_robot"}))
-    with pytest.raises(UserError, match="unreadable"):
+        store.load(store.verify(path), "train", make_cfg())
+    files.write_json(path / store.MANIFEST, {"family": "point_robot"})
+    with pytest.raises(UserError, match="is not the manifest of a data set"):
         store.read_manifest(path)
 
 
@@ -247,7 +250,7 @@ def test_bad_content_is_refused_at_writing_and_at_reading(case, tmp_path, monkey
         unchecked.setattr(checks, "check", lambda *_: None)
         store.save(tmp_path / "set", make_manifest(), fields)
     with pytest.raises(UserError, match=sentence) as error:
-        store.load(tmp_path / "set", "train", make_cfg())
+        store.load(store.verify(tmp_path / "set"), "train", make_cfg())
     assert "\n" not in str(error.value)
 
 

@@ -110,7 +110,7 @@ def test_sources_restrict_the_context(runs):
 
 def test_behavior_best_is_the_best_stage_of_each_task(runs, data_dir):
     assert runs["seeker"]["bounds"]["behavior_best"] == 60.0
-    data = store.load(data_dir, "train", tiny_config())
+    data = store.load(store.verify(data_dir), "train", tiny_config())
     zero_expert = data._replace(reward=data.reward.at[:, 2].set(0))
     # stage "medium" pays in its second half, 30 steps; task 0 does not have it
     np.testing.assert_allclose(summaries.behavior_best(zero_expert), [0, 30, 30])
@@ -210,9 +210,10 @@ def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, 
     arrays = results.read_arrays(runs["folders"]["oracle"])
     shared = {"sources", "label_name", "goal_radius"}
 
-    def measured_before(cfg, method, data, manifest):
-        all_tasks = store.read_manifest(data_dir).tasks["goal"]
-        np.testing.assert_array_equal(data.task["goal"], all_tasks[:3].astype(np.float32))
+    def measured_before(cfg, method, tasks):
+        all_goals = tasks.manifest.tasks["goal"].astype(np.float32)
+        np.testing.assert_array_equal(tasks.train.task["goal"], all_goals[:2])
+        np.testing.assert_array_equal(tasks.heldout.task["goal"], all_goals[2:3])
         by_source = {k: v[:, :3] for k, v in arrays.items() if k.startswith("source_")}
         measured = {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_source
         return lambda params, gamma: measured
@@ -240,7 +241,8 @@ def test_an_oracle_of_other_tasks_or_of_nothing_is_refused(runs, tmp_path):
 
 def test_curve_is_traced_once_and_reports_every_protocol(data_dir):
     counter = Counter()
-    curve = evaluate.make_curve(tiny_config(), stub_run.seeker(counter), data_dir)
+    tasks = store.tasks_of(store.verify(data_dir), tiny_config())
+    curve = evaluate.make_curve(tiny_config(), stub_run.seeker(counter), tasks)
     first = curve(PARAMS, jax.random.key(0))
     traces = counter["act"]
     second = curve(PARAMS * 0.5, jax.random.key(1))

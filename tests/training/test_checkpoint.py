@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,15 @@ import pytest
 from metastar import files
 from metastar.errors import UserError
 from metastar.training import checkpoint
-from metastar.training.checkpoint import params_sha256, prune, restore_latest, save
+from metastar.training.checkpoint import params_sha256, prune
+from metastar.training.workdir import Identity
+
+RUN = Identity({"config": "a", "spec": "b"}, 2)
+save = partial(checkpoint.save, digests=RUN.digests)
+
+
+def restore_latest(directory, abstract_state, say=print, run=RUN):
+    return checkpoint.restore_latest(directory, abstract_state, run, say)
 
 
 class State(NamedTuple):
@@ -142,3 +151,28 @@ def test_params_sha256_sees_names_types_shapes_and_values():
         {"a": np.zeros(4, np.float32), "b": np.array([1.0, np.nextafter(1.0, 2)])},
     ]
     assert len({base, *map(params_sha256, variants)}) == 5
+
+
+@pytest.mark.parametrize("name", ["config", "spec"])
+def test_an_intact_checkpoint_of_another_run_is_a_mistake_and_no_damage(tmp_path, name):
+    folder = tmp_path / "checkpoints"
+    save(folder, 1, make_state(), {})
+    checkpoint.save(folder, 2, make_state(), {}, {**RUN.digests, name: "other"})
+    sentence = f"^{name}.json of {tmp_path} is not the one that checkpoint 2 was written with"
+    with pytest.raises(UserError, match=sentence):
+        restore_latest(folder, abstract())
+    with pytest.raises(UserError, match=sentence):
+        checkpoint.restore(folder, 2, abstract(), RUN)
+    (folder / "2" / "record.json").write_text("{")  # now it is damage, and the search goes on
+    assert restore_latest(folder, abstract())[1] == 1
+
+
+def test_a_checkpoint_without_digests_is_read_in_a_run_of_format_1_only(tmp_path):
+    save(tmp_path, 1, make_state(), {})
+    record = files.read_json(tmp_path / "1" / "record.json", "")
+    del record["digests"]
+    (tmp_path / "1" / "record.json").unlink()
+    files.write_json(tmp_path / "1" / "record.json", record)
+    with pytest.raises(UserError, match="does not say which run wrote it"):
+        restore_latest(tmp_path, abstract())
+    assert restore_latest(tmp_path, abstract(), run=RUN._replace(format=1))[1] == 1

@@ -3,7 +3,7 @@
 import pytest
 
 import make_config
-from fake_method import make_cfg, make_data, make_method
+from fake_method import SPEC, make_cfg, make_data, make_method
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.training import checkpoint, plan, runs
@@ -11,7 +11,7 @@ from metastar.training.chunk import abstract_state
 from metastar.training.loop import fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
-from metastar.training.workdir import opened
+from metastar.training.workdir import identity, opened, write_spec
 
 
 def fit_fake(folder, method=None, changes=None, **fields):
@@ -20,6 +20,8 @@ def fit_fake(folder, method=None, changes=None, **fields):
     cfg.update_from_flattened_dict(changes or {})
     method = method or make_method()
     with runs.opened(cfg, folder) as (_, found):
+        for run in found:
+            write_spec(run.workdir, SPEC)
         return fit(found, method, make_data(), [method.hp] * len(found))
 
 
@@ -28,8 +30,10 @@ def pretrain(folder, **changes):
     cfg = make_config.preset("metastar", "point_robot_sparse", "debug")
     cfg.update_from_flattened_dict({"train.updates": 0, **changes})
     data, manifest = plan.sample_data(cfg)
-    method = runs.make_method(cfg, store.data_spec(manifest, data))
+    spec = store.data_spec(manifest, data)
+    method = runs.make_method(cfg, spec)
     with opened(cfg, folder):
+        write_spec(folder, spec)
         return fit([Run(cfg, folder)], method, data, [method.hp]).states[0]
 
 
@@ -62,7 +66,8 @@ def test_it_counts_the_seconds_of_the_pretraining_and_resumes_from_its_own(tmp_p
         [tmp_path / "a" / "seeds" / str(k) for k in range(num)] if num > 1 else [tmp_path / "a"]
     )
     state = abstract_state(make_method())
-    spent = checkpoint.restore_common([f / "checkpoints" for f in folders], state, only=10)
+    owners = [identity(folder) for folder in folders]
+    spent = checkpoint.restore_common([f / "checkpoints" for f in folders], state, owners, only=10)
     again = {"pretrained": str(tmp_path / "a"), "checkpoint_every": 5}
     taken = fit_fake(tmp_path / "b", changes=seeds, **again)
     assert taken.wall_seconds > spent[0][2]["wall_seconds"] > 0

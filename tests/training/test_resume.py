@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fake_method import make_cfg, make_data, make_method
+from fake_method import claimed, make_cfg, make_data, make_method
 from metastar.training.checkpoint import params_sha256
 from metastar.training.loop import fit
 from metastar.training.metrics import read_rows
@@ -23,7 +23,7 @@ _FILE_EVENTS = ("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.li
 def run(workdir):
     """More checkpoints than a real run has, so that most kills meet one being written."""
     cfg = make_cfg(chunk=2, checkpoint_every=2, eval_every=4, keep_checkpoints=2)
-    method, runs = make_method(6, 10), [Run(cfg, workdir)]
+    method, runs = make_method(6, 10), [claimed(Run(cfg, workdir))]
     return fit(runs, method, make_data(), [method.hp], lambda state, step: {"step": step})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import make_config
-from fake_method import make_cfg, make_data, make_method
+from fake_method import claimed, make_cfg, make_data, make_method
 from metastar import config
 from metastar.config import schema
 from metastar.errors import UserError
@@ -16,6 +16,7 @@ from metastar.training.chunk import init_state, make_chunk
 from metastar.training.loop import fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
+from metastar.training.workdir import identity
 from synthetic import point_robot_spec
 
 SEEDS = 3
@@ -27,8 +28,7 @@ def fit_seeds(path, method=None, evaluate_fn=None, seeds=range(SEEDS), scales=No
     for k, seed in enumerate(seeds):
         cfg = make_cfg(**settings)
         cfg.seed = seed
-        found.append(Run(cfg, path / str(k)))
-        found[-1].workdir.mkdir(parents=True, exist_ok=True)
+        found.append(claimed(Run(cfg, path / str(k))))
     hps = [{"scale": scale} for scale in scales or [1.0] * len(found)]
     return fit(found, method, make_data(), hps, evaluate_fn)
 
@@ -100,10 +100,11 @@ def test_killed_and_started_again_they_end_bitwise_where_whole_ones_end(tmp_path
     folders = [tmp_path / str(k) / "checkpoints" for k in range(SEEDS)]
     assert [checkpoint.steps(folder)[-1] for folder in folders] == [16] * SEEDS
     state, said = init_state(make_method(), jax.random.key(0)), []
-    found = checkpoint.restore_common(folders, state, said.append)
+    owners = [identity(folder.parent) for folder in folders]
+    found = checkpoint.restore_common(folders, state, owners, said.append)
     assert [step for _, step, _ in found] == [16] * SEEDS and not said
     (folders[1] / "16" / "record.json").write_text("{")  # one is damaged: all go back further
-    found = checkpoint.restore_common(folders, state, said.append)
+    found = checkpoint.restore_common(folders, state, owners, said.append)
     assert [step for _, step, _ in found] == [10] * SEEDS and len(said) == 1
     again = fit_seeds(tmp_path)
     for k in range(SEEDS):
@@ -126,7 +127,8 @@ def test_a_kill_between_two_saves_leaves_a_common_checkpoint(tmp_path, monkeypat
         fit_seeds(tmp_path, keep_checkpoints=1)
     folders = [tmp_path / str(k) / "checkpoints" for k in range(SEEDS)]
     state = init_state(make_method(), jax.random.key(0))
-    assert checkpoint.restore_common(folders, state)[0][1] == 10
+    owners = [identity(folder.parent) for folder in folders]
+    assert checkpoint.restore_common(folders, state, owners)[0][1] == 10
 
 
 def failing(method, is_bad):

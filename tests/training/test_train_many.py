@@ -10,6 +10,7 @@ import pytest
 import make_config
 from fake_method import make_cfg, make_data, make_method
 from metastar import config, train
+from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
 from metastar.training import compilation, memory, plan, restore
@@ -41,7 +42,7 @@ def asked(monkeypatch):
             phases=(base.phases[0], phase._replace(update=update)),
         )
 
-    def make_final(cfg, method, data_dir, explore=""):
+    def make_final(cfg, method, tasks, explore=""):
         calls.append("built")
 
         def final(cfg, params, workdir, meta):
@@ -51,9 +52,9 @@ def asked(monkeypatch):
         return final
 
     monkeypatch.setattr(train.runs, "make_method", method)
-    monkeypatch.setattr(train.collect, "ensure", lambda cfg: "data")
-    monkeypatch.setattr(train.store, "load", lambda *args: make_data())
-    monkeypatch.setattr(train.store, "read_manifest", lambda path: None)
+    tasks = store.Tasks(None, {}, make_data(), None)
+    monkeypatch.setattr(train.collect, "data_set", lambda cfg: None)
+    monkeypatch.setattr(train.store, "tasks_of", lambda *args: tasks)
     monkeypatch.setattr(train.store, "data_spec", lambda *args: SPEC)
     monkeypatch.setattr(evaluate, "make_curve", lambda *args: lambda params, key: {})
     monkeypatch.setattr(evaluate, "make_final", make_final)
@@ -187,6 +188,22 @@ def test_seeds_end_where_a_seed_does():
     cfg.seed, cfg.num_seeds = 2**32 - 2, 3
     with pytest.raises(UserError, match="seed of the last run is 4294967296"):
         config.validate(cfg)
+
+
+def test_another_oracle_is_of_one_evaluation_and_leaves_the_config(asked, tmp_path, monkeypatch):
+    train.train(make_cfg(), tmp_path)
+    written, shown = (tmp_path / "config.json").read_bytes(), []
+
+    def make_final(cfg, *rest):
+        shown.append(cfg.eval.oracle)
+        return lambda cfg, *rest: shown.append(cfg.eval.oracle)
+
+    monkeypatch.setattr(evaluate, "make_final", make_final)
+    for oracle, expected in (("runs/oracle", "runs/oracle"), (None, "")):
+        train.evaluate_workdir(tmp_path, oracle=oracle)
+        assert shown == [expected, expected]
+        shown.clear()
+    assert (tmp_path / "config.json").read_bytes() == written
 
 
 def test_a_wrong_source_of_a_pretraining_leaves_the_workdir_to_a_right_config(asked, tmp_path):

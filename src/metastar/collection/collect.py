@@ -45,7 +45,12 @@ def directory_of(cfg: ConfigDict) -> Path:
 
 
 def ensure(cfg: ConfigDict, report: Callable = print) -> Path:
-    """Returns the folder of a config's data set, after making the data if there are none.
+    """Returns the folder of a config's data set; arguments and errors are those of `data_set`."""
+    return data_set(cfg, report).path
+
+
+def data_set(cfg: ConfigDict, report: Callable = print) -> store.DataSet:
+    """Opens and verifies the data set of a config, after making the data if there are none.
 
     Of several processes that start at once one makes the data and the others wait for them.
 
@@ -59,13 +64,11 @@ def ensure(cfg: ConfigDict, report: Callable = print) -> Path:
     """
     directory = directory_of(cfg)
     if not _is_free(directory):
-        _check_identity(cfg, directory)
-        return directory
+        return _verified(cfg, directory)
     with _lock(directory, report):
         if _is_free(directory):
             collect(cfg, directory, report)
-    _check_identity(cfg, directory)
-    return directory
+    return _verified(cfg, directory)
 
 
 def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) -> None:
@@ -163,7 +166,7 @@ def _is_free(directory: Path) -> bool:
     return directory.is_dir() and not any(directory.iterdir())
 
 
-def _check_identity(cfg: ConfigDict, directory: Path) -> None:
+def _verified(cfg: ConfigDict, directory: Path) -> store.DataSet:
     """Raises `UserError` unless the folder holds the undamaged data of this very config."""
     manifest = store.read_manifest(directory)
     store.check_family(directory, manifest, cfg)
@@ -177,7 +180,7 @@ def _check_identity(cfg: ConfigDict, directory: Path) -> None:
                 f"data set {directory} was made with {name}={old!r}, but the config has {new!r}; "
                 "set it back, or name another folder with --config.data.dir"
             )
-    store.verify(directory)
+    return store.verify(directory, manifest)
 
 
 @contextmanager

@@ -4,6 +4,8 @@ Both draws go through `TaskData.flat`, the table of a task's valid transitions i
 they are exactly uniform in O(1), also when episodes are ragged.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -57,7 +59,33 @@ def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> V
     Returns:
         A `View` with leaves [..., L].
     """
-    return _window(data, task_id, _draw_start(data, task_id, key, length), length)
+    start = _draw_start(data.count[task_id], task_id.shape, key, length)
+    return _window(data, task_id, start, length)
+
+
+def sample_windows_of_each(
+    parts: Sequence[TaskData], num_windows: int, key: Array, length: int
+) -> View:
+    """Draws windows of every task of several sets, as `sample_windows` does of one set of all.
+
+    Args:
+        parts: TaskData of N tasks together; they are not joined, which would copy them.
+        num_windows: W of each task.
+        key: PRNG key.
+        length: L.
+
+    Returns:
+        A `View` with leaves [N, W, L].
+    """
+    counts = jnp.concatenate([part.count for part in parts])[:, None]
+    start = _draw_start(counts, (len(counts), num_windows), key, length)
+    views, first = [], 0
+    for part in parts:
+        num = len(part.count)
+        task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, num_windows))
+        views.append(_window(part, task_id, start[first : first + num], length))
+        first += num
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *views)
 
 
 def sample_other_behavior(
@@ -70,8 +98,9 @@ def sample_other_behavior(
     by chance with probability q^16 in a task in which the given behaviour has a share q of the
     data.
     """
-    keys = jax.random.split(key, _DRAWS)
-    starts = jax.vmap(lambda k: _draw_start(data, task_id, k, length))(keys)  # [draws, ...]
+    keys, count = jax.random.split(key, _DRAWS), data.count[task_id]
+    draw = jax.vmap(lambda key: _draw_start(count, task_id.shape, key, length))
+    starts = draw(keys)  # [draws, ...]
     tasks, policy, stage = (jnp.broadcast_to(x, starts.shape) for x in (task_id, policy, stage))
     last = starts + jnp.minimum(length, data.count[tasks]) - 1
     episode = data.flat[tasks, last] // data.reward.shape[-1]
@@ -91,9 +120,9 @@ def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> 
     return _gather(data, task_id, position, jnp.ones(shape, bool))
 
 
-def _draw_start(data: TaskData, task_id: Array, key: Array, length: int) -> Array:
-    room = jnp.maximum(data.count[task_id] - length, 0) + 1
-    return jax.random.randint(key, task_id.shape, 0, room)
+def _draw_start(count: Array, shape: tuple[int, ...], key: Array, length: int) -> Array:
+    """Draws starts of windows in tasks of so many transitions."""
+    return jax.random.randint(key, shape, 0, jnp.maximum(count - length, 0) + 1)
 
 
 def _window(data: TaskData, task_id: Array, start: Array, length: int) -> View:

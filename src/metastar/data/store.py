@@ -7,8 +7,8 @@ SHA-256 of every file and of itself.
 """
 
 import hashlib
-import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import config
+from metastar import config, files
 from metastar.config import legacy
 from metastar.config.fields import COUNT, NOT_NEGATIVE, SEED, Field
 from metastar.data import checks
 from metastar.errors import UserError, did_you_mean
-from metastar.files import sync_tree
 from metastar.types import DataSpec, TaskData
 
 DEFAULTS = {
@@ -81,6 +80,28 @@ class Manifest(NamedTuple):
     format: int = 1  # of `config`: `config.FORMAT` in what `save` writes
 
 
+class DataSet(NamedTuple):
+    """A data set that was opened and verified."""
+
+    path: Path
+    manifest: Manifest
+    fields: dict[str, np.ndarray]  # memory-mapped
+
+
+class Tasks(NamedTuple):
+    """All tasks of a run, each of them on the device once."""
+
+    manifest: Manifest
+    split: dict[str, list[int]]  # that of `split_ids`
+    train: TaskData
+    heldout: TaskData  # all others, in the order of `split`
+
+    @property
+    def parts(self) -> tuple[TaskData, TaskData]:
+        """The tasks in the order of `split`."""
+        return self.train, self.heldout
+
+
 def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray]) -> None:
     """Writes a data set: whole, or not at all if the process dies at any moment.
 
@@ -102,21 +123,19 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        files = {}
+        stored = {}
         for name, value in fields.items():
             file = temporary / f"{name}.npy"
             np.save(file, value, allow_pickle=False)
-            files[name] = {
+            stored[name] = {
                 "sha256": _sha256(file),
                 "shape": list(value.shape),
                 "dtype": str(value.dtype),
             }
         tasks = {name: np.asarray(value).tolist() for name, value in manifest.tasks.items()}
-        content = manifest._replace(tasks=tasks, files=files, format=config.FORMAT)._asdict()
-        content["sha256"] = _digest(content)
-        text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
-        (temporary / MANIFEST).write_text(text + "\n")
-        sync_tree(temporary)
+        content = manifest._replace(tasks=tasks, files=stored, format=config.FORMAT)._asdict()
+        files.write_json(temporary / MANIFEST, content)
+        files.sync_tree(temporary)
         temporary.rename(directory)
     except OSError as error:
         raise UserError(
@@ -128,19 +147,15 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
 def read_manifest(path: str | Path) -> Manifest:
     """Reads what a data set says about itself; raises `UserError` if that is missing or damaged."""
     file = Path(path) / MANIFEST
-    try:
-        content = json.loads(file.read_text())
-        digest = content.pop("sha256")
-        manifest = Manifest(**content)
-    except FileNotFoundError:
+    if not file.exists():
         raise UserError(
             f"no data set in {path}: {MANIFEST} is missing; make one with `metastar collect`, "
             "or name another folder with --config.data.dir"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file} is unreadable; {checks.FIX}") from None
-    if _digest(content) != digest:
-        raise UserError(f"{file} is damaged: its content does not match its SHA-256; {checks.FIX}")
+        )
+    try:
+        manifest = Manifest(**files.read_json(file, checks.FIX))
+    except TypeError:
+        raise UserError(f"{file} is not the manifest of a data set; {checks.FIX}") from None
     return manifest._replace(
         tasks={name: np.asarray(value, float) for name, value in manifest.tasks.items()},
         policies=tuple(manifest.policies),
@@ -148,18 +163,19 @@ def read_manifest(path: str | Path) -> Manifest:
     )
 
 
-def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
-    """Reads a whole data set and checks all of it.
+def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
+    """Opens a data set, reads all of it and checks it.
 
-    Returns:
-        The manifest and the fields, memory-mapped.
+    Args:
+        path: folder of the data set.
+        manifest: what `read_manifest` gives, if it was called before.
 
     Raises:
         UserError: a file is missing or its SHA-256 differs; or a shape does not fit the tasks and
             the family; a value is not finite; an action lies outside [-1, 1]; a length, policy or
             stage is out of range; a task has no transition; the split is not one.
     """
-    manifest, fields = read_manifest(path), {}
+    manifest, fields = manifest or read_manifest(path), {}
     for name in checks.FIELDS:
         file = Path(path) / f"{name}.npy"
         if name not in manifest.files or not file.is_file():
@@ -168,30 +184,40 @@ def verify(path: str | Path) -> tuple[Manifest, dict[str, np.ndarray]]:
             raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {checks.FIX}")
         fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
     checks.check(path, manifest, fields)
-    return manifest, fields
+    return DataSet(Path(path), manifest, fields)
 
 
-def load(path: str | Path, split: str, cfg: ConfigDict) -> TaskData:
-    """Verifies a data set and loads the tasks of one side of its split, and no other.
+def tasks_of(data: DataSet, cfg: ConfigDict) -> Tasks:
+    """Loads all tasks of a run; arguments and errors are those of `load`."""
+    split = split_ids(data.manifest, cfg)
+    heldout = [name for name in split if name != "train"]
+    return Tasks(data.manifest, split, load(data, "train", cfg), load(data, heldout, cfg))
+
+
+def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData:
+    """Loads the tasks of one side of a split, or of several, and no other.
 
     Draws see the episodes of the policies `cfg.data.policies` and stages `cfg.data.stages` only.
 
     Args:
-        path: folder of the data set.
-        split: a name of `split_ids`, or "all" for all of them in its order.
+        data: the data set.
+        split: a name of `split_ids` or several, or "all" for all of them in its order.
         cfg: the run's config; `family` and `data` are used.
 
     Raises:
-        UserError: as `verify`; the data are of another family, or lack the split, a policy or a
+        UserError: the data are of another family, or lack the split, a policy or a
             stage, or a task has no episode of them.
     """
-    manifest, fields = verify(path)
+    path, manifest, fields = data
     check_family(path, manifest, cfg)
     parts = split_ids(manifest, cfg)
-    if split not in (*parts, "all"):
-        hint = did_you_mean(split, (*parts, "all"))
-        raise UserError(f"data set {path} has no split {split!r}{hint}")
-    ids = np.concatenate(list(parts.values())) if split == "all" else np.array(parts[split])
+    names = [split] if isinstance(split, str) else split
+    names = list(parts) if names == ["all"] else names
+    for name in names:
+        if name not in parts:
+            hint = did_you_mean(name, (*parts, "all"))
+            raise UserError(f"data set {path} has no split {name!r}{hint}")
+    ids = np.concatenate([parts[name] for name in names])
     fields = {name: fields[name][ids] for name in checks.FIELDS if name in TaskData._fields}
     chosen = _chosen(path, manifest, fields, cfg)
     flat, count = _flat_table(np.where(chosen, fields["length"], 0), fields["reward"].shape[-1])
@@ -323,8 +349,3 @@ def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndar
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _digest(content: dict) -> str:
-    """SHA-256 of a manifest's content, independent of layout and order."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,6 @@
 """Plays a policy under the two protocols: all tasks, contexts and episodes in one batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.data.sampler import sample_windows
+from metastar.data.sampler import sample_windows_of_each
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.evaluation import belief, explore, history
 from metastar.evaluation.protocols.few_shot import given_context
@@ -85,23 +85,26 @@ def player(env: Env, family, policy: Policy, episodes: int, budget: int = 0) -> 
     return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key), tasks)
 
 
+def tasks_of(parts: Sequence[TaskData]) -> dict[str, Array]:
+    """Parameters of all tasks of several sets, leaves [N, ...]."""
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *(part.task for part in parts))
+
+
 def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callable:
     """Builds the given-context evaluation.
 
     Returns:
-        `(params, data, key_context, key_play) -> (Played, Contexts)`: for each task of `data`
-        `num_windows` windows drawn uniformly, one code from each, and `cfg.eval.episodes`
-        episodes with it.
+        `(params, parts, key_context, key_play) -> (Played, Contexts)`: for each task of the parts,
+        a tuple of `TaskData`, `num_windows` windows drawn uniformly, one code from each, and
+        `cfg.eval.episodes` episodes with it.
     """
     play = player(env, family, given_context(method), cfg.eval.episodes)
 
     @jax.jit
-    def adapt(params, data: TaskData, key):
-        num_tasks = data.count.shape[0]
+    def adapt(params, parts: tuple[TaskData, ...], key):
         key_window, key_infer = jax.random.split(key)
-        task_id = jnp.broadcast_to(jnp.arange(num_tasks)[:, None], (num_tasks, num_windows))
-        view = sample_windows(data, task_id, key_window, method.context_len)
-        adaptation = _infer(method, params, view, data.task, key_infer)
+        view = sample_windows_of_each(parts, num_windows, key_window, method.context_len)
+        adaptation = _infer(method, params, view, tasks_of(parts), key_infer)
         contexts = Contexts(
             code=adaptation.code,
             present=view.valid.any(-1),
@@ -109,9 +112,9 @@ def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callabl
         )
         return adaptation, contexts
 
-    def evaluate(params, data: TaskData, key_context, key_play):
-        adaptation, contexts = adapt(params, data, key_context)
-        return play(params, adaptation, data.task, key_play), contexts
+    def evaluate(params, parts: tuple[TaskData, ...], key_context, key_play):
+        adaptation, contexts = adapt(params, parts, key_context)
+        return play(params, adaptation, tasks_of(parts), key_play), contexts
 
     return evaluate
 

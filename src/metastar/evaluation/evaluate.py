@@ -22,7 +22,7 @@ from metastar.errors import UserError
 from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
 from metastar.training import metrics, provenance
-from metastar.types import Method, TaskData
+from metastar.types import Method
 
 DEFAULTS = {
     "windows": Field(20, COUNT, "contexts per task and kind of context"),
@@ -51,8 +51,10 @@ DEFAULTS = {
 SEED = 0
 
 
-def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> Callable:
-    """Builds the evaluation during training, smaller than the final one, jitted once.
+def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Callable:
+    """Builds the evaluation during training on a run's tasks, smaller than the final one.
+
+    It is jitted once.
 
     Returns:
         `(params, key) -> dict` of mean returns as floats: `few_shot`, `zero_shot` on held-out
@@ -61,16 +63,15 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
         any).
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
-    data = store.load(data_dir, "all", cfg)
-    rows = _split_names(store.split_ids(store.read_manifest(data_dir), cfg))
+    rows = _split_names(tasks.split)
     train, test = rows == "train", rows == "test"
-    heldout = jax.tree.map(lambda x: x[test], data.task)
+    heldout = jax.tree.map(lambda x: x[test], play.tasks_of(tasks.parts))
     given = play.few_shot(cfg, method, env, family, cfg.eval.curve_windows)
     own = play.zero_shot(cfg, method, env, family, cfg.eval.curve_windows)
 
     def curve(params, key):
         key_context, key_play, key_own, key_play_own = jax.random.split(key, 4)
-        played, contexts = jax.device_get(given(params, data, key_context, key_play))
+        played, contexts = jax.device_get(given(params, tasks.parts, key_context, key_play))
         stream = jax.device_get(own(params, heldout, key_own, key_play_own))
         own_score = play.scored_mean(stream.episode_return, stream.scored)
         counted = stream.scored.any(-1)
@@ -91,7 +92,7 @@ def make_curve(cfg: FrozenConfigDict, method: Method, data_dir: str | Path) -> C
 def make_final(
     cfg: FrozenConfigDict,
     method: Method,
-    data_dir: str | Path,
+    tasks: store.Tasks,
     strategies: Sequence[str] = (),
 ) -> Callable:
     """Builds the evaluation of trained agents; whatever their number, it compiles once.
@@ -99,37 +100,33 @@ def make_final(
     Args:
         cfg: the config of a run; others may differ in the seed and in `hp` only.
         method: the runs' method.
-        data_dir: the data set.
+        tasks: those of the run.
         strategies: of purposeful exploration; each adds a block to `explored` in each column, of
             streams with it.
 
     Returns:
         `(cfg, params, workdir, meta) -> dict`, which evaluates what `method.export` returned for a
         run, writes `results.json` and `evaluation.npz` into its workdir, and returns the contents
-        of `results.json`. `meta` has `updates`, `wall_seconds`, `params_sha256`, `command`. Raises
-        `UserError` if the workdir is read-only or a simulation broke down.
+        of `results.json`. `meta` has `updates`, `wall_seconds`, `params_sha256`, `digests`,
+        `command`. Raises `UserError` if the workdir is read-only or a simulation broke down.
 
     Raises:
         UserError: `cfg.eval.oracle` is no run on the same tasks; a strategy is unknown, or the
             method lacks the model that it needs.
     """
-    manifest = store.read_manifest(data_dir)
-    split = store.split_ids(manifest, cfg)
-    data = store.load(data_dir, "all", cfg)
-    tasks = {
+    heldout = {
         name: {
             "ids": ids,
-            "parameters": {key: x[ids].tolist() for key, x in manifest.tasks.items()},
+            "parameters": {key: x[ids].tolist() for key, x in tasks.manifest.tasks.items()},
         }
-        for name, ids in split.items()
+        for name, ids in tasks.split.items()
         if name != "train"
     }
-    oracle = results.oracle(cfg.eval.oracle, cfg.family, tasks["test"])
-    rows = _split_names(split)
-    measure = make_measure(cfg, method, data, manifest)
-    train_data = jax.tree.map(lambda x: x[rows == "train"], data)
-    exploring = [make_measure_explored(cfg, method, data, train_data, s) for s in strategies]
-    behavior = summaries.behavior_best(data)
+    oracle = results.oracle(cfg.eval.oracle, cfg.family, heldout["test"])
+    rows = _split_names(tasks.split)
+    measure = make_measure(cfg, method, tasks)
+    exploring = [make_measure_explored(cfg, method, tasks, name) for name in strategies]
+    behavior = np.concatenate([summaries.behavior_best(part) for part in tasks.parts])
 
     def column(arrays, rows, oracle):
         """Both protocols and the bounds on the tasks `rows` [N] bool."""
@@ -157,7 +154,7 @@ def make_final(
         for measure_explored in exploring:
             arrays |= measure_explored(params)
         arrays["split"] = rows
-        arrays["task_id"] = np.concatenate(list(split.values()))
+        arrays["task_id"] = np.concatenate(list(tasks.split.values()))
         _check_finite(arrays)
         arrays["oracle_per_task"] = np.array(oracle["few_shot"]["per_task"] if oracle else [])
         train = column(arrays, rows == "train", None)
@@ -175,18 +172,19 @@ def make_final(
             "versions": provenance.versions(),
             "device": jax.devices()[0].device_kind,
             "split": "validation" if cfg.data.validation_tasks else "test",
-            "tasks": tasks["test"],
+            "tasks": heldout["test"],
             **column(arrays, rows == "test", oracle),
             "train_few_shot": train["few_shot"],
             "train_zero_shot": train["zero_shot"],
             "stability": summaries.stability(metrics.read_rows(Path(workdir) / metrics.FILE)),
             "params_sha256": meta["params_sha256"],
+            "digests": meta["digests"],
         }
         for name in store.OOD:
-            if name in tasks:
-                bound = results.oracle_column(oracle, name, tasks[name], cfg.eval.oracle)
+            if name in heldout:
+                bound = results.oracle_column(oracle, name, heldout[name], cfg.eval.oracle)
                 own = column(arrays, rows == name, bound)
-                report[name] = {"tasks": tasks[name], **own}
+                report[name] = {"tasks": heldout[name], **own}
         results.write_arrays(workdir, arrays)
         results.write(workdir, report)
         return report
@@ -220,8 +218,8 @@ def _split_names(split: dict[str, list[int]]) -> np.ndarray:
     return np.array([name for name, ids in split.items() for _ in ids])
 
 
-def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) -> Callable:
-    """Builds `(params, gamma) -> dict`: all protocols on all tasks of `data`, NumPy arrays by name.
+def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
+    """Builds `(params, gamma) -> dict`: all protocols on all tasks of a run, NumPy arrays by name.
 
     N tasks, W windows, V zero-shot streams, K sources of context. Returns are undiscounted and,
     over the episodes of one window, averaged: `return` [N, W], `reached` [N, W] share of episodes
@@ -241,22 +239,26 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
         env, family, num_streams, play.stream_episodes(env.spec, cfg.eval.budget or None)
     )
 
-    found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
+    manifest, parts = tasks.manifest, tasks.parts
+    tags = [np.concatenate([getattr(part, tag) for part in parts]) for tag in ("policy", "stage")]
+    found = sources(manifest.policies, manifest.stages, *tags)
     key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(found))
-    task = jax.device_get(data.task)
+    all_tasks = play.tasks_of(parts)
+    task = jax.device_get(all_tasks)
     label_name, label = family.label(task)
 
+    def restricted(source):
+        return tuple(store.restrict(part, source.policy, source.stage) for part in parts)
+
     def measure(params, gamma: float) -> dict:
-        played, contexts = jax.device_get(given(params, data, keys[0], key_play))
+        played, contexts = jax.device_get(given(params, parts, keys[0], key_play))
         by_source = [
-            jax.device_get(
-                given(params, store.restrict(data, source.policy, source.stage), key, key_play)
-            )
+            jax.device_get(given(params, restricted(source), key, key_play))
             for source, key in zip(found, keys[1:])
         ]
-        zero_shot = jax.device_get(own(params, data.task, key_own, key_play_own))
-        random = jax.device_get(uniform(data.task, key_play))
-        random_own = jax.device_get(uniform_own(data.task, key_play_own))
+        zero_shot = jax.device_get(own(params, all_tasks, key_own, key_play_own))
+        random = jax.device_get(uniform(all_tasks, key_play))
+        random_own = jax.device_get(uniform_own(all_tasks, key_play_own))
         return {
             "return": played.episode_return.mean(-1),
             "reached": played.reached.mean(-1),
@@ -283,20 +285,19 @@ def make_measure(cfg, method: Method, data: TaskData, manifest: store.Manifest) 
     return measure
 
 
-def make_measure_explored(
-    cfg, method: Method, data: TaskData, train_data: TaskData, strategy: str
-) -> Callable:
-    """Builds `(params) -> dict`: streams of purposeful exploration on all tasks of `data`.
+def make_measure_explored(cfg, method: Method, tasks: store.Tasks, strategy: str) -> Callable:
+    """Builds `(params) -> dict`: streams of purposeful exploration on all tasks of a run.
 
     The arrays are `explored_<strategy>_*` [N, V] of `_own`.
     """
     env, family = make_env(cfg), registry.find("family", cfg.family)
     run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams, strategy)
     key_bank, key_play = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 1))
-    task = jax.device_get(data.task)
+    all_tasks = play.tasks_of(tasks.parts)
+    task = jax.device_get(all_tasks)
 
     def measure(params) -> dict:
-        played = jax.device_get(run(params, train_data, data.task, key_bank, key_play))
+        played = jax.device_get(run(params, tasks.train, all_tasks, key_bank, key_play))
         return {f"explored_{strategy}_{key}": x for key, x in _own(family, played, task).items()}
 
     return measure

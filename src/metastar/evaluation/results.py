@@ -1,15 +1,14 @@
 """`results.json`: summaries of returns, the bounds beside them, and where the numbers come from."""
 
 import io
-import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from metastar import files
 from metastar.errors import UserError
-from metastar.files import save
-from metastar.training.workdir import RUNS
+from metastar.training.workdir import RUNS, identity
 
 FILE = "results.json"
 ARRAYS_FILE = "evaluation.npz"  # what the figures need
@@ -61,35 +60,57 @@ def _check_tasks(results: dict, tasks: dict, where: str) -> None:
 
 def write(workdir: str | Path, results: dict) -> None:
     """Writes `results.json`, whole or not at all; raises `UserError` if the folder is read-only."""
-    save(Path(workdir) / FILE, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    files.write_json(Path(workdir) / FILE, results)
 
 
 def read(workdir: str | Path) -> dict:
-    """Reads `results.json`; raises `UserError` if it is not there or damaged."""
-    return _read(workdir, FILE, lambda path: json.loads(path.read_text()))
+    """Reads `results.json` of a run, or of a folder that holds nothing else of one.
+
+    Raises:
+        UserError: it is not there, damaged, edited, or of another run than the one in the folder.
+    """
+    path, remedy = Path(workdir) / FILE, f"{_remedy(workdir)} again"
+    if not path.exists():
+        raise _missing(workdir, FILE)
+    if not (Path(workdir) / "config.json").exists():
+        return files.read_json(path, remedy, sealed=False)
+    run = identity(workdir)
+    found = files.read_json(path, remedy, sealed=run.format > 1)
+    if "digests" not in found and run.format == 1:
+        return found
+    for name, digest in run.digests.items():
+        if found.get("digests", {}).get(name) != digest:
+            raise UserError(
+                f"{path} is not of this run: {name}.json beside it is not the one that it was "
+                f"written with; {remedy}"
+            )
+    return found
 
 
 def write_arrays(workdir: str | Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes `evaluation.npz`, whole or not at all; raises `UserError` as `write` does."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    save(Path(workdir) / ARRAYS_FILE, buffer.getvalue())
+    files.save(Path(workdir) / ARRAYS_FILE, buffer.getvalue())
 
 
 def read_arrays(workdir: str | Path) -> dict[str, np.ndarray]:
     """Reads `evaluation.npz`; raises `UserError` if it is not there or damaged."""
-    return _read(workdir, ARRAYS_FILE, lambda path: dict(np.load(path, allow_pickle=False)))
-
-
-def _read(workdir, name, read_from):
-    path = Path(workdir) / name
-    remedy = f"run `metastar evaluate --workdir={workdir}`"
+    path = Path(workdir) / ARRAYS_FILE
     try:
-        return read_from(path)
+        return dict(np.load(path, allow_pickle=False))
     except OSError:
-        if (runs := Path(workdir) / RUNS).is_dir():
-            remedy = f"it holds several runs: give one of them, {runs / '0'} for instance"
-            raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy}") from None
-        raise UserError(f"there is no {name} in {str(workdir)!r}; {remedy} first") from None
+        raise _missing(workdir, ARRAYS_FILE) from None
     except (ValueError, zipfile.BadZipFile):
-        raise UserError(f"{str(path)!r} is damaged; {remedy} again") from None
+        raise UserError(f"{str(path)!r} is damaged; {_remedy(workdir)} again") from None
+
+
+def _missing(workdir: str | Path, name: str) -> UserError:
+    remedy = f"{_remedy(workdir)} first"
+    if (runs := Path(workdir) / RUNS).is_dir():
+        remedy = f"it holds several runs: give one of them, {runs / '0'} for instance"
+    return UserError(f"there is no {name} in {str(workdir)!r}; {remedy}")
+
+
+def _remedy(workdir: str | Path) -> str:
+    return f"run `metastar evaluate --workdir={workdir}`"

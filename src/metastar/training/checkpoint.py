@@ -1,13 +1,14 @@
 """Checkpoints that prove themselves: orbax data with a checksum per leaf.
 
 A checkpoint is the folder `<directory>/<step>`: `state/` is orbax's, `record.json` holds the step,
-free `meta` and the SHA-256, shape and dtype of every leaf. It is written under a temporary name,
-forced to disk and renamed, so it is whole or absent; what a disk does to it afterwards is found by
-the checksums, since orbax restores a flipped bit without complaint.
+free `meta`, the digests of the run's config and spec, and the SHA-256, shape and dtype of every
+leaf. It is written under a temporary name, forced to disk and renamed, so it is whole or absent;
+what a disk does to it afterwards is found by the checksums, since orbax restores a flipped bit
+without complaint. An intact checkpoint beside another config or spec is no damage but an error:
+the same numbers would act as another agent.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from metastar import files
 from metastar.errors import UserError
+from metastar.training.workdir import Identity
 
 _RECORD = "record.json"
 _TEMPORARY = "tmp."
@@ -28,7 +30,7 @@ class _Damaged(Exception):
     """What is wrong with one checkpoint, in a few words."""
 
 
-def save(directory: Path, step: int, state: Any, meta: dict) -> None:
+def save(directory: Path, step: int, state: Any, meta: dict, digests: dict[str, str]) -> None:
     """Writes checkpoint `step`; one of the same step is replaced.
 
     Also removes what an interrupted `save` left behind.
@@ -38,6 +40,7 @@ def save(directory: Path, step: int, state: Any, meta: dict) -> None:
         step: updates done.
         state: a pytree of non-empty arrays.
         meta: anything JSON can hold.
+        digests: of the run, as its `Identity` has them.
     """
     directory = Path(directory).resolve()  # orbax takes absolute paths only
     directory.mkdir(parents=True, exist_ok=True)
@@ -47,9 +50,8 @@ def save(directory: Path, step: int, state: Any, meta: dict) -> None:
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(temporary / "state", state)
         checkpointer.wait_until_finished()
-    record = {"step": step, "meta": meta, "leaves": _leaf_table(state)}
-    record["sha256"] = _record_sha256(record)
-    (temporary / _RECORD).write_text(json.dumps(record, indent=1))
+    record = {"step": step, "meta": meta, "digests": digests, "leaves": _leaf_table(state)}
+    files.write_json(temporary / _RECORD, record)
     files.sync_tree(temporary)
     if final.exists():
         final.rename(directory / f"{_TEMPORARY}replaced.{step}")
@@ -66,19 +68,20 @@ def prune(directory: Path, step: int, keep: int) -> None:
 
 
 def restore_latest(
-    directory: Path, abstract_state: Any, say: Callable[[str], None] = print
+    directory: Path, abstract_state: Any, run: Identity, say: Callable[[str], None] = print
 ) -> tuple[Any, int, dict] | None:
     """Returns (state, step, meta) of the newest checkpoint whose every leaf verifies, or None.
 
     Arguments and errors are those of `restore_common`.
     """
-    found = restore_common([directory], abstract_state, say)
+    found = restore_common([directory], abstract_state, [run], say)
     return found and found[0]
 
 
 def restore_common(
     directories: Sequence[Path],
     abstract_state: Any,
+    runs: Sequence[Identity],
     say: Callable[[str], None] = print,
     only: int | None = None,
 ) -> list[tuple[Any, int, dict]] | None:
@@ -90,6 +93,7 @@ def restore_common(
         directories: for each run the folder of all its checkpoints; may be missing.
         abstract_state: the pytree expected, of `jax.ShapeDtypeStruct` (or arrays); a leaf without
             a sharding goes to the default device.
+        runs: of each directory, the run that its checkpoints must be of.
         say: receives the sentences.
         only: the one step that will do; any without it.
 
@@ -98,17 +102,17 @@ def restore_common(
 
     Raises:
         UserError: the newest good checkpoint holds a state of another structure, i.e. was written
-            by another version of the code.
+            by another version of the code; or it was written by another run than expected.
     """
     directories = [Path(directory).resolve() for directory in directories]
     common = set.intersection(*(set(steps(directory)) for directory in directories))
     common = common if only is None else common & {only}
     for step in sorted(common, reverse=True):
         found = []
-        for directory in directories:
+        for directory, run in zip(directories, runs):
             path = directory / str(step)
             try:
-                found.append(_restore(path, step, abstract_state))
+                found.append(_restore(path, step, abstract_state, run))
             except _Damaged as error:
                 say(f"checkpoint {path} is damaged ({error}); going back before it")
                 break
@@ -118,7 +122,11 @@ def restore_common(
 
 
 def restore(
-    directory: Path, step: int, abstract_state: Any, say: Callable[[str], None] = print
+    directory: Path,
+    step: int,
+    abstract_state: Any,
+    run: Identity,
+    say: Callable[[str], None] = print,
 ) -> Any | None:
     """Returns the state of checkpoint `step`, or None, with a sentence said, if it is damaged.
 
@@ -126,7 +134,7 @@ def restore(
     """
     path = Path(directory).resolve() / str(step)
     try:
-        return _restore(path, step, abstract_state)[0]
+        return _restore(path, step, abstract_state, run)[0]
     except _Damaged as error:
         say(f"checkpoint {path} is damaged ({error}); going on without it")
         return None
@@ -148,10 +156,11 @@ def params_sha256(params: Any) -> str:
     return digest.hexdigest()
 
 
-def _restore(path: Path, step: int, abstract_state: Any) -> tuple[Any, int, dict]:
+def _restore(path: Path, step: int, abstract_state: Any, run: Identity) -> tuple[Any, int, dict]:
     record = _read_record(path / _RECORD)
     if record["step"] != step:
         raise _Damaged(f"its record is of step {record['step']}")
+    _check_identity(path, record, run)
     _check_fits(path, record["leaves"], abstract_state)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -166,13 +175,27 @@ def _restore(path: Path, step: int, abstract_state: Any) -> tuple[Any, int, dict
 
 def _read_record(path: Path) -> dict:
     try:
-        record = json.loads(path.read_text())
-        intact = record.pop("sha256") == _record_sha256(record)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise _Damaged(f"no readable {_RECORD}") from None
-    if not intact:
-        raise _Damaged(f"the checksum of {_RECORD} differs")
-    return record
+        return files.read_json(path, "")
+    except UserError:
+        raise _Damaged(f"{_RECORD} is missing or not as it was written") from None
+
+
+def _check_identity(path: Path, record: dict, run: Identity) -> None:
+    """An intact record of another run is not damage but a mistake."""
+    folder = path.parent.parent
+    if "digests" not in record:
+        if run.format == 1:
+            return
+        raise UserError(
+            f"checkpoint {path} does not say which run wrote it, but {folder} is a run of format "
+            f"{run.format}, whose checkpoints do; delete it, or restore the run from a copy"
+        )
+    for name, digest in run.digests.items():
+        if record["digests"].get(name) != digest:
+            raise UserError(
+                f"{name}.json of {folder} is not the one that checkpoint {path.name} was written "
+                "with; restore that file, or delete the checkpoint if it is of another run"
+            )
 
 
 def _check_fits(path: Path, leaves: dict, abstract_state: Any) -> None:
@@ -212,7 +235,3 @@ def _leaf_table(tree: Any) -> dict[str, dict]:
         content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
         table[name] = {"sha256": content, "shape": list(shape), "dtype": dtype}
     return table
-
-
-def _record_sha256(record: dict) -> str:
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()

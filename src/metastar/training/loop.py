@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
-from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained
+from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained, workdir
 from metastar.training.chunk import abstract_state, end_phase, init_state, make_chunk
 from metastar.training.metrics import MetricsWriter, Progress
 from metastar.training.runs import Run, stack, unstack
@@ -81,7 +81,8 @@ def fit(
     on.
 
     Args:
-        runs: their configs differ in `seed` and in what `hps` holds; their workdirs exist.
+        runs: their configs differ in `seed` and in what `hps` holds; their workdirs hold these and
+            the spec.
         method: what to train.
         data: the training tasks.
         hps: `Method.hp` of each run.
@@ -90,7 +91,7 @@ def fit(
 
     Raises:
         UserError: several runs do not fit into memory together; every run met a number that is not
-            finite; as `pretrained.restore`.
+            finite; as `pretrained.restore` and `checkpoint.restore_common`.
         SystemExit: 128 + the signal's number, after the checkpoint is saved.
     """
     started = time.perf_counter()
@@ -104,7 +105,8 @@ def fit(
 
     folders = [run.workdir / "checkpoints" for run in runs]
     shapes = abstract_state(method)
-    restored = checkpoint.restore_common(folders, shapes)
+    identities = [workdir.identity(run.workdir) for run in runs]
+    restored = checkpoint.restore_common(folders, shapes, identities)
     restored = restored or pretrained.restore(runs, method.phases, shapes)
     if restored:
         states, steps, metas = zip(*restored)
@@ -136,9 +138,10 @@ def fit(
             progress.show(phase.name, step, rows[0]["updates_per_second"], end - step)
             if step == end or step % train.checkpoint_every == 0 or stop_by:
                 meta = {"wall_seconds": time.perf_counter() - started}
-                for writer, folder, own in zip(writers, folders, unstack(state, num)):
+                parts = zip(writers, folders, unstack(state, num), identities)
+                for writer, folder, own, identity in parts:
                     writer.sync()
-                    checkpoint.save(folder, step, own, meta)
+                    checkpoint.save(folder, step, own, meta, identity.digests)
                 for folder in folders:  # only now: until here the older ones were the common ones
                     checkpoint.prune(folder, step, train.keep_checkpoints)
             if stop_by:

@@ -135,8 +135,8 @@ def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
     small = FrozenConfigDict(small)
     with tempfile.TemporaryDirectory() as folder:
         collect.collect(small, folder, report=lambda line: None)
-        data = jax.tree.map(np.array, store.load(folder, "train", small))
-        return data, store.read_manifest(folder)
+        data = store.verify(folder)
+        return jax.tree.map(np.array, store.load(data, "train", small)), data.manifest
 
 
 def _groups(params: Any) -> dict[str, Any]:

@@ -47,12 +47,14 @@ def restore(
         None if the config names no such workdir.
 
     Raises:
-        UserError: as `check`, or the checkpoint of the pretraining's end is damaged.
+        UserError: as `check`, or the checkpoint of the pretraining's end is damaged or was
+            written by another run than the one in that workdir.
     """
     folders = check(runs, phases)
     if not folders:
         return None
-    found = checkpoint.restore_common(folders, abstract_state, only=phases[0].num_updates)
+    owners = [workdir.identity(folder.parent) for folder in folders]
+    found = checkpoint.restore_common(folders, abstract_state, owners, only=phases[0].num_updates)
     if found is None:
         raise _without_end(runs, phases)
     return found
@@ -62,8 +64,8 @@ def check(runs: Sequence[Run], phases: Sequence[Phase]) -> list[Path]:
     """Returns the checkpoint folders that `restore` reads, one of each run, or none.
 
     Raises:
-        UserError: the method has no pretraining, the workdir holds other runs or such whose
-            pretraining was another, or no checkpoint of its end.
+        UserError: the method has no pretraining, the workdir holds other runs, such of an older
+            format or such whose pretraining was another, or no checkpoint of its end.
     """
     named = runs[0].cfg.train.pretrained
     if not named:
@@ -73,6 +75,7 @@ def check(runs: Sequence[Run], phases: Sequence[Phase]) -> list[Path]:
         raise UserError(f"{where}, but this run has no pretraining; leave train.pretrained empty")
     workdirs = _workdirs(Path(named), where, len(runs))
     for folder, run in zip(workdirs, runs):
+        workdir.expect_trainable(folder)
         _expect_alike(folder, run, where)
     folders = [folder / "checkpoints" for folder in workdirs]
     if not all(phases[0].num_updates in checkpoint.steps(folder) for folder in folders):

@@ -8,7 +8,7 @@ from ml_collections import FrozenConfigDict
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs
 from metastar.training.chunk import abstract_state
-from metastar.training.workdir import read_config, read_spec
+from metastar.training.workdir import identity, read_config, read_spec
 from metastar.types import DataSpec, Method, TrainState
 
 
@@ -21,16 +21,23 @@ class Restored(NamedTuple):
     state: TrainState
     step: int
     meta: dict  # wall_seconds
+    digests: dict[str, str]  # of the run's files, as `workdir.digests` gives them
 
 
 def restore(workdir: str | Path) -> Restored:
-    """Rebuilds a run from its workdir alone; raises `UserError` if there is no good checkpoint."""
+    """Rebuilds a run from its workdir alone.
+
+    Raises:
+        UserError: there is no good checkpoint; or the newest one was written with another config
+            or spec than lies there now.
+    """
     path = Path(workdir).resolve()
     cfg, spec = FrozenConfigDict(read_config(path)), read_spec(path)
+    expected = identity(path)
     method = runs.make_method(cfg, spec)
-    found = checkpoint.restore_latest(path / "checkpoints", abstract_state(method))
+    found = checkpoint.restore_latest(path / "checkpoints", abstract_state(method), expected)
     if found is None:
         raise UserError(
             f"workdir {path} holds no good checkpoint yet; run `metastar train` with it first"
         )
-    return Restored(cfg, spec, method, *found)
+    return Restored(cfg, spec, method, *found, expected.digests)

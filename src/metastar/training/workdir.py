@@ -2,9 +2,11 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -16,15 +18,23 @@ from metastar.types import DataSpec
 RUNS = "seeds"  # below the workdir of a config that stands for several runs: one workdir for each
 
 COMMAND = "command.txt"  # what started the run
+_RESTORE = "restore it from a copy, or give another workdir"
+
+
+class Identity(NamedTuple):
+    """What a run is: the files that its checkpoints and results belong to."""
+
+    digests: dict[str, str]  # SHA-256 of the bytes of "config" (.json) and "spec" (.json)
+    format: int
 
 
 @contextlib.contextmanager
 def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
     """Makes or reopens the workdir of `cfg` and holds it until the context ends.
 
-    Writes `config.json` on the first visit and compares it on the next ones. A mistake that shows
-    before the run has its data and writes `COMMAND`, such as a policy that these lack, leaves the
-    folder free for another config.
+    Writes `config.json` on the first visit, never again, and compares it on the next ones. A
+    mistake that shows before the run has its data and writes `COMMAND`, such as a policy that these
+    lack, leaves the folder free for another config.
 
     Raises:
         UserError: not writable, in use by another process, or made by another config.
@@ -56,7 +66,7 @@ def read_config(path: str | Path) -> ConfigDict:
     """Returns the config of a run.
 
     Raises:
-        UserError: the folder has no config or an unreadable one, or it holds several runs.
+        UserError: the folder has no config or no intact one, or it holds several runs.
     """
     cfg = _stored(path)
     flat = config.flatten(cfg)
@@ -68,45 +78,90 @@ def read_config(path: str | Path) -> ConfigDict:
 
 def write_spec(path: Path, spec: DataSpec) -> None:
     """Saves what the method knows of its data; raises `UserError` if the data changed since."""
-    if (path / "spec.json").exists() and read_spec(path) != spec:
+    if not (path / "spec.json").exists():
+        files.write_json(path / "spec.json", spec._asdict())
+    elif read_spec(path) != spec:
         raise UserError(
             f"workdir {path} was trained on other data than the data directory holds now; "
             "restore the data or give another --workdir"
         )
-    files.write_atomic(path / "spec.json", json.dumps(spec._asdict(), indent=2) + "\n")
 
 
 def read_spec(path: str | Path) -> DataSpec:
-    """Returns the `DataSpec` of a workdir; raises `UserError` if there is no readable one."""
+    """Returns the `DataSpec` of a workdir; raises `UserError` if there is no intact one."""
     file = Path(path) / "spec.json"
+    remedy = "restore it from a copy, or run `metastar train` with this workdir again"
+    fields = files.read_json(file, remedy, sealed=format_of(path) > 1)
     try:
-        fields = json.loads(file.read_text())
         return DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    except (OSError, ValueError, TypeError, AttributeError):
+    except TypeError:
+        raise UserError(f"{file} does not describe the data of a run; {remedy}") from None
+
+
+def identity(path: str | Path) -> Identity:
+    """Returns what checkpoints and results of a run belong to; raises as `digests` does."""
+    return Identity(digests(path), format_of(path))
+
+
+def digests(path: str | Path) -> dict[str, str]:
+    """Returns the SHA-256 of the bytes of "config" (.json) and "spec" (.json) of a run.
+
+    Raises:
+        UserError: one of them is missing or unreadable.
+    """
+    found = {}
+    for name in ("config", "spec"):
+        file = Path(path) / f"{name}.json"
+        try:
+            found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise UserError(f"cannot read {file} ({error.strerror}); {_RESTORE}") from None
+    return found
+
+
+def format_of(path: str | Path) -> int:
+    """Returns the number of the format that a run was written in; raises as `read_config` does."""
+    return _read(path).get("format", 1)
+
+
+def expect_trainable(path: str | Path) -> None:
+    """Raises `UserError` if a run is of an older format, which is only read."""
+    if (found := format_of(path)) != config.FORMAT:
         raise UserError(
-            f"{file} is missing or damaged; run `metastar train` with this workdir again"
-        ) from None
+            f"the run in {path} is of format {found}, and training goes on in format "
+            f"{config.FORMAT} only; train it with the version that wrote it, or give another workdir"
+        )
+
+
+def _read(path: str | Path) -> dict:
+    """The content of `config.json`, which has a checksum unless it is of format 1."""
+    file = Path(path) / "config.json"
+    if not file.is_file():
+        raise UserError(f"{path} is not a workdir: it has no readable config.json")
+    content = files.read_json(file, _RESTORE, sealed=False)
+    number = content.get("format", 1)
+    if number not in (1, config.FORMAT):
+        raise UserError(
+            f"{file} is of format {number!r}, which this version does not know; use the version "
+            "that wrote it"
+        )
+    return content if number == 1 else files.read_json(file, _RESTORE)
 
 
 def _stored(path: str | Path) -> ConfigDict:
-    file = Path(path) / "config.json"
-    try:
-        return config.from_dict(json.loads(file.read_text()), str(file))
-    except (OSError, UnicodeDecodeError):
-        raise UserError(f"{path} is not a workdir: it has no readable config.json") from None
+    return config.from_dict(_read(path), str(Path(path) / "config.json"))
 
 
 def _claim(cfg: ConfigDict, path: Path) -> None:
-    if (path / "config.json").exists():
-        stored = _stored(path)
-        mine = config.from_dict(json.loads(json.dumps(config.to_dict(cfg))))
-        mine.eval.oracle = stored.eval.oracle  # shown beside this run's results; may change
-        difference = config.diff(stored, mine)
-        if difference is not None:
-            name, there, here = difference
-            raise UserError(
-                f"workdir {path} holds a run with {name} = {there!r}, and this one has {here!r}; "
-                "give another --workdir or the old value"
-            )
-    text = json.dumps(config.to_dict(cfg), indent=2, sort_keys=True)
-    files.write_atomic(path / "config.json", text + "\n")
+    content = config.to_dict(cfg)
+    if not (path / "config.json").exists():
+        files.write_json(path / "config.json", content)
+        return
+    mine = config.from_dict(json.loads(json.dumps(content)))
+    difference = config.diff(_stored(path), mine)
+    if difference is not None:
+        name, there, here = difference
+        raise UserError(
+            f"workdir {path} holds a run with {name} = {there!r}, and this one has {here!r}; "
+            "give another --workdir or the old value"
+        )

@@ -77,7 +77,8 @@ def save_run(folder, cfg, leaks):
         for i, leak in enumerate(leaks, 1):
             if cfg.method == "policy_reader":
                 state = state._replace(params={**state.params, "leak": jnp.array(leak)})
-            checkpoint.save(path / "checkpoints", 10 * i, state, {"wall_seconds": 1.0})
+            meta, digests = {"wall_seconds": 1.0}, workdir.digests(path)
+            checkpoint.save(path / "checkpoints", 10 * i, state, meta, digests)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,8 @@ def root(tmp_path_factory):
     save_data(root / "data", cfg)
     save_run(root / "clean", cfg, (1.0, 0.0))
     save_run(root / "leaky", cfg, (1.0,))
-    shutil.copy(stub_run.evaluated()["seeker"] / results.FILE, root / "clean")
+    found = results.read(stub_run.evaluated()["seeker"])
+    results.write(root / "clean", {**found, "digests": workdir.digests(root / "clean")})
     return root
 
 
@@ -151,7 +153,7 @@ def test_health_and_cost_are_there(audited):
 
 
 def test_the_leaky_run_is_caught_with_its_size(root):
-    data, cfg = store.load(root / "data", "all", make_config()), make_config()
+    data, cfg = store.load(store.verify(root / "data"), "all", make_config()), make_config()
     found = sources(POLICIES, STAGES, data.policy, data.stage)
     draws = [audit_codes.halves(data, source) for source in found]
     method = runs.make_method(cfg, SPEC)
@@ -162,7 +164,7 @@ def test_the_leaky_run_is_caught_with_its_size(root):
 
 
 def test_halves_share_no_episode_and_windows_follow_the_key(root):
-    data = store.load(root / "data", "all", make_config())
+    data = store.load(store.verify(root / "data"), "all", make_config())
     source = sources(POLICIES, STAGES, data.policy, data.stage)[1]
     draws = audit_codes.halves(data, source)
     steps = family.SPEC.max_episode_steps
@@ -255,7 +257,9 @@ def test_one_source_and_no_results_leave_the_rest(tmp_path):
 def test_a_damaged_older_checkpoint_is_skipped(root, tmp_path, capsys):
     shutil.copytree(root / "clean", tmp_path / "run")
     (tmp_path / "run/checkpoints/10/record.json").write_text("{")
-    state = checkpoint.restore(tmp_path / "run/checkpoints", 10, {})
+    state = checkpoint.restore(
+        tmp_path / "run/checkpoints", 10, {}, workdir.identity(tmp_path / "run")
+    )
     assert state is None and "is damaged" in capsys.readouterr().out
 
 

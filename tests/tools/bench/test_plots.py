@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from metastar import files
 from metastar import main as cli
 from metastar.errors import UserError
 from metastar.tools.bench import plots as bench_plots
@@ -56,4 +57,12 @@ def test_nothing_to_draw_and_damaged_files(tmp_path):
         bench_plots.write(tmp_path)
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
+        bench_plots.write(tmp_path)
+
+
+def test_an_edited_result_is_refused(tmp_path):
+    files.write_json(tmp_path / "scan.json", report("horizon", "horizon=1, a"))
+    edited = (tmp_path / "scan.json").read_text().replace(": 1.0,", ": 1.1,")
+    (tmp_path / "scan.json").write_text(edited)
+    with pytest.raises(UserError, match="does not match its SHA-256; run its benchmark again"):
         bench_plots.write(tmp_path)

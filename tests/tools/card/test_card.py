@@ -92,7 +92,7 @@ def test_a_task_without_a_source_is_left_out_of_its_pairs(tmp_path):
     assert "4 tasks (2 train, 1 test, 1 ood_extreme) x 5 episodes" in text[1]
     row = next(line.split() for line in text if line.startswith("td3 expert"))
     assert row[2] == "0-1"
-    found = summarize(store.verify(path)[1], POLICIES, STAGES, window=30)
+    found = summarize(store.verify(path).fields, POLICIES, STAGES, window=30)
     assert found.coverage[3, 4] == 0 and row[-1] == f"{found.coverage[:3, 4].mean():.0%}"
     counts = text.index(next(line for line in text if line.startswith("tasks that have both")))
     assert text[counts + 1].split() == ["1", "random", "4", "4", "4", "4", "3"]

@@ -85,7 +85,7 @@ def runs(tmp_path, monkeypatch):
 
     def fake_restore(path):
         method = methods[Path(path).name]._replace(export=lambda state: state)
-        return restore.Restored(cfg, None, method, stub_run.PARAMS, 7, {})
+        return restore.Restored(cfg, None, method, stub_run.PARAMS, 7, {}, {})
 
     monkeypatch.setattr(restore, "restore", fake_restore)
     return tmp_path
@@ -181,7 +181,7 @@ def test_recorded_episodes_are_the_last_of_their_source(runs):
 
 
 def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs, monkeypatch):
-    manifest, fields = store.verify("data")
+    _, manifest, fields = store.verify("data")
     fields["stage"] = np.array([[0, 2, 2]] * 5)
     fields["length"] = np.array([[60, 60, 60]] * 4 + [[60, 60, 0]])
     monkeypatch.setattr(store, "verify", lambda path: (manifest, fields))

@@ -288,7 +288,7 @@ def changed(**fields):
         (changed(few_shot={"per_task": ["a", "b"]}), "does not hold the results of a run"),
         (changed(few_shot={**GOOD["few_shot"], "informative": {}}), "does not hold the results"),
         (changed(bounds={}), "does not hold the results of a run"),
-        ([1, 2], "does not hold the results of a run"),
+        ([1, 2], "is damaged: it holds no JSON object; copy it again from its run"),
         ({"num_seeds": 3}, "does not hold the results of a run"),
     ],
 )
@@ -307,11 +307,16 @@ def test_runs_without_results_are_refused(save, tmp_path, capsys):
     damaged, empty = tmp_path / "damaged.json", tmp_path / "empty"
     damaged.write_text(json.dumps(GOOD)[:-9])
     empty.mkdir()
-    refused([good, str(damaged)], "is damaged; copy it again from its run", tmp_path, capsys)
+    refused([good, str(damaged)], "it is not JSON; copy it again from its run", tmp_path, capsys)
     refused([good, str(tmp_path / "no.json")], "there is no file", tmp_path, capsys)
     refused([good, str(empty)], "there is no results.json in", tmp_path, capsys)
     (empty / results.FILE).write_text("{")
-    refused([good, str(empty)], "is damaged; run `metastar evaluate", tmp_path, capsys)
+    refused([good, str(empty)], "it is not JSON; run `metastar evaluate", tmp_path, capsys)
+    results.write(empty, GOOD)
+    edited = (empty / results.FILE).read_text().replace("50.0", "49.0")
+    (empty / results.FILE).write_text(edited)
+    refused([good, str(empty)], "does not match its SHA-256", tmp_path, capsys)
+    refused([good, str(empty / results.FILE)], "does not match its SHA-256", tmp_path, capsys)
     refused([], "RUN", tmp_path, capsys)
 
 

@@ -86,6 +86,18 @@ def test_a_run_that_was_not_evaluated_is_refused(tmp_path):
         report.summary(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [("[1]", "holds no JSON object"), ("{}", "does not hold the results of a run; run `metastar")],
+)
+def test_what_are_no_results_is_one_sentence(workdir, tmp_path, content, words):
+    shutil.copy(workdir / results.ARRAYS_FILE, tmp_path)
+    (tmp_path / results.FILE).write_text(content)
+    for shown in (report.write, report.summary):
+        with pytest.raises(UserError, match=words):
+            shown(tmp_path)
+
+
 def test_principal_plane_finds_a_known_plane():
     rng = np.random.default_rng(0)
     flat = rng.normal(size=(200, 2)) * [3.0, 1.0]

@@ -1,6 +1,5 @@
 """`metastar audit`: do task codes tell the task, or the policy that collected the context?"""
 
-import json
 import time
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from metastar.tools.audit.parts import missing
 from metastar.training import checkpoint, restore
 from metastar.training.chunk import abstract_state
 from metastar.training.restore import Restored
+from metastar.training.workdir import identity
 from metastar.types import TaskData
 
 FILE = "audit.json"
@@ -50,11 +50,11 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     began = time.monotonic()
     run = _restore(workdir)
     other = None if against is None else _restore(against)
-    directory = collect.ensure(run.cfg)
-    manifest = store.read_manifest(directory)
+    data_set = collect.data_set(run.cfg)
+    manifest = data_set.manifest
     if other is not None:
         _check_alike(run, other, manifest, against)
-    data, side = load(run, directory, manifest)
+    data, side = load(run, data_set)
     found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
@@ -116,12 +116,11 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     return _write(Path(workdir), report, codes, side)
 
 
-def load(run: Restored, directory: Path, manifest: store.Manifest) -> tuple[TaskData, np.ndarray]:
+def load(run: Restored, data: store.DataSet) -> tuple[TaskData, np.ndarray]:
     """The training and test tasks, and the name of the split [N] of each."""
-    data, split = store.load(directory, "all", run.cfg), store.split_ids(manifest, run.cfg)
-    side = np.array([name for name, ids in split.items() for _ in ids])
-    chosen = np.isin(side, SPLITS)
-    return jax.tree.map(lambda x: x[chosen], data), side[chosen]
+    split = store.split_ids(data.manifest, run.cfg)
+    side = np.array([name for name in SPLITS for _ in split[name]])
+    return store.load(data, SPLITS, run.cfg), side
 
 
 def _trained(data: TaskData, manifest: store.Manifest) -> list[str]:
@@ -187,10 +186,11 @@ def _cost(workdir: str | Path) -> dict:
 def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -> list[dict]:
     """How far the codes of each older kept checkpoint are from those of the audited one."""
     directory, found = Path(workdir) / "checkpoints", []
+    owner = identity(workdir)
     for step in checkpoint.steps(directory):
         state = None
         if step < run.step:
-            state = checkpoint.restore(directory, step, abstract_state(run.method))
+            state = checkpoint.restore(directory, step, abstract_state(run.method), owner)
         if state is not None:
             before = read(run.method.export(state)).code
             found.append({"step": step, **audit_measures.drift(before, codes.code, codes.keep)})
@@ -199,7 +199,7 @@ def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -
 
 def _write(workdir: Path, report: dict, codes: audit_codes.Codes, side: np.ndarray) -> str:
     """Writes the files of an audit; returns the summary."""
-    files.save(workdir / FILE, json.dumps(report, indent=2, allow_nan=False) + "\n")
+    files.write_json(workdir / FILE, report)
     images = audit_figures.write(workdir, report, codes, side)
     files.save(workdir / PAGE, audit_page.page(report, images))
     listed = ", ".join([FILE, PAGE, *images])

@@ -194,7 +194,7 @@ def cost(results: dict) -> dict:
     best, worst = (by_source[order[i]] for i in (-1, 0))
     drop = {"best": order[-1], "worst": order[0], "return": best["mean"] - worst["mean"]}
     if best["gap_closed"] is None:
-        drop["normalized"] = parts.missing("the run was evaluated without an oracle (eval.oracle)")
+        drop["normalized"] = parts.missing("the run was evaluated without an oracle (--oracle)")
     else:
         drop["normalized"] = best["gap_closed"] - worst["gap_closed"]
     return found | {"drop": drop}

@@ -1,7 +1,6 @@
 """`metastar bench`: how fast parts of a run are on this device, beside what it can do at most."""
 
 import itertools
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +114,7 @@ def run(
     if bench_parts.CONSTANT in cases:
         report["overhead"] = bench_report.overhead(cases, seconds, cfg.train.chunk, repeats)
     file = folder / f"{name}.json"
-    files.save(file, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    files.write_json(file, report)
     return f"{bench_report.text(report)}\n\nwritten to {file}"
 
 

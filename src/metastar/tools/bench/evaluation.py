@@ -101,7 +101,7 @@ def _arguments(setting: Setting, protocol: str, rows: slice) -> tuple:
     key, key_context, key_play = jax.random.split(jax.random.key(setting.cfg.seed), 3)
     params = jax.jit(lambda key: setting.method.export(init_state(setting.method, key)))(key)
     data = jax.tree.map(lambda x: x[rows], setting.all)
-    return params, data if protocol == "few-shot" else data.task, key_context, key_play
+    return params, (data,) if protocol == "few-shot" else data.task, key_context, key_play
 
 
 def _steps(setting: Setting, env: Env, protocol: str) -> int:

@@ -30,7 +30,7 @@ def verify(path: str | Path) -> str:
 
     Returns a sentence for the terminal; raises `UserError` as `store.verify` does.
     """
-    manifest, fields = store.verify(path)
+    _, manifest, fields = store.verify(path)
     num_tasks, num_episodes = fields["length"].shape
     return (
         f"{path}: every SHA-256 agrees; {num_tasks} tasks of {manifest.family} x {num_episodes} "
@@ -53,7 +53,7 @@ def inspect(path: str | Path, out: str | Path) -> str:
     """
     from metastar.tools.card import figures as card_figures
 
-    manifest, fields = store.verify(path)
+    _, manifest, fields = store.verify(path)
     window = fields["reward"].shape[-1] // 2
     summary = summarize(fields, manifest.policies, manifest.stages, window)
     num = len(summary.sources)

@@ -60,7 +60,7 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     """The agent of a run, its code from one uniformly drawn window of the task's own data."""
     tasks = _choose(subject, asked)
     run = restore.restore(subject.workdir)
-    data = store.load(subject.directory, "all", run.cfg)
+    data = store.load(store.verify(subject.directory), "all", run.cfg)
     method, params = run.method, run.method.export(run.state)
 
     def make():
@@ -85,7 +85,7 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
 
 def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     """The last recorded episode of each task by the source asked for."""
-    manifest, fields = store.verify(subject.directory)
+    _, manifest, fields = store.verify(subject.directory)
     policies, stages = manifest.policies, manifest.stages
     known = sources(policies, stages, fields["policy"], fields["stage"])
 

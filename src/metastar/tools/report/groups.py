@@ -5,7 +5,6 @@ one family and were evaluated on the same held-out tasks, so that scores of any 
 paired by task.
 """
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from metastar import files
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import results
@@ -171,15 +171,10 @@ def _file(source: str) -> Path:
 def _read(source: str) -> dict:
     if not _is_json(source):
         found = results.read(source)
-    else:
-        try:
-            found = json.loads(Path(source).read_text())
-        except OSError:
-            raise UserError(
-                f"there is no file {source!r}; give a run's folder or its {results.FILE}"
-            ) from None
-        except ValueError:
-            raise UserError(f"{source!r} is damaged; copy it again from its run") from None
+    elif not Path(source).is_file():
+        raise UserError(f"there is no file {source!r}; give a run's folder or its {results.FILE}")
+    else:  # a copy, perhaps of an earlier version, which wrote no checksum
+        found = files.read_json(source, "copy it again from its run", sealed=False)
     if not _is_complete(found):
         raise UserError(
             f"{source!r} does not hold the results of a run; give a run's folder or its "

@@ -53,7 +53,7 @@ def write(workdir: str | Path) -> Path:
     Raises `UserError` if the run has not been evaluated or the folder is read-only.
     """
     workdir = Path(workdir)
-    report = results.read(workdir)
+    report = _read(workdir)
     try:
         (workdir / figures.FOLDER).mkdir(exist_ok=True)
     except OSError as error:
@@ -87,7 +87,7 @@ def write(workdir: str | Path) -> Path:
 def summary(workdir: str | Path) -> str:
     """The table of results as plain text, with where the files are."""
     workdir = Path(workdir)
-    report = results.read(workdir)
+    report = _read(workdir)
     rows = tables.plain(table(report)).splitlines()
     names = (
         FILE,
@@ -108,6 +108,19 @@ def summary(workdir: str | Path) -> str:
             f"files in {workdir}: {', '.join(found)}",
         ]
     )
+
+
+def _read(workdir: Path) -> dict:
+    """The results of a run; raises `UserError` unless they hold what a report shows."""
+    report = results.read(workdir)
+    try:
+        table(report), _origin(report), _tasks(report), _provenance(report)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{workdir / results.FILE} does not hold the results of a run; run "
+            f"`metastar evaluate --workdir={workdir}` again"
+        ) from None
+    return report
 
 
 def table(report: dict) -> list[tuple[str, ...]]:
