@@ -129,7 +129,7 @@ def expect_trainable(path: str | Path) -> None:
     if (found := format_of(path)) != config.FORMAT:
         raise UserError(
             f"the run in {path} is of format {found}, and training goes on in format "
-            f"{config.FORMAT} only; train it with the version that wrote it, or give another workdir"
+            f"{config.FORMAT} only; use the version that wrote it, or give another workdir"
         )
 
 
