@@ -37,7 +37,7 @@ class Subject(NamedTuple):
     cfg: ConfigDict  # the run's or the data set's, for the C engine
     module: ModuleType  # of the family
     workdir: Path | None  # the run that acts
-    directory: Path | None  # the data set; None for a family's own tasks
+    data: store.DataSet | None  # None for a family's own tasks
     source: str | None  # whose recorded episodes are shown
     tasks: dict[str, np.ndarray]  # parameters, leaves [N, ...]
     split: dict[str, list[int]]  # indices of the tasks that may be shown; "test" among the names
@@ -60,7 +60,7 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     """The agent of a run, its code from one uniformly drawn window of the task's own data."""
     tasks = _choose(subject, asked)
     run = restore.restore(subject.workdir)
-    data = store.load(store.verify(subject.directory), "all", run.cfg)
+    data = store.load(subject.data, "all", run.cfg)
     method, params = run.method, run.method.export(run.state)
 
     def make():
@@ -85,7 +85,7 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
 
 def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     """The last recorded episode of each task by the source asked for."""
-    _, manifest, fields = store.verify(subject.directory)
+    path, manifest, fields = subject.data
     policies, stages = manifest.policies, manifest.stages
     known = sources(policies, stages, fields["policy"], fields["stage"])
 
@@ -98,7 +98,7 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     if not wanted:
         name = STAGE if subject.source is None else subject.source
         raise UserError(
-            f"data set {subject.directory} has no episodes of {name!r}"
+            f"data set {path} has no episodes of {name!r}"
             f"{did_you_mean(name, [source.name for source in known])}; choose with --source"
         )
     label = np.full(fields["length"].shape, "", object)

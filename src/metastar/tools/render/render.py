@@ -109,12 +109,11 @@ def _cast(workdir, family, policy, data, source) -> tuple[str, str | None]:
 
 def _subject(run, family, data, source) -> Subject:
     """Reads the run, the data set or the family, and their tasks."""
-    directory = None
+    data_set = None
     if run:
         cfg = read_config(run)
-        directory = collect.directory_of(cfg)
     elif data:
-        directory, manifest = Path(data), store.read_manifest(data)
+        manifest = store.read_manifest(data)
         values = {"family": manifest.family, **store.config_of(manifest)}
         cfg = config.build({p: values[p] for p in ("family", "env.profile") if p in values})
     else:
@@ -126,13 +125,15 @@ def _subject(run, family, data, source) -> Subject:
         )
     module = pictures.find_family(cfg.family)  # first: everything below may import MuJoCo
     if run:
-        store.read_manifest(directory)  # what is missing is an error here, not collected anew
-        collect.ensure(cfg)
+        store.read_manifest(collect.directory_of(cfg))  # an error, and not collected anew
+        data_set = collect.data_set(cfg)
+    elif data:
+        data_set = store.verify(data, manifest)
     cfg.simulator.backend = "c"
-    if directory is None:
+    if data_set is None:
         tasks, split = collect.draw_tasks(cfg)
         split = {"test": [*split["train"], *split["test"]]}  # nothing was trained on any of them
     else:
-        manifest = store.read_manifest(directory)
+        manifest = data_set.manifest
         tasks, split = manifest.tasks, store.split_ids(manifest, cfg)
-    return Subject(cfg, module, Path(run) if run else None, directory, source, tasks, split)
+    return Subject(cfg, module, Path(run) if run else None, data_set, source, tasks, split)
