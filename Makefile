@@ -19,7 +19,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $(STAMP)
 
 train: env
-	$(BIN)/metastar train --config=configs/metastar/point_robot_sparse.py:quick \
+	$(BIN)/metastar train --config=configs/metastar.py:point_robot_sparse,quick \
 		--workdir=runs/point_robot_sparse_quick
 
 # Two workers: most of the time goes into compiling, which one process does on one core.

@@ -49,7 +49,7 @@ def test_ci_runs_exactly_the_readmes_test_command_and_the_linter():
 def test_make_train_runs_the_command_of_the_quick_config():
     makefile = re.sub(r"\s*\\\n\s*", " ", (ROOT / "Makefile").read_text())
     (command,) = re.findall(r"^train: env\n\t\$\(BIN\)/(.*)$", makefile, re.M)
-    docstring = (ROOT / "configs/metastar/point_robot_sparse.py").read_text()
+    docstring = (ROOT / "configs/metastar.py").read_text()
     assert command in re.sub(r"\s*\\+\n\s*", " ", docstring)
 
 

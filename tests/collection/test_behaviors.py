@@ -116,7 +116,7 @@ def test_contract_of_a_behavior(name, caplog, log_compiles):
 
 
 def test_a_mixture_tags_every_episode_with_its_policy_and_stage():
-    behavior = make("mixture", mixture="td3, random", iterations=2)
+    behavior = make("mixture", behaviors="td3, random", iterations=2)
     assert behavior.policies == ("random", "td3") and behavior.stages == online.STAGES
     episodes = behavior.run(TASKS, jax.random.key(0), quiet)
     np.testing.assert_array_equal(episodes.policy[1], [0] * 4 + [1] * 4 + [0] * 4)

@@ -65,7 +65,7 @@ def test_round_trip_in_full_precision(path):
     np.testing.assert_array_equal(manifest.tasks["goal"], make_manifest().tasks["goal"])
     assert (manifest.policies, manifest.stages) == (("random", "sac"), make_manifest().stages)
     assert set(manifest.files) == set(checks.FIELDS)
-    assert manifest.config["agent"]["hidden"] == [128, 128]
+    assert manifest.config["agent"]["conservative"]["hidden"] == [128, 128]
     assert sorted(p.name for p in path.parent.iterdir()) == ["set"]
 
 

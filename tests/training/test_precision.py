@@ -22,7 +22,10 @@ LAYER = nn.Dense(3, dot_general=dot_general)
 @pytest.fixture(scope="module")
 def method():
     cfg = FrozenConfigDict(make_config.preset("metastar", "point_robot_sparse", "debug"))
-    return runs.make_method(cfg, point_robot_spec())
+    spec = point_robot_spec()
+    return config.make(cfg, "method", cfg.method, spec)._replace(
+        hp=runs.make_method(cfg, spec).hp  # without the precision of the config
+    )
 
 
 def traced(method):

@@ -40,6 +40,7 @@ def change(cfg: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     plain = flatten(build(chosen))
     own = {p: x for p, x in old.items() if p not in plain or repr(plain[p]) != repr(x)}
     values = {**chosen, **own, **changes}
+    registry.register(values.get("imports", ()))
     known = schema.of({**_data_preset(values), **values}).fields
     return build({p: x for p, x in values.items() if p in known or p in changes})
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from metastar import config
 from metastar.collection import collect
 from metastar.data import store
 from metastar.training import memory
@@ -129,14 +130,21 @@ def measure(
 
 
 def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
-    """Makes a data set of 4 random episodes per task, of the training tasks of a config."""
-    small = ConfigDict(cfg.to_dict())
-    small.collect.update({"behavior": "random", "random_episodes": 4})
+    """Makes a data set of 4 random episodes per task, of the training tasks of a config.
+
+    Every other behaviour has several sources, and so have the episodes that stand in for them.
+    """
+    small = config.change(cfg, {"collect.behavior": "random", "collect.random_episodes": 4})
     small = FrozenConfigDict(small)
     with tempfile.TemporaryDirectory() as folder:
         collect.collect(small, folder, report=lambda line: None)
-        data = store.verify(folder)
-        return jax.tree.map(np.array, store.load(data, "train", small)), data.manifest
+        found = store.verify(folder)
+        data, manifest = jax.tree.map(np.array, store.load(found, "train", small)), found.manifest
+    if cfg.collect.behavior != "random":
+        policy = np.arange(data.policy.size, dtype=data.policy.dtype) % 2
+        data = data._replace(policy=policy.reshape(data.policy.shape))
+        manifest = manifest._replace(policies=("random", "another"))
+    return data, manifest
 
 
 def _groups(params: Any) -> dict[str, Any]:

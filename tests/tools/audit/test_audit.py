@@ -202,7 +202,7 @@ def test_a_privileged_method_is_refused(root, tmp_path, capsys):
     "fields, words",
     [
         ({"family": "point_robot"}, "is a run on point_robot, not on point_robot_sparse"),
-        ({"world_model.context_len": 9}, "reads windows of 9 steps, not of 12"),
+        ({"policy_reader.context_len": 9}, "reads windows of 9 steps, not of 12"),
         ({"data.validation_tasks": 2}, "has other training or test tasks"),
     ],
 )

@@ -42,12 +42,11 @@ def predict(params, view, action, code, key):
     return end[None] + steps * code[None], jnp.broadcast_to(code, action.shape)[:, 0]
 
 
-METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict)
+METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict, context_len=12)
 
 
-def make_cfg(**world_model):
+def make_cfg():
     cfg = make_config.base()
-    cfg.world_model.update(context_len=12, **world_model)
     cfg.imagine.context_len = 8
     return cfg
 
@@ -88,16 +87,14 @@ def test_windows_over_a_joint_do_not_count():
 
 
 @pytest.mark.parametrize(
-    "method, tasks, length, reason",
+    "method, tasks, reason",
     [
-        (METHOD._replace(predict=None), 3, 12, "no world model"),
-        (METHOD, 1, 12, "codes of two tasks"),
-        (METHOD, 3, 8, "leaves no room"),
+        (METHOD._replace(predict=None), 3, "no world model"),
+        (METHOD, 1, "codes of two tasks"),
+        (METHOD._replace(context_len=8), 3, "leaves no room"),
     ],
 )
-def test_what_cannot_be_computed_is_said(method, tasks, length, reason):
+def test_what_cannot_be_computed_is_said(method, tasks, reason):
     data = jax.tree.map(lambda x: x[:tasks], counting_data())
-    cfg = make_cfg()
-    cfg.world_model.context_len = length
-    found = audit_model.open_loop(cfg, method, None, data, jnp.ones(1), KEY)
+    found = audit_model.open_loop(make_cfg(), method, None, data, jnp.ones(1), KEY)
     assert reason in found["not_computed"]

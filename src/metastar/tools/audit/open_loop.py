@@ -43,7 +43,7 @@ def open_loop(cfg, method: Method, params, data: TaskData, obs_std: Array, key: 
     if data.count.shape[0] < 2:
         return missing("it needs the codes of two tasks")
     if horizon < 1:
-        return missing("world_model.context_len leaves no room behind imagine.context_len")
+        return missing("the method's windows leave no room behind imagine.context_len")
     measure = partial(_errors, method.infer, method.predict, prefix, horizon, length)
     errors, count = jax.jit(measure)(params, data, jnp.asarray(obs_std), key)
     error = {code: jax.device_get(x) for code, x in errors.items()}
