@@ -86,7 +86,10 @@ def test_it_counts_the_seconds_of_the_pretraining_and_resumes_from_its_own(tmp_p
         ),
         ({"seed": 1}, "holds a run with seed = 0, and this one has 1"),
         ({"num_seeds": 2}, "holds 1 trained runs, and this config asks for 2"),
-        ({"agent.conservative.hidden": (8,)}, r"holds a run with agent.conservative.hidden = \(128, 128\)"),
+        (
+            {"agent.conservative.hidden": (8,)},
+            r"holds a run with agent.conservative.hidden = \(128, 128\)",
+        ),
         ({"train.pretrained": "elsewhere"}, "holds 0 trained runs"),
     ],
 )

@@ -160,6 +160,7 @@ def _claim(cfg: ConfigDict, path: Path) -> None:
     mine = config.from_dict(json.loads(json.dumps(content)))
     difference = config.diff(_stored(path), mine)
     if difference is not None:
+        expect_trainable(path)  # for a run of another format that is the reason
         name, there, here = difference
         raise UserError(
             f"workdir {path} holds a run with {name} = {there!r}, and this one has {here!r}; "

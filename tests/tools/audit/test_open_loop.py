@@ -91,7 +91,7 @@ def test_windows_over_a_joint_do_not_count():
     [
         (METHOD._replace(predict=None), 3, "no world model"),
         (METHOD, 1, "codes of two tasks"),
-        (METHOD._replace(context_len=8), 3, "leaves no room"),
+        (METHOD._replace(context_len=8), 3, "leave no room"),
     ],
 )
 def test_what_cannot_be_computed_is_said(method, tasks, reason):

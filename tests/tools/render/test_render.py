@@ -1,7 +1,6 @@
 """Films: what is shown is what happened, and every mistake is one sentence, without a renderer."""
 
 import io
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,7 @@ from PIL import Image
 
 import make_config
 import stub_run
-from metastar import config, registry
+from metastar import config, files, registry
 from metastar import main as cli
 from metastar.data import store
 from metastar.envs.bodies import half_cheetah
@@ -81,7 +80,7 @@ def runs(tmp_path, monkeypatch):
     stub_run.save_data(tmp_path / "data", cfg)
     for name in methods:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(config.to_dict(cfg)))
+        files.write_json(tmp_path / name / "config.json", config.to_dict(cfg))
 
     def fake_restore(path):
         method = methods[Path(path).name]._replace(export=lambda state: state)
