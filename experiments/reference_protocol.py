@@ -32,10 +32,10 @@ PRETRAIN = 1000
 DEVIATIONS = {
     # The learner of the preset "quick": those of the reference still stand after 5 000 updates.
     "collect.shared_learner": True,
-    "collect.hidden": "256,256",
-    "collect.lr": 1e-3,
-    "collect.alpha": 0.05,
-    "collect.tau": 0.01,
+    "collect.sac.hidden": "256,256",
+    "collect.sac.lr": 1e-3,
+    "collect.sac.alpha": 0.05,
+    "collect.sac.tau": 0.01,
     "collect.updates_per_iteration": 400,
     "collect.random_episodes": 10,
     "collect.iterations": 30,

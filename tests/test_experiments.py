@@ -2,11 +2,16 @@
 
 import json
 
+import cells
 import critics
+import exploring
+import imagination
 import invariance
 import pytest
+import reference_protocol
 
 import make_config
+from metastar import config
 from metastar.training import workdir
 
 
@@ -35,3 +40,31 @@ def test_the_drop_between_sources_is_measured_by_the_tables_oracle():
         "splits": {"test": {"trained": trained}},
     }
     assert invariance.drop_of(audit, bound=-10.0) == 0.25
+
+
+def cells_of_all():
+    """(script, cell, config, fields) of every run that the scripts start."""
+    for family, updates in invariance.UPDATES.items():
+        for name, fields in invariance.CELLS.items():
+            own = {**updates, **cells.MIXED[family], **fields}
+            yield "invariance", name, f"configs/metastar.py:{family},quick", own
+    for name, fields in imagination.CELLS.items():
+        own = {**imagination.UPDATES, **fields, "sampler.batch_size": imagination.BATCH}
+        yield "imagination", name, "configs/metastar.py:point_robot,quick", own
+    for name, fields in critics.CELLS.items():
+        own = {**critics.SHARED, **fields}
+        yield "critics", name, "configs/metastar.py:cheetah_vel,quick", own
+    yield "exploring", "", exploring.CONFIG, exploring.FIELDS
+    own = {**reference_protocol.DEVIATIONS, **reference_protocol.HABITS}
+    yield "reference_protocol", "", reference_protocol.CONFIG.removeprefix("--config="), own
+
+
+@pytest.mark.parametrize(
+    "source, fields",
+    [pytest.param(*rest, id=f"{script} {name}") for script, name, *rest in cells_of_all()],
+)
+def test_every_cell_is_a_valid_config(source, fields):
+    """A script must not fail after the hours of the cells before."""
+    root = cells.DOCS.parent
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    config.validate(config.load(str(root / source), overrides))
