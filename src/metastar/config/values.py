@@ -20,7 +20,6 @@ def build(values: Mapping[str, Any]) -> ConfigDict:
     The family's `DATA[data.preset]` comes between the two. Raises `UserError` for a name, a path or
     a preset that is unknown.
     """
-    registry.register(values.get("imports", ()))
     preset = _data_preset(values)
     found = schema.of({**preset, **values})
     _expect_known(found, values)
@@ -40,7 +39,6 @@ def change(cfg: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     plain = flatten(build(chosen))
     own = {p: x for p, x in old.items() if p not in plain or repr(plain[p]) != repr(x)}
     values = {**chosen, **own, **changes}
-    registry.register(values.get("imports", ()))
     known = schema.of({**_data_preset(values), **values}).fields
     return build({p: x for p, x in values.items() if p in known or p in changes})
 
@@ -51,6 +49,7 @@ def _choosing(found: Schema) -> list[str]:
 
 
 def _data_preset(values: Mapping[str, Any]) -> dict[str, Any]:
+    registry.register(values.get("imports", ()))  # the family may be one of them
     name = values.get("data.preset", "")
     if not name:
         return {}

@@ -111,7 +111,7 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
     Args:
         directory: must not exist, or be empty.
         manifest: its `files` are filled in.
-        fields: an array for each name of `rules.FIELDS`; converted to the types given there.
+        fields: an array for each name of `checks.FIELDS`; converted to the types given there.
 
     Raises:
         UserError: the data break a rule that `verify` checks, or cannot be written there.
