@@ -16,6 +16,31 @@ from metastar.types import Env, EnvSpec, StepOut
 DEFAULTS = {
     "terminal_at_goal": Field(False, "", "record a step that ends in the goal as terminal"),
 }
+# Presets of the data sets, and how many updates a training preset has on them.
+DATA = {
+    "default": {},
+    "quick": {
+        "collect.random_episodes": 20,
+        "collect.iterations": 30,
+        "collect.episodes_per_iteration": 10,
+        "collect.updates_per_iteration": 100,
+    },
+    "debug": {
+        "data.train_tasks": 4,
+        "data.test_tasks": 2,
+        "collect.random_episodes": 3,
+        "collect.iterations": 2,
+        "collect.episodes_per_iteration": 2,
+        "collect.updates_per_iteration": 4,
+        "collect.sac.hidden": (16, 16),
+        "collect.sac.batch_size": 16,
+        "collect.td3.hidden": (16, 16),
+        "collect.td3.batch_size": 16,
+    },
+    # The MetaSTAR reference code's way: random actions of +-0.1.
+    "paper": {"env.terminal_at_goal": True, "collect.random_action_scale": 0.1},
+}
+UPDATES = {"": 50_000, "quick": 6_000, "debug": 10, "paper": 200_000}
 
 STEP_SIZE = 0.1  # length units per step and coordinate at action 1
 

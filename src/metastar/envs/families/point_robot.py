@@ -15,32 +15,12 @@ DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has i
 SECTIONS = {"env": (point_mass,)}
 # As many as FOCAL has (Li et al. 2021, arXiv 2010.01112): from fewer encoders learn them by heart.
 _TASKS = {"data.train_tasks": 80, "data.test_tasks": 20}
-
 DATA = {
-    "default": {**_TASKS},
-    "quick": {
-        **_TASKS,
-        "collect.random_episodes": 20,
-        "collect.iterations": 30,
-        "collect.episodes_per_iteration": 10,
-        "collect.updates_per_iteration": 100,
-    },
-    "debug": {
-        "data.train_tasks": 4,
-        "data.test_tasks": 2,
-        "collect.random_episodes": 3,
-        "collect.iterations": 2,
-        "collect.episodes_per_iteration": 2,
-        "collect.updates_per_iteration": 4,
-        "collect.sac.hidden": (16, 16),
-        "collect.sac.batch_size": 16,
-        "collect.td3.hidden": (16, 16),
-        "collect.td3.batch_size": 16,
-    },
-    # The MetaSTAR reference code's way: random actions of +-0.1.
-    "paper": {"env.terminal_at_goal": True, "collect.random_action_scale": 0.1},
+    **point_mass.DATA,
+    "default": _TASKS,
+    "quick": {**point_mass.DATA["quick"], **_TASKS},
 }
-UPDATES = {"": 50_000, "quick": 6_000, "debug": 10, "paper": 200_000}
+UPDATES = point_mass.UPDATES
 
 SPEC = EnvSpec("point_robot", obs_dim=2, action_dim=2, max_episode_steps=60)
 SPARSE = False
