@@ -14,6 +14,7 @@ from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
 from metastar.tools.report import compare, report
 from metastar.training import checkpoint, nonfinite, plan, pretrained, runs
+from metastar.training.chunk import params_of
 from metastar.training.loop import fit
 from metastar.training.restore import Restored, restore
 from metastar.training.runs import Run
@@ -130,21 +131,22 @@ def _train_all(path: Path, found: list[Run], command: str) -> str | None:
         found, method, tasks.train, hps, lambda state, step: curve(method.export(state), key)
     )
     final = evaluate.make_final(cfg, method, tasks)
-    for run, state, owner in zip(found, done.states, owners):
-        if state.extra["bad_step"] < 0 and not _is_complete(run):
-            step, meta = int(state.step), {"wall_seconds": done.wall_seconds}
-            restored = Restored(run.cfg, spec, method, state, step, meta, owner.digests)
+    meta = {"wall_seconds": done.wall_seconds}
+    step = sum(phase.num_updates for phase in method.phases)
+    for run, loop, owner in zip(found, done.loops, owners):
+        if loop.bad_step < 0 and not _is_complete(run):
+            restored = Restored(run.cfg, spec, method, loop.state, step, meta, owner.digests)
             _evaluate(restored, run.workdir, final)
             report.write(run.workdir)
-    return nonfinite.summary([run.workdir for run in found], done.states)
+    return nonfinite.summary([run.workdir for run in found], done.loops)
 
 
 def _evaluate(run: Restored, path: Path, final: Callable) -> None:
     meta = {
         **run.meta,
-        "updates": int(run.state.step),
+        "updates": run.step,
         "command": (path / COMMAND).read_text().strip(),
-        "params_sha256": checkpoint.params_sha256(run.state.params),
+        "params_sha256": checkpoint.params_sha256(params_of(run.state)),
         "digests": run.digests,
     }
     final(run.cfg, run.method.export(run.state), path, meta)

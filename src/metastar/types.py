@@ -5,8 +5,7 @@ R rollouts, B batch, K samples; O observation, A action, Z task code.
 Names are singular even when batched.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -82,28 +81,42 @@ class Batch(NamedTuple):
     views: dict[str, View]  # "context", "positive" (a second window of the same task), "real", ...
 
 
-class TrainState(NamedTuple):
-    """Everything a run carries. Keys are made from the run's key and the step; none is stored."""
+class Learner(NamedTuple):
+    """One thing that learns, e.g. a world model or an agent."""
 
-    params: Any
-    target: Any
-    opt_state: dict[str, Any]
-    extra: Any  # without gradient: averaged actor, normaliser, best snapshot, bad_step
-    step: Array  # int: updates done, over all phases; the trainer advances it
+    params: Any  # what gradients move
+    target: Any = ()  # what follows it without a gradient: target networks
+    opt_state: Any = ()
+    extra: Any = ()  # what else it carries from update to update: averages, memories, counters
+
+
+TrainState = dict[str, Learner]  # all that a method carries, by part: "world_model", "agent", ...
 
 
 class Phase(NamedTuple):
     """A stretch of training: `num_updates` times sample, update; optionally with validation.
 
-    `validate` makes the trainer keep the parameters of the lowest validation loss and continue
+    `sample` is given the step over all phases, since keys fold it in; `update` the step since the
+    phase began, [] int and the same for all runs of a program, so that `step % period == 0` is the
+    predicate of a branch.
+
+    `validate` makes the loop keep the parameters of the lowest validation loss and continue
     from them when the phase ends (never on test tasks: it sees the training data only).
     """
 
     name: str
     num_updates: int
     sample: Callable  # (TaskData, key of the run, step) -> Batch
-    update: Callable  # (TrainState, Batch, key, hp) -> (TrainState, metrics)
+    update: Callable  # (TrainState, Batch, key, hp, step) -> (TrainState, metrics)
     validate: Callable | None = None  # (TrainState, Batch, key, hp) -> scalar loss
+
+
+class Context(NamedTuple):
+    """What a method asks to infer a task from: C windows of L steps, a `View` [C, L]."""
+
+    length: int  # L
+    num: int = 1  # C
+    ordered: bool = True  # windows in time order; otherwise bags of transitions
 
 
 class Adaptation(NamedTuple):
@@ -189,9 +202,11 @@ class Method(NamedTuple):
     init: Callable  # (key) -> TrainState
     phases: tuple[Phase, ...]
     export: Callable  # (TrainState) -> params that infer and policy take (averaged actor, ...)
-    infer: Callable  # (params, View [L], task, key) -> Adaptation; task is None unless privileged
+    context: Context
+    # (params, View [C, L], task, key) -> adaptation, any pytree, with the field `code` if the
+    # method has task codes; task is None unless privileged
+    infer: Callable
     policy: Policy
-    context_len: int = 0  # L, steps of a context; an evaluation draws and keeps so many
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
     task_model: TaskModel | None = None  # None for a method whose code predicts nothing
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
@@ -200,21 +215,74 @@ class Method(NamedTuple):
     # (params, obs [O], action [A], code [Z]) -> []: the discounted return that the agent expects,
     # the lower of its critics; None without critics
     value: Callable | None = None
-    # terms of the last phase by name ("world_model", "imagine", "critic"), each to be timed alone:
-    # (TrainState, Batch, key, hp) -> (TrainState, what it made)
-    parts: Mapping[str, Callable] = MappingProxyType({})
     # numbers by section of the config: traced, so that seeds and sweeps are axes of one program;
     # `training.runs.make_method` fills it in
     hp: Any = ()
 
 
+class RowSpec(NamedTuple):
+    """What an agent must know of the rows of an update to build itself."""
+
+    action_dim: int
+    per_task: int  # B, rows of each task in a batch
+    imagined: int = 0  # how many of these, the last ones, are imagined
+
+
+class Agent(NamedTuple):
+    """What acts and learns values: one file of `agents/`, `make(cfg, RowSpec)`.
+
+    It sees an observation joined with a code, `obs_code`: what the code is, an inferred task code
+    or the true task parameters, is the business of who uses it. Its numbers, `hp`, are those of its
+    own section.
+    """
+
+    init: Callable  # (key, length of obs_code) -> Learner
+    # (Learner, Transitions [M * B, ...] by task, key, hp, step) -> (Learner, metrics); the leaves
+    # of an agent with several batches are [num_batches, M * B, ...]
+    update: Callable
+    export: Callable  # (Learner) -> params that `act` and `value` take; those of a Learner do too
+    act: Callable  # (params, obs_code [..., n], noise [..., A] normal, greedy) -> action [..., A]
+    value: Callable | None = None  # (params, obs_code [..., n], action [..., A]) -> [...]
+    num_batches: int = 1  # independent batches of rows that an update takes
+
+
+class Codes(NamedTuple):
+    """What an encoder makes of a window or a bag."""
+
+    task: Array  # [..., Z]
+    each: Array | None = None  # [..., L, Z] of every transition, where the encoder has such
+
+
+class Encoder(NamedTuple):
+    """What makes task codes of transitions: one file of `models/encoders/`, `make(cfg, spec)`."""
+
+    init: Callable  # (key) -> params
+    encode: Callable  # (params, View [..., L], noise) -> Codes
+    draw_noise: Callable = lambda key, shape: None  # (key, [..., L]) -> what `encode` draws
+
+
+class Opponent(NamedTuple):
+    """Networks that play against a task loss: they learn of the codes, which are data to them.
+
+    They have an optimiser of their own, whose learning rate is the field `lr` of the file.
+    """
+
+    init: Callable  # (key) -> params, a dict of networks
+    loss: Callable  # (params, codes {view: Codes}, Batch, noise) -> (scalar, metrics)
+    draw_noise: Callable = lambda key, batch: None  # what `loss` draws
+    inner_steps: int = 1  # of an update, each with noise of its own
+
+
 class TaskLoss(NamedTuple):
-    """A term that shapes the task code: one file of `losses/task/`."""
+    """A term of the task objective, which shapes the codes: one file of `losses/task/`."""
 
     views: tuple[str, ...]  # views whose codes it needs: "context", "positive"
-    loss: Callable  # (params, codes {view: [M, Z]}, Batch, noise) -> (scalar, metrics)
+    # (params, codes {view: Codes}, Batch, noise, hp: own section) -> (scalar, metrics); `params`
+    # are those of `init` and, not to be differentiated, the opponent's
+    loss: Callable
     init: Callable = lambda key: {}  # (key) -> parameters of networks of its own, a dict
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
+    opponent: Opponent | None = None
 
 
 class Env(NamedTuple):

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar.losses import cql
-from metastar.losses.cql import SampledActions
+from metastar.losses import critic as cql
+from metastar.losses.critic import SampledActions
 from metastar.models.nets.actor_critic import Critic, init_twin_critic
 from model_helpers import scramble
 

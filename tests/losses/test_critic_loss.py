@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metastar.losses import critic as critic_loss
-from metastar.losses.cql import SampledActions
+from metastar.losses.critic import SampledActions
 from metastar.models.nets.actor_critic import Critic, init_twin_critic, twin_q
 from model_helpers import AGENT_HP, scramble
 

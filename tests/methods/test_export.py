@@ -7,7 +7,7 @@ import pytest
 from metastar import registry
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
-from metastar.losses.cql import SampledActions
+from metastar.losses.critic import SampledActions
 from metastar.models.nets.actor_critic import Critic, init_twin_critic
 from metastar.ops.optim import gradient_step, make_optimizer
 from model_helpers import AGENT_HP, SPEC, WEIGHTS, make_loss, random_batch, tiny_cfg

@@ -16,7 +16,7 @@ import reference_params
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
-from metastar.losses.cql import logsumexp_of_samples
+from metastar.losses.critic import logsumexp_of_samples
 from metastar.losses.task import distance
 from metastar.losses.world_model import ModelNoise
 from metastar.models import dynamics, world_model

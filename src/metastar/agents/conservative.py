@@ -4,9 +4,6 @@ What the code is (an inferred task code, the true task parameters) is the method
 Source: COMBO (Yu et al. 2021, arXiv 2102.08363) on soft actor-critic, as MetaSTAR uses it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
@@ -20,18 +17,12 @@ from metastar.models.nets.actor_critic import (
     Critic,
     init_actor,
     init_twin_critic,
-    make_policy,
     sample_action,
     twin_q,
 )
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.ops.td import polyak
-from metastar.types import (
-    Array,
-    DataSpec,
-    Policy,
-    TrainState,
-)
+from metastar.types import Agent, Learner, RowSpec
 
 DEFAULTS = {
     "hidden": Field((128, 128), COUNT, "widths of the hidden layers"),
@@ -95,17 +86,98 @@ def idle(cfg) -> dict[str, str]:
     }
 
 
-class Agent(NamedTuple):
-    """Pure functions that bind the networks of one config."""
+def make(cfg, rows: RowSpec) -> Agent:
+    """Binds actor and twin critics to their settings; `rows` says what an update is given."""
+    actor, critic = Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden)
+    optimizer = make_optimizer()
+    critic_step = gradient_step(critic_loss.loss, optimizer)
+    actor_step = gradient_step(actor_loss.loss, optimizer)
 
-    init: Callable  # (key) -> (params, opt_state), dicts over "actor" and "critic"
-    update: Callable  # (TrainState, Transitions, key, own part of hp) -> (TrainState, metrics)
-    policy_fn: Callable  # (actor params) -> (obs_code, noise) -> (action, log_prob)
-    policy: Policy  # acts with params["actor"]
-    value: Callable  # `Method.value`, of params["critic"]
+    def init(key, size):
+        key_actor, key_critic = jax.random.split(key)
+        params = {
+            "actor": init_actor(key_actor, actor, size),
+            "critic": init_twin_critic(key_critic, critic, size, rows.action_dim),
+        }
+        opt_state = {name: optimizer.init(params[name]) for name in params}
+        return Learner(params, {"critic": params["critic"]}, opt_state, {"actor": params["actor"]})
+
+    def update(learner, batch, key, hp, step):
+        """Targets, critics, Polyak average, actor against the updated critics, averaged actor."""
+        params, opt_state = learner.params, learner.opt_state
+        key_critic, key_actor = jax.random.split(key)
+        states = cql_rows(batch, cfg, rows)
+        num_picks = cfg.gradient_actions if cfg.cql_gradient == "sampled" else 0
+        noise = critic_loss.draw_noise(
+            key_critic, *batch.action.shape, states.real.shape[0], cfg.num_actions, num_picks
+        )
+
+        def act(obs_code, noise):
+            return sample_action(actor, params["actor"], obs_code, noise)
+
+        def q_fn(critic_params):
+            return lambda obs_code, action: twin_q(critic, critic_params, obs_code, action)
+
+        # y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s'))
+        target = critic_loss.target(
+            batch.reward,
+            batch.done,
+            batch.next_obs_code,
+            noise,
+            hp["gamma"],
+            hp["alpha"],
+            act,
+            q_fn(learner.target["critic"]),
+        )
+        # (Q_i - y)^2 + beta (values pushed down at sampled actions - values at real rows)
+        rated = critic_loss.CriticBatch(
+            batch.obs_code, batch.action, target, batch.real, _samples(cfg, states, noise, act)
+        )
+        critics, critic_opt, metrics = critic_step(
+            params["critic"],
+            opt_state["critic"],
+            hp["critic_lr"],
+            rated,
+            hp["beta"],
+            critic,
+            cfg.tile_states,
+        )
+        target_critics = polyak(critics, learner.target["critic"], hp["tau"])
+        # alpha log pi(a|s) - min_i Q_i(s, a), and the distance to the data's actions if asked for
+        actor_params, actor_opt, actor_metrics = actor_step(
+            params["actor"],
+            opt_state["actor"],
+            hp["actor_lr"],
+            batch.obs_code,
+            jax.random.normal(key_actor, batch.action.shape),
+            hp["alpha"],
+            actor,
+            q_fn(critics),
+            *((batch.action, batch.real, hp["cloning"]) if cfg.cloning else ()),
+        )
+        average = polyak(actor_params, learner.extra["actor"], 1 - hp["actor_average"])
+        learner = Learner(
+            params={"actor": actor_params, "critic": critics},
+            target={"critic": target_critics},
+            opt_state={"actor": actor_opt, "critic": critic_opt},
+            extra={"actor": average},
+        )
+        return learner, {**metrics, **actor_metrics}
+
+    def act(params, obs_code, noise, greedy):
+        noise = jnp.where(greedy, 0, noise)
+        return sample_action(actor, params["actor"], obs_code, noise)[0]
+
+    def value(params, obs_code, action):
+        return twin_q(critic, params["critic"], obs_code, action).min(0)
+
+    def export(learner):
+        return {"actor": learner.extra["actor"], "critic": learner.params["critic"]}
+
+    return Agent(init, update, export, act, value)
 
 
-def cql_rows(rows: Transitions, cfg, size: int, num_imagined: int) -> Transitions:
+def cql_rows(batch: Transitions, cfg, rows: RowSpec) -> Transitions:
     """The rows at whose states values are pushed down.
 
     "cql" takes them from the data and from rollouts, as the MetaSTAR reference; "combo" from
@@ -114,131 +186,27 @@ def cql_rows(rows: Transitions, cfg, size: int, num_imagined: int) -> Transition
     rows of a kind are exchangeable.
 
     Args:
-        rows: [M * B, ...] by task; the last `num_imagined` of each task's B are imagined.
+        batch: [M * B, ...] by task; the last `rows.imagined` of each task's B are imagined.
         cfg: the agent's settings.
-        size: B, rows of each task.
-        num_imagined: of each task.
+        rows: B and how many are imagined.
 
     Returns:
         [S, ...].
     """
-    kept = num_imagined if cfg.penalty == "combo" and num_imagined else size
+    kept = rows.imagined if cfg.penalty == "combo" and rows.imagined else rows.per_task
     stride = -(-kept // cfg.cql_states) if cfg.cql_states else 1
 
     def thin(x):
-        by_task = x.reshape(-1, size, *x.shape[1:])[:, size - kept :: stride]
+        by_task = x.reshape(-1, rows.per_task, *x.shape[1:])[:, rows.per_task - kept :: stride]
         return by_task.reshape(-1, *x.shape[1:])
 
-    return jax.tree.map(thin, rows)
+    return jax.tree.map(thin, batch)
 
 
-def make(
-    cfg,
-    spec: DataSpec,
-    whiten: Callable,
-    code_dim: int,
-    num_rows: int,
-    num_imagined: int = 0,
-    critic_module: Callable = Critic,
-) -> Agent:
-    """Binds actor and twin critics to their settings.
-
-    One update is, in this order: targets by the target critics, critic step on squared error plus
-    penalty, Polyak, actor step against the updated critics, averaged actor (`extra["actor"]`).
-
-    Args:
-        cfg: the settings of this file.
-        spec: sizes of observation and action.
-        whiten: obs [..., O] -> as the networks see it, of `data.normalize`.
-        code_dim: Z.
-        num_rows: B, rows of each task in an update.
-        num_imagined: how many of these, the last ones, are imagined.
-        critic_module: makes a critic of hidden sizes.
-    """
-    actor, critic = Actor(cfg.hidden, spec.action_dim), critic_module(cfg.hidden)
-    optimizer = make_optimizer()
-    critic_step = gradient_step(critic_loss.loss, optimizer)
-    actor_step = gradient_step(actor_loss.loss, optimizer)
-
-    def init(key):
-        key_actor, key_critic = jax.random.split(key)
-        width = spec.obs_dim + code_dim
-        params = {
-            "actor": init_actor(key_actor, actor, width),
-            "critic": init_twin_critic(key_critic, critic, width, spec.action_dim),
-        }
-        return params, {name: optimizer.init(params[name]) for name in params}
-
-    def policy_fn(actor_params):
-        return lambda obs_code, noise: sample_action(actor, actor_params, obs_code, noise)
-
-    def q_fn(critic_params):
-        return lambda obs_code, action: twin_q(critic, critic_params, obs_code, action)
-
-    def update(state: TrainState, rows: Transitions, key: Array, hp: dict):
-        params, opt_state = dict(state.params), dict(state.opt_state)
-        key_critic, key_actor = jax.random.split(key)
-        states = cql_rows(rows, cfg, num_rows, num_imagined)
-        sampled = cfg.cql_gradient == "sampled"
-        noise = critic_loss.draw_noise(
-            key_critic,
-            *rows.action.shape,
-            states.real.shape[0],
-            cfg.num_actions,
-            cfg.gradient_actions if sampled else 0,
-        )
-        act = policy_fn(params["actor"])
-        target = critic_loss.target(
-            rows.reward,
-            rows.done,
-            rows.next_obs_code,
-            noise,
-            hp["gamma"],
-            hp["alpha"],
-            act,
-            q_fn(state.target["critic"]),
-        )
-        if cfg.penalty == "reward_uncertainty":
-            samples = None
-        elif cfg.penalty == "combo":
-            samples = critic_loss.policy_samples(states.obs_code, noise, act)
-        else:
-            samples = critic_loss.conservative_samples(
-                states.obs_code, states.next_obs_code, noise, act
-            )
-        batch = critic_loss.CriticBatch(rows.obs_code, rows.action, target, rows.real, samples)
-        params["critic"], opt_state["critic"], metrics = critic_step(
-            params["critic"],
-            opt_state["critic"],
-            hp["critic_lr"],
-            batch,
-            hp["beta"],
-            critic,
-            cfg.tile_states,
-        )
-        target_critic = polyak(params["critic"], state.target["critic"], hp["tau"])
-        params["actor"], opt_state["actor"], actor_metrics = actor_step(
-            params["actor"],
-            opt_state["actor"],
-            hp["actor_lr"],
-            rows.obs_code,
-            jax.random.normal(key_actor, rows.action.shape),
-            hp["alpha"],
-            actor,
-            q_fn(params["critic"]),
-            *((rows.action, rows.real, hp["cloning"]) if cfg.cloning else ()),
-        )
-        average = polyak(params["actor"], state.extra["actor"], 1 - hp["actor_average"])
-        state = state._replace(
-            params=params,
-            target={"critic": target_critic},
-            opt_state=opt_state,
-            extra={**state.extra, "actor": average},
-        )
-        return state, {**metrics, **actor_metrics}
-
-    def value(params, obs, action, code):
-        obs_code = jnp.concatenate([whiten(obs), code])
-        return twin_q(critic, params["critic"], obs_code, action).min(0)
-
-    return Agent(init, update, policy_fn, make_policy(actor, whiten), value)
+def _samples(cfg, states: Transitions, noise, act):
+    """The actions at which values are pushed down, of the penalty that `cfg` names."""
+    if cfg.penalty == "reward_uncertainty":
+        return None
+    if cfg.penalty == "combo":
+        return critic_loss.policy_samples(states.obs_code, noise, act)
+    return critic_loss.conservative_samples(states.obs_code, states.next_obs_code, noise, act)

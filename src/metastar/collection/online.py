@@ -13,7 +13,8 @@ random to expert.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,19 +22,21 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
+from metastar.data.rows import Transitions
 from metastar.data.store import CROSS_TASK
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
+from metastar.models.acting import code_policy
 from metastar.ops.task_parameters import join_parameters
 from metastar.types import (
     Adaptation,
+    Agent,
     Array,
     Behavior,
     Env,
     EnvSpec,
     Episodes,
-    Policy,
-    StepIn,
+    RowSpec,
     Trajectory,
 )
 
@@ -64,16 +67,34 @@ REPORTS = 10  # lines of progress over a collection
 
 
 class Algorithm(NamedTuple):
-    """An off-policy learner, pure. `learner.actor` is what `policy` acts with.
+    """An off-policy learner: an agent of `agents/` with the numbers that it learns by.
 
     It sees observations joined with a code: the task's parameters if it is shared, else nothing.
     """
 
     name: str
-    init: Callable  # (key, length of observation and code) -> learner
-    update: Callable  # (learner, rows Trajectory [B], key, number of this update) -> learner
-    policy: Policy  # explores unless greedy; reads `adaptation.code`
+    agent: Agent
+    hp: dict[str, float]
     batch_size: int  # rows of an update
+
+
+# Of every learner's section, beside the settings of its agent.
+BATCH_SIZE = {"batch_size": Field(256, COUNT, "rows of an update")}
+
+
+def settings(agent: ModuleType, **values: Any) -> dict[str, Field]:
+    """The `DEFAULTS` of a file of `agents/` as those of a behaviour: fixed, some of other value."""
+    return {
+        name: field._replace(value=values.get(name, field.value), swept=False, decays=False)
+        for name, field in agent.DEFAULTS.items()
+    }
+
+
+def learner(name: str, agent: ModuleType, cfg: ConfigDict, env: Env) -> Behavior:
+    """The behaviour of a file of `agents/` that learns online, by the settings `cfg`."""
+    hp = {name: cfg[name] for name, field in agent.DEFAULTS.items() if field.swept}
+    made = agent.make(cfg, RowSpec(env.spec.action_dim, cfg.batch_size))
+    return make(Algorithm(name, made, hp, cfg.batch_size), cfg.collect, env)
 
 
 def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
@@ -93,7 +114,8 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
     shared = collect.shared_learner
     uniform = uniform_policy(spec.action_dim, collect.random_action_scale)
     play_random = make_rollout(env, uniform, 1, greedy=False)
-    play = make_rollout(env, algorithm.policy, 1, greedy=False, params_axis=None if shared else 0)
+    policy = code_policy(algorithm.agent, spec.action_dim)
+    play = make_rollout(env, policy, 1, greedy=False, params_axis=None if shared else 0)
     learn = jax.jit(partial(_learn_shared if shared else _learn_each, algorithm, collect))
 
     def run(tasks, key, report):
@@ -104,20 +126,24 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
         def keys_of(key):
             return key if shared else jax.random.split(key, num_tasks)
 
-        init = partial(algorithm.init, size=spec.obs_dim + code_dim)
+        init = partial(algorithm.agent.init, size=spec.obs_dim + code_dim)
         learner = jax.jit(init if shared else jax.vmap(init))(keys_of(key_init))
         replay = _room(spec, num_tasks, num_learned)
         streams = no_adaptation(num_tasks, num_random)
         replay = _write(replay, play_random(None, streams, tasks, key_random), 0)
         streams = Adaptation(jnp.repeat(code[:, None], num_new, 1))
         report_every = max(1, collect.iterations // REPORTS)
+
+        def acting(learner):
+            return {"agent": algorithm.agent.export(learner)}
+
         # JAX runs what one thread asks of a CPU in order; hence the learners need their own thread.
         with ThreadPoolExecutor(1) as worker:
             for i in range(collect.iterations):
                 filled = num_random + i * num_new
                 keys = keys_of(jax.random.fold_in(key_learn, i))
                 learning = worker.submit(_wait_for, learn, learner, replay, code, i, keys)
-                played = play(learner.actor, streams, tasks, jax.random.fold_in(key_play, i))
+                played = play(acting(learner), streams, tasks, jax.random.fold_in(key_play, i))
                 learner = learning.result()
                 replay = _write(replay, played, filled)
                 if (i + 1) % report_every == 0:
@@ -138,7 +164,7 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
 
             def play_others(shift, key):
                 others = jnp.roll(code, -shift, 0)[:, None]
-                actors = learner.actor
+                actors = acting(learner)
                 if not shared:
                     actors = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), actors)
                 return play(actors, Adaptation(others), tasks, key)
@@ -148,11 +174,6 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
         return episodes
 
     return Behavior(policies, STAGES, run)
-
-
-def join_code(step_in: StepIn, adaptation: Adaptation) -> Array:
-    """What a learner's networks see: [O + Z]."""
-    return jnp.concatenate([step_in.obs, adaptation.code])
 
 
 def split_stages(returns: np.ndarray, expert_quantile: float) -> np.ndarray:
@@ -217,12 +238,16 @@ def _learn(algorithm, collect, learner, replay, code, iteration, key):
         place = jax.random.randint(key_place, (algorithm.batch_size,), 0, end[-1])
         episode = jnp.searchsorted(end, place, side="right")
         step = place - (end - length)[episode]
-        rows, told = jax.tree.map(lambda x: x[episode, step], replay), code[episode]
-        rows = rows._replace(
-            obs=jnp.concatenate([rows.obs, told], -1),
-            next_obs=jnp.concatenate([rows.next_obs, told], -1),
+        steps, told = jax.tree.map(lambda x: x[episode, step], replay), code[episode]
+        rows = Transitions(
+            obs_code=jnp.concatenate([steps.obs, told], -1),
+            action=steps.action,
+            reward=steps.reward,
+            next_obs_code=jnp.concatenate([steps.next_obs, told], -1),
+            done=steps.done,
+            real=steps.valid,
         )
-        return algorithm.update(learner, rows, key_update, done), None
+        return algorithm.agent.update(learner, rows, key_update, algorithm.hp, done)[0], None
 
     done = iteration * num + jnp.arange(num)
     return jax.lax.scan(update, learner, (jax.random.split(key, num), done))[0]

@@ -38,6 +38,16 @@ def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
     return _transitions(rows, code, jnp.zeros_like)
 
 
+def flatten(rows: Transitions) -> Transitions:
+    """Rows [M, B, ...] of a meta-batch in one row, [M * B, ...], as an agent takes them."""
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+
+
+def concatenate(*parts: Transitions) -> Transitions:
+    """Joins the rows of each task, [M, B, ...], in this order."""
+    return jax.tree.map(lambda *x: jnp.concatenate(x, 1), *parts)
+
+
 def _transitions(rows: View | Trajectory, code: Array, flag: Callable) -> Transitions:
     """Rows [M, B, ...] under the codes [M, Z]; `flag` makes `real` from an array of its shape."""
     return Transitions(

@@ -110,6 +110,38 @@ def sample_other_behavior(
     return _window(data, task_id, start, length)
 
 
+def sample_contexts(
+    data: TaskData,
+    task_id: Array,
+    key: Array,
+    length: int,
+    names: Sequence[str] = ("context",),
+    positive: str = "any",
+) -> dict[str, View]:
+    """Draws the context views of a meta-batch: a window of each task, or two.
+
+    Args:
+        data: the data set.
+        task_id: [M].
+        key: PRNG key.
+        length: L.
+        names: "context", and "positive" for a second, independent window of the same task.
+        positive: "any", or "other_behavior" for one of another source than the first window's.
+
+    Returns:
+        Views [M, L] by name.
+    """
+    key_context, key_positive = jax.random.split(key)
+    views = {"context": sample_windows(data, task_id, key_context, length)}
+    if "positive" in names:
+        sample, own = sample_windows, {}
+        if positive == "other_behavior":
+            sample = sample_other_behavior
+            own = {"policy": views["context"].policy, "stage": views["context"].stage}
+        views["positive"] = sample(data, task_id, key_positive, length, **own)
+    return views
+
+
 def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> View:
     """Draws `num` transitions, uniform with replacement, for each entry of `task_id` [...].
 

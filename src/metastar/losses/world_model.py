@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from metastar.config.fields import NOT_NEGATIVE, Field
+from metastar.losses import objective
+from metastar.losses.objective import TaskLosses
 from metastar.models import world_model
 from metastar.models.world_model import Encoded, EncodeNoise
 from metastar.ops import gaussian
-from metastar.types import Array, Batch, DataSpec, TaskLoss, View
+from metastar.types import Array, Batch, Codes, DataSpec, View
 
 DEFAULTS = {
     "attention_dropout": Field(0.0, "[0, 1)", "of attention weights, in training"),
@@ -29,19 +31,9 @@ DEFAULTS = {
     "rep_weight": Field(0.1, NOT_NEGATIVE, "of the KL that moves the posterior", swept=True),
 }
 
-TASK_LOSSES = "task_losses"  # where the parameters hold those of the task losses, by name
+TASK_LOSSES = objective.WEIGHTS  # where the parameters hold those of the task losses, by name
 CONTEXT_VIEWS = ("context", "positive")  # views of a batch that the model sees, where present
 BOUND_WEIGHT = 0.01  # on the spread of the decoder's log-variance bounds (PETS, appendix A.1)
-
-
-class Weights(NamedTuple):
-    """Weights of the terms, traced scalars."""
-
-    recon: Array
-    dyn: Array
-    rep: Array
-    free_bits: Array  # nats
-    task_losses: dict[str, Array]  # by name
 
 
 class ModelNoise(NamedTuple):
@@ -62,20 +54,17 @@ class ModelTerms(NamedTuple):
     kl_rep: Array
 
 
-def init(key: Array, cfg: Any, spec: DataSpec, task_losses: dict[str, TaskLoss]) -> Any:
+def init(key: Array, cfg: Any, spec: DataSpec, task_losses: TaskLosses) -> Any:
     """Draws the world model's parameters, with those of the task losses' networks beside them."""
     key_model, key_losses = jax.random.split(key)
-    keys = jax.random.split(key_losses, len(task_losses))
-    own = {name: task_loss.init(k) for k, (name, task_loss) in zip(keys, task_losses.items())}
-    own = {TASK_LOSSES: {name: params for name, params in own.items() if params}}
-    return world_model.init(key_model, cfg, spec) | (own if own[TASK_LOSSES] else {})
+    own = objective.init(key_losses, task_losses)
+    return world_model.init(key_model, cfg, spec) | ({TASK_LOSSES: own} if own else {})
 
 
-def draw_noise(key: Array, batch: Batch, cfg: Any, task_losses: dict[str, TaskLoss]) -> ModelNoise:
+def draw_noise(key: Array, batch: Batch, cfg: Any, task_losses: TaskLosses) -> ModelNoise:
     """Draws the noise of one update for the context views of a batch, stacked."""
     key_encode, key_losses = jax.random.split(key)
-    keys = jax.random.split(key_losses, len(task_losses))
-    drawn = {n: t.draw_noise(k, batch) for k, (n, t) in zip(keys, task_losses.items())}
+    drawn = objective.draw_noise(key_losses, batch, task_losses)
     return ModelNoise(_draw_encode_noise(key_encode, batch.views, cfg), drawn)
 
 
@@ -95,14 +84,14 @@ def _draw_encode_noise(key: Array, views: dict[str, View], cfg: Any) -> EncodeNo
 
 def encode_views(
     params: Any, views: dict[str, View], noise: EncodeNoise, cfg: Any
-) -> tuple[Encoded, dict[str, Array]]:
+) -> tuple[Encoded, dict[str, Codes]]:
     """Encodes the context views of a batch in one pass.
 
-    Returns the encoding of the stacked views and the task codes {view: [M, Z]}.
+    Returns the encoding of the stacked views, and the codes by view.
     """
     encoded = world_model.encode(params, _stack(views), noise, cfg)
     names = [name for name in CONTEXT_VIEWS if name in views]
-    return encoded, dict(zip(names, jnp.split(encoded.task_code, len(names))))
+    return encoded, dict(zip(names, map(Codes, jnp.split(encoded.task_code, len(names)))))
 
 
 def terms(
@@ -143,25 +132,27 @@ def terms(
 
 def loss(
     params: Any,
+    opponents: dict[str, Any],
     batch: Batch,
     noise: ModelNoise,
-    weights: Weights,
+    hp: dict[str, Any],
     cfg: Any,
-    task_losses: dict[str, TaskLoss],
+    task_losses: TaskLosses,
 ) -> tuple[Array, dict[str, Array]]:
     """The scalar and the metrics of `loss_and_codes`, which see."""
-    total, (metrics, _) = loss_and_codes(params, batch, noise, weights, cfg, task_losses)
+    total, (metrics, _) = loss_and_codes(params, opponents, batch, noise, hp, cfg, task_losses)
     return total, metrics
 
 
 def loss_and_codes(
     params: Any,
+    opponents: dict[str, Any],
     batch: Batch,
     noise: ModelNoise,
-    weights: Weights,
+    hp: dict[str, Any],
     cfg: Any,
-    task_losses: dict[str, TaskLoss],
-) -> tuple[Array, tuple[dict[str, Array], dict[str, Array]]]:
+    task_losses: TaskLosses,
+) -> tuple[Array, tuple[dict[str, Array], dict[str, Codes]]]:
     """`rec_w recon + termination + dyn_w KL_dyn + rep_w KL_rep + sum_n w_n task_n`.
 
     Reconstruction is the mean over steps, dimensions and decoders of `(x - m)^2 exp(-v) + v` for
@@ -176,27 +167,29 @@ def loss_and_codes(
 
     Args:
         params: parameters of `init`.
+        opponents: parameters of the task losses' opponents, by name.
         batch: with the view "context" [M, L], and "positive" where a task loss needs it.
         noise: of `draw_noise`.
-        weights: of the terms.
+        hp: traced numbers by section: `world_model`, `task_losses` and those of the task losses.
         cfg: the config.
-        task_losses: by name, as in `weights.task_losses`.
+        task_losses: by name, as in `hp["task_losses"]`.
 
     Returns:
-        Scalar, and (metrics, task codes {view: [M, Z]}): an update that goes on with the codes need
-        not run the model again.
+        Scalar, and (metrics, codes by view): an update that goes on with the codes need not run the
+        model again.
     """
+    weights = hp["world_model"]
     encoded, codes = encode_views(params, batch.views, noise.encode, cfg)
-    crossed = jnp.concatenate([*codes.values()][::-1])
+    crossed = jnp.concatenate([code.task for code in codes.values()][::-1])
     stacked = _stack(batch.views)
     encoded = world_model.see_code(params, stacked, encoded, crossed, noise.encode, cfg)
-    parts = terms(params, stacked, encoded, crossed, weights.free_bits, cfg)
+    parts = terms(params, stacked, encoded, crossed, weights["free_bits"], cfg)
     recon = parts.recon_nll + parts.recon_bounds
     total = (
-        weights.recon * recon
+        weights["recon_weight"] * recon
         + parts.termination
-        + weights.dyn * parts.kl_dyn
-        + weights.rep * parts.kl_rep
+        + weights["dyn_weight"] * parts.kl_dyn
+        + weights["rep_weight"] * parts.kl_rep
     )
     metrics = {
         "recon": recon,
@@ -205,12 +198,12 @@ def loss_and_codes(
         "kl_dyn": parts.kl_dyn,
         "kl_rep": parts.kl_rep,
     }
-    for name, task_loss in task_losses.items():
-        own = params.get(TASK_LOSSES, {}).get(name, {})
-        value, task_metrics = task_loss.loss(own, codes, batch, noise.task_losses[name])
-        total = total + weights.task_losses[name] * value
-        metrics |= {name: value, **task_metrics}
-    return total, (metrics | {"model_loss": total}, codes)
+    own = params.get(TASK_LOSSES, {})
+    value, task_metrics = objective.loss(
+        own, opponents, codes, batch, noise.task_losses, hp, task_losses
+    )
+    total = total + value
+    return total, (metrics | task_metrics | {"model_loss": total}, codes)
 
 
 def _above_free_bits(kl: Array, weight: Array, free_bits: Array, cfg: Any) -> Array:

@@ -16,10 +16,19 @@ from metastar.data.normalize import view_whitener, whitener
 from metastar.data.sampler import sample_task_id, sample_transitions, sample_windows
 from metastar.losses import cloning
 from metastar.models import world_model
-from metastar.models.nets.actor_critic import Actor, init_actor, make_policy
+from metastar.models.nets.actor_critic import Actor, init_actor, sample_action
 from metastar.ops.optim import gradient_step
 from metastar.ops.td import polyak
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.types import (
+    Adaptation,
+    Batch,
+    Context,
+    DataSpec,
+    Learner,
+    Method,
+    Phase,
+    Policy,
+)
 
 DEFAULTS = {
     "hidden": Field((128, 128), COUNT, "widths of the actor's hidden layers"),
@@ -34,7 +43,8 @@ SECTIONS = {
     "sampler": (sampler, sampler.HELD, normalize),
     "world_model": (world_model,),
 }
-PARTS = ("encoder", "actor")  # of the parameters
+CLONE = "clone"  # the one part of the state
+PARTS = ("encoder", "actor")  # of its parameters
 ENCODER = ("encoder", "posterior", "core")  # the networks that make a task code
 
 
@@ -62,13 +72,8 @@ def make(cfg, spec: DataSpec) -> Method:
             "encoder": {name: model[name] for name in ENCODER},
             "actor": init_actor(key_actor, actor, spec.obs_dim + cfg.world_model.code_dim),
         }
-        return TrainState(
-            params=params,
-            target={},
-            opt_state={"all": optimizer.init(params)},
-            extra={"actor": params["actor"]},
-            step=jnp.zeros((), jnp.int32),
-        )
+        extra = {"actor": params["actor"]}
+        return {CLONE: Learner(params, opt_state=optimizer.init(params), extra=extra)}
 
     def sample(data, key, step):
         key_tasks, key_views = jax.random.split(key)
@@ -80,30 +85,36 @@ def make(cfg, spec: DataSpec) -> Method:
         views = {"context": whiten_view(context), "real": whiten_view(real)}
         return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
 
-    def update(state, batch, key, hp):
+    def update(state, batch, key, hp, step):
         noise = world_model.draw_encode_noise(key, batch.views["context"].valid.shape, cfg)
-        own = hp["bc"]
+        own, learner = hp["bc"], state[CLONE]
         rates = jnp.stack([own["encoder_lr"], own["actor_lr"]])
         params, opt_state, metrics = clone(
-            state.params, state.opt_state["all"], rates, batch, noise, cfg, actor
+            learner.params, learner.opt_state, rates, batch, noise, cfg, actor
         )
-        average = polyak(params["actor"], state.extra["actor"], 1 - own["actor_average"])
-        extra = {**state.extra, "actor": average}
-        return state._replace(params=params, opt_state={"all": opt_state}, extra=extra), metrics
+        average = polyak(params["actor"], learner.extra["actor"], 1 - own["actor_average"])
+        learner = Learner(params, opt_state=opt_state, extra={"actor": average})
+        return {**state, CLONE: learner}, metrics
 
     def export(state):
-        return {"encoder": state.params["encoder"], "actor": state.extra["actor"]}
+        learner = state[CLONE]
+        return {"encoder": learner.params["encoder"], "actor": learner.extra["actor"]}
 
-    def infer(params, context, task, key):
-        context = whiten_view(context)
+    def infer(params, view, task, key):
+        context = whiten_view(jax.tree.map(lambda x: x[0], view))
         noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
         return Adaptation(world_model.encode_task(params["encoder"], context, noise, cfg))
+
+    def act(params, adaptation, carry, step, key, greedy):
+        obs_code = jnp.concatenate([whiten(step.obs), adaptation.code])
+        noise = jnp.where(greedy, 0, jax.random.normal(key, (spec.action_dim,)))
+        return sample_action(actor, params["actor"], obs_code, noise)[0], carry
 
     return Method(
         init=init,
         phases=(Phase("train", cfg.train.updates, sample, update),),
         export=export,
+        context=Context(cfg.world_model.context_len),
         infer=infer,
-        policy=make_policy(actor, whiten),
-        context_len=cfg.world_model.context_len,
+        policy=Policy(lambda params, adaptation: (), act),
     )

@@ -6,36 +6,49 @@ Offline Meta-RL" (arXiv 2606.00780); equations in `docs/methods.md`.
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from ml_collections import FrozenConfigDict
 
 from metastar import registry
 from metastar.config import schema
 from metastar.config.fields import NOT_NEGATIVE, POSITIVE, RATE, Field, Open
 from metastar.data import normalize, sampler
 from metastar.data.normalize import unwhitener, view_whitener, whitener
-from metastar.data.rows import imagined_transitions, real_transitions
+from metastar.data.rows import concatenate, flatten, imagined_transitions, real_transitions
 from metastar.data.sampler import (
-    sample_other_behavior,
+    sample_contexts,
     sample_task_id,
     sample_transitions,
     sample_windows,
 )
 from metastar.errors import UserError
+from metastar.losses import objective
 from metastar.losses import world_model as model_loss
 from metastar.losses.sources import expect_sources
 from metastar.losses.task import reconstruction
 from metastar.models import dynamics, world_model
 from metastar.models import imagine as imagination
-from metastar.models.imagine import ImagineNoise, imagine
-from metastar.models.nets.actor_critic import Critic
+from metastar.models.acting import AGENT, code_policy, code_value
+from metastar.models.rollouts import replay, roll_out
 from metastar.ops.optim import gradient_step, make_optimizer
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TaskModel, TrainState
+from metastar.types import (
+    Adaptation,
+    Agent,
+    Array,
+    Batch,
+    Context,
+    DataSpec,
+    Learner,
+    Method,
+    Phase,
+    RowSpec,
+    TrainState,
+)
 
-TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
-
-
+MODEL, OPPONENTS = "world_model", "opponents"  # parts of the state, beside the agent
 DEFAULTS = {}
 SECTIONS = {
     "train": (
@@ -119,241 +132,229 @@ def check(cfg) -> None:
         )
 
 
-def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
-    """Binds the system to a config: a pretraining phase of the world model, then a joint phase.
+class System(NamedTuple):
+    """What an update reads and never changes."""
 
-    `critic_module` makes a critic of hidden sizes.
+    cfg: FrozenConfigDict
+    spec: DataSpec
+    task_losses: objective.TaskLosses
+    agent: Agent
+    model_step: Callable  # of the world model, by `gradient_step`
+    views: tuple[str, ...]  # "context", and "positive" if there is a second window of each task
+    whiten: Callable
+    whiten_view: Callable
+    unwhiten: Callable
+
+
+def make(cfg, spec: DataSpec) -> Method:
+    """Binds the system to a config: a pretraining phase of the world model, then a joint phase."""
+    system = bind(cfg, spec)
+    updates = cfg.train.pretrain_updates, cfg.train.updates
+
+    def heads(params):
+        return params[MODEL][model_loss.TASK_LOSSES]["reconstruction"]
+
+    return Method(
+        init=partial(init, system),
+        phases=(
+            Phase("pretrain", updates[0], *of(system, sample_model, pretrain, validate)),
+            Phase("joint", updates[1], *of(system, sample_joint, update)),
+        ),
+        export=partial(export, system),
+        context=Context(cfg.world_model.context_len),
+        infer=partial(infer, system),
+        policy=code_policy(system.agent, spec.action_dim, system.whiten),
+        predict=partial(predict, system),
+        task_model=reconstruction.make_task_model(heads, cfg, spec, system.whiten, system.unwhiten)
+        if "reconstruction" in system.task_losses
+        else None,
+        value=code_value(system.agent, system.whiten),
+    )
+
+
+def bind(cfg, spec: DataSpec) -> System:
+    """Builds what updates need.
+
+    Raises `UserError` if a task loss needs a view that is not drawn, or sources that data lack.
     """
     task_losses = {
         name: schema.make(cfg, "task loss", name, spec)
         for name, weight in cfg.task_losses.items()
         if weight > 0
     }
-    view_names = ("context", "positive")[: cfg.sampler.windows]
-    for name, task_loss in task_losses.items():
-        if missing := set(task_loss.views) - set(view_names):
-            raise UserError(
-                f"task loss {name!r} needs the view {min(missing)!r}, a second window of each "
-                "task; set sampler.windows=2"
-            )
-    other_behavior = "positive" in view_names and cfg.sampler.positive == "other_behavior"
-    if other_behavior:
+    views = ("context", "positive")[: cfg.sampler.windows]
+    objective.expect_views(task_losses, views)
+    if "positive" in views and cfg.sampler.positive == "other_behavior":
         expect_sources(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
-    name, normalized = cfg.agent.name, cfg.sampler.normalize_obs
-    whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)
-    unwhiten = unwhitener(normalized, spec)
-    agent = registry.find("agent", name).make(
-        cfg.agent[name],
-        spec,
-        whiten,
-        cfg.world_model.code_dim,
-        cfg.sampler.batch_size,
-        num_imagined,
-        critic_module,
+    rows = RowSpec(spec.action_dim, cfg.sampler.batch_size, num_imagined)
+    optimizer, normalized = make_optimizer(cfg.world_model.clip_norm), cfg.sampler.normalize_obs
+    return System(
+        cfg=cfg,
+        spec=spec,
+        task_losses=task_losses,
+        agent=registry.find("agent", cfg.agent.name).make(cfg.agent[cfg.agent.name], rows),
+        model_step=gradient_step(model_loss.loss_and_codes, optimizer),
+        views=views,
+        whiten=whitener(normalized, spec),
+        whiten_view=view_whitener(normalized, spec),
+        unwhiten=unwhitener(normalized, spec),
     )
+
+
+def update(
+    system: System, state: TrainState, batch: Batch, key: Array, hp: dict, step: Array
+) -> tuple[TrainState, dict[str, Array]]:
+    """One update of the joint phase, in the order of the paper (equations in `docs/methods.md`).
+
+    1. World model and task code, by one gradient: reconstruction and termination from the
+       posterior's latents, the balanced KL of the latent dynamics, and the task objective on the
+       codes of the context windows. The opponents of task losses then answer these codes.
+    2. Imagination: from every start window the model is rolled out under the actor and the code,
+       `imagine.horizon` steps, its rewards less `imagine.penalty` times its uncertainty.
+    3. Values and policy: the conservative critics learn from real and imagined rows together, the
+       actor from the critics. No gradient of theirs reaches the code or the model.
+
+    Args:
+        system: of `bind`.
+        state: the parts `world_model`, `agent` and, where task losses have them, `opponents`.
+        batch: of `sample_joint`.
+        key: of this update.
+        hp: traced numbers, by section of the config.
+        step: [] int, since the phase began.
+    """
+    cfg, spec, agent = system.cfg, system.spec, system.agent
+    key_model, key_agent = jax.random.split(key)
+    key_imagine, key_agent = jax.random.split(key_agent)
+
+    rate = hp["world_model"]["lr"]
+    state, model_metrics, code = train_model(system, state, batch, key_model, hp, rate)
+
+    act = partial(agent.act, state[AGENT].params, greedy=False)
+    world = state[MODEL].params, cfg, hp["imagine"]["penalty"]
+    imagined = roll_out(*world, batch.views["start"], code, act, key_imagine, spec.action_dim)
+
+    rows = concatenate(real_transitions(batch, code), imagined_transitions(imagined, code))
+    own = hp["agent"][cfg.agent.name]
+    learner, metrics = agent.update(state[AGENT], flatten(rows), key_agent, own, step)
+    return {**state, AGENT: learner}, {**model_metrics, **metrics}
+
+
+def train_model(
+    system: System, state: TrainState, batch: Batch, key: Array, hp: dict, rate: Array
+) -> tuple[TrainState, dict[str, Array], Array]:
+    """Moves the world model, then the opponents; also gives the context's codes [M, Z].
+
+    The codes are those from before the step, so that what goes on with them need not run the model
+    again.
+    """
+    model, opponents = state[MODEL], state.get(OPPONENTS, Learner({}))
+    noise = model_loss.draw_noise(key, batch, system.cfg, system.task_losses)
+    params, opt_state, (metrics, codes) = system.model_step(
+        model.params,
+        model.opt_state,
+        rate,
+        opponents.params,
+        batch,
+        noise,
+        hp,
+        system.cfg,
+        system.task_losses,
+    )
+    state = {**state, MODEL: Learner(params, opt_state=opt_state)}
+    if opponents.params:
+        key = jax.random.fold_in(key, 1)
+        state[OPPONENTS], answered = objective.train_opponents(
+            opponents, codes, batch, key, hp, system.task_losses
+        )
+        metrics = {**metrics, **answered}
+    return state, metrics, codes["context"].task
+
+
+def pretrain(system, state, batch, key, hp, step):
+    """One update of the pretraining phase: the first part of `update`."""
+    rate = hp["world_model"]["pretrain_lr"]
+    state, metrics, _ = train_model(system, state, batch, key, hp, rate)
+    return state, metrics
+
+
+def validate(system, state, batch, key, hp):
+    """The world model's loss on a batch."""
+    noise = model_loss.draw_noise(key, batch, system.cfg, system.task_losses)
+    model, opponents = state[MODEL].params, state.get(OPPONENTS, Learner({})).params
+    return model_loss.loss(model, opponents, batch, noise, hp, system.cfg, system.task_losses)[0]
+
+
+def init(system: System, key: Array) -> TrainState:
+    """Draws the first state."""
+    cfg, spec, task_losses = system.cfg, system.spec, system.task_losses
+    key_model, key_agent = jax.random.split(key)
+    params = model_loss.init(key_model, cfg, spec, task_losses)
     optimizer = make_optimizer(cfg.world_model.clip_norm)
-    model_step = gradient_step(model_loss.loss_and_codes, optimizer)
-    start = {"predicted": dynamics.start, "real": dynamics.start_real}[cfg.imagine.start]
+    opponents = objective.init_opponents(jax.random.fold_in(key_model, 1), task_losses)
+    return {
+        MODEL: Learner(params, opt_state=optimizer.init(params)),
+        AGENT: system.agent.init(key_agent, spec.obs_dim + cfg.world_model.code_dim),
+        **({OPPONENTS: opponents} if opponents else {}),
+    }
 
-    def init(key):
-        key_model, key_agent = jax.random.split(key)
-        model = model_loss.init(key_model, cfg, spec, task_losses)
-        params, opt_state = agent.init(key_agent)
-        return TrainState(
-            params={"world_model": model, **params},
-            target={"critic": params["critic"]},
-            opt_state={"world_model": optimizer.init(model), **opt_state},
-            extra={"actor": params["actor"]},
-            step=jnp.zeros((), jnp.int32),
-        )
 
-    def context_views(data, task_id, key):
-        key_context, key_positive = jax.random.split(key)
-        length = cfg.world_model.context_len
-        context = sample_windows(data, task_id, key_context, length)
-        views = {"context": context}
-        if "positive" in view_names:
-            sample = sample_windows
-            if other_behavior:
-                sample = partial(sample_other_behavior, policy=context.policy, stage=context.stage)
-            views["positive"] = sample(data, task_id, key_positive, length)
-        return {name: whiten_view(view) for name, view in views.items()}
+def sample_model(system, data, key, step):
+    """The batch of a pretraining update: all tasks, or `sampler.pretrain_batch` of them."""
+    key, task_id = jax.random.fold_in(key, step), jnp.arange(data.count.shape[0])
+    if num := system.cfg.sampler.pretrain_batch:
+        key, key_tasks = jax.random.split(key)
+        task_id = jax.random.choice(key_tasks, task_id, (num,), replace=False)
+    return _batch(data, task_id, _contexts(system, data, task_id, key))
 
-    def batch_of(data, task_id, views):
-        return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
 
-    def sample_model(data, key, step):
-        key, task_id = jax.random.fold_in(key, step), jnp.arange(data.count.shape[0])
-        if cfg.sampler.pretrain_batch:
-            key, key_tasks = jax.random.split(key)
-            shape = (cfg.sampler.pretrain_batch,)
-            task_id = jax.random.choice(key_tasks, task_id, shape, replace=False)
-        return batch_of(data, task_id, context_views(data, task_id, key))
+def sample_joint(system, data, key, step):
+    """The batch of a joint update: contexts, real transitions and start windows of a meta-batch."""
+    cfg = system.cfg
+    key_tasks, key_views = jax.random.split(key)
+    key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
+    task_id = sample_task_id(data, cfg.sampler, key_tasks)
+    key_context, key_real, key_start = jax.random.split(jax.random.fold_in(key_views, step), 3)
+    views = _contexts(system, data, task_id, key_context)
+    num_real = cfg.sampler.batch_size - cfg.imagine.num_rollouts * cfg.imagine.horizon
+    views["real"] = system.whiten_view(sample_transitions(data, task_id, key_real, num_real))
+    starts = jnp.tile(task_id[:, None], (1, cfg.imagine.num_rollouts))
+    window = sample_windows(data, starts, key_start, cfg.imagine.context_len)
+    views["start"] = system.whiten_view(window)
+    return _batch(data, task_id, views)
 
-    def sample_joint(data, key, step):
-        key_tasks, key_views = jax.random.split(key)
-        key_tasks = jax.random.fold_in(key_tasks, step // cfg.sampler.hold_updates)
-        task_id = sample_task_id(data, cfg.sampler, key_tasks)
-        key_context, key_real, key_start = jax.random.split(jax.random.fold_in(key_views, step), 3)
-        views = context_views(data, task_id, key_context)
-        num_real = cfg.sampler.batch_size - num_imagined
-        views["real"] = whiten_view(sample_transitions(data, task_id, key_real, num_real))
-        starts = jnp.tile(task_id[:, None], (1, cfg.imagine.num_rollouts))
-        window = sample_windows(data, starts, key_start, cfg.imagine.context_len)
-        views["start"] = whiten_view(window)
-        return batch_of(data, task_id, views)
 
-    def train_model(state, batch, key, hp, lr):
-        """One step of the world model; returns the codes of the context, from before the step."""
-        noise = model_loss.draw_noise(key, batch, cfg, task_losses)
-        params, opt_state, (metrics, codes) = model_step(
-            state.params["world_model"],
-            state.opt_state["world_model"],
-            lr,
-            batch,
-            noise,
-            weights_of(hp),
-            cfg,
-            task_losses,
-        )
-        state = state._replace(
-            params={**state.params, "world_model": params},
-            opt_state={**state.opt_state, "world_model": opt_state},
-        )
-        return state, metrics, codes["context"]
+def export(system, state):
+    """What inference, policy and predictions need."""
+    return {MODEL: state[MODEL].params, AGENT: system.agent.export(state[AGENT])}
 
-    def pretrain(state, batch, key, hp):
-        rate = hp["world_model"]["pretrain_lr"]
-        state, metrics, _ = train_model(state, batch, key, hp, rate)
-        return state, metrics
 
-    def validate(state, batch, key, hp):
-        noise = model_loss.draw_noise(key, batch, cfg, task_losses)
-        model = state.params["world_model"]
-        return model_loss.loss(model, batch, noise, weights_of(hp), cfg, task_losses)[0]
+def infer(system, params, view, task, key):
+    """The code of one window, [1, L]."""
+    context = system.whiten_view(jax.tree.map(lambda x: x[0], view))
+    noise = world_model.draw_encode_noise(key, context.valid.shape, system.cfg)
+    return Adaptation(world_model.encode_task(params[MODEL], context, noise, system.cfg))
 
-    def roll_out(params, window, code, key, hp):
-        """Rolls the model out from every start window [M, R, K] under the actor."""
-        key_start, key_step, key_action = jax.random.split(key, 3)
-        context_len, horizon = cfg.imagine.context_len, cfg.imagine.horizon
-        rollouts = window.stage.shape
-        noise_start = dynamics.draw_start_noise(key_start, rollouts, context_len, spec.obs_dim, cfg)
-        noise = ImagineNoise(
-            dynamics.draw_step_noise(key_step, (*rollouts, horizon), spec.obs_dim, cfg),
-            jax.random.normal(key_action, (*rollouts, horizon, spec.action_dim)),
-        )
-        model = params["world_model"]
-        step_fn = dynamics.make_step_fn(model, cfg, hp["imagine"]["penalty"])
-        act = agent.policy_fn(params["actor"])
 
-        def rollout(window, code, noise_start, noise):
-            obs, carry = start(model, window, code, noise_start, cfg)
+def predict(system, params, window, action, code, key):
+    """`Method.predict`: one rollout under recorded actions."""
+    window = system.whiten_view(window)
+    path = replay(params[MODEL], system.cfg, window, action, code, key)
+    return system.unwhiten(path.next_obs), path.reward
 
-            def policy_fn(obs, noise):
-                return act(jnp.concatenate([obs, code]), noise)[0]
 
-            return imagine(step_fn, policy_fn, obs, carry, noise, horizon, cfg.imagine.restart)
+def of(system: System, *functions: Callable) -> list[Callable]:
+    """Functions of this file for one system."""
+    return [partial(function, system) for function in functions]
 
-        per_task = jax.vmap(rollout, in_axes=(0, None, 0, 0))
-        return jax.vmap(per_task)(window, code, noise_start, noise)
 
-    def train_agent(state, batch, code, key, hp):
-        key_imagine, key_agent = jax.random.split(key)
-        real = real_transitions(batch, code)
-        window = batch.views["start"]
-        trajectory = roll_out(state.params, window, code, key_imagine, hp)
-        imagined = imagined_transitions(trajectory, code)
-        rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b], 1), real, imagined)
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
-        return agent.update(state, rows, key_agent, hp["agent"][name])
-
-    def joint(state, batch, key, hp):
-        key_model, key_agent = jax.random.split(key)
-        rate = hp["world_model"]["lr"]
-        state, model_metrics, code = train_model(state, batch, key_model, hp, rate)
-        state, agent_metrics = train_agent(state, batch, code, key_agent, hp)
-        return state, {**model_metrics, **agent_metrics}
-
-    # Terms to be timed alone. Codes are zero and real rows stand in for imagined ones: the work is
-    # the same.
-    def world_model_part(state, batch, key, hp):
-        return train_model(state, batch, key, hp, hp["world_model"]["lr"])[:2]
-
-    def no_code(batch):
-        return jnp.zeros((batch.task_id.shape[0], cfg.world_model.code_dim))
-
-    def imagine_part(state, batch, key, hp):
-        window = batch.views["start"]
-        trajectory = roll_out(state.params, window, no_code(batch), key, hp)
-        return state, trajectory._asdict()
-
-    def critic_part(state, batch, key, hp):
-        rows = real_transitions(batch, no_code(batch))
-        num_real = cfg.sampler.batch_size - num_imagined
-        cycle = jnp.arange(cfg.sampler.batch_size) % num_real
-        rows = jax.tree.map(lambda x: x[:, cycle].reshape(-1, *x.shape[2:]), rows)
-        return agent.update(state, rows, key, hp["agent"][name])
-
-    def export(state):
-        return {
-            "world_model": state.params["world_model"],
-            "actor": state.extra["actor"],
-            "critic": state.params["critic"],
-        }
-
-    def infer(params, context, task, key):
-        context = whiten_view(context)
-        noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
-        return Adaptation(world_model.encode_task(params["world_model"], context, noise, cfg))
-
-    def predict(params, window, action, code, key):
-        key_start, key_step = jax.random.split(key)
-        model, horizon = params["world_model"], action.shape[0]
-        noise = dynamics.draw_start_noise(key_start, (), window.reward.shape[0], spec.obs_dim, cfg)
-        begin = dynamics.start(model, whiten_view(window), code, noise, cfg)
-        steps = dynamics.draw_step_noise(key_step, (horizon,), spec.obs_dim, cfg)
-        step_fn = dynamics.make_step_fn(model, cfg)
-        recorded = ImagineNoise(steps, action)
-        path = imagine(step_fn, lambda obs, action: action, *begin, recorded, horizon)
-        return unwhiten(path.next_obs), path.reward
-
-    def expected_next_obs(params, obs, action, code):
-        own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
-        return unwhiten(reconstruction.expected_next_obs(own, whiten(obs), action, code, cfg, spec))
-
-    def expected_reward(params, obs, action, next_obs, code):
-        own = params["world_model"][model_loss.TASK_LOSSES]["reconstruction"]
-        seen = whiten(obs), action, whiten(next_obs)
-        return reconstruction.expected_reward(own, *seen, code, cfg)
-
-    tolerance = TOLERANCE * max(spec.reward_std, 1e-6)
-    task_model = TaskModel(expected_next_obs, expected_reward, tolerance)
-
-    return Method(
-        init=init,
-        phases=(
-            Phase("pretrain", cfg.train.pretrain_updates, sample_model, pretrain, validate),
-            Phase("joint", cfg.train.updates, sample_joint, joint),
-        ),
-        export=export,
-        infer=infer,
-        policy=agent.policy,
-        context_len=cfg.world_model.context_len,
-        predict=predict,
-        task_model=task_model if "reconstruction" in task_losses else None,
-        value=agent.value,
-        parts={"world_model": world_model_part, "imagine": imagine_part, "critic": critic_part},
+def _contexts(system, data, task_id, key):
+    cfg = system.cfg
+    views = sample_contexts(
+        data, task_id, key, cfg.world_model.context_len, system.views, cfg.sampler.positive
     )
+    return {name: system.whiten_view(view) for name, view in views.items()}
 
 
-def weights_of(hp: dict) -> model_loss.Weights:
-    """The world model's part of the traced numbers."""
-    own = hp["world_model"]
-    return model_loss.Weights(
-        recon=own["recon_weight"],
-        dyn=own["dyn_weight"],
-        rep=own["rep_weight"],
-        free_bits=own["free_bits"],
-        task_losses=hp["task_losses"],
-    )
+def _batch(data, task_id, views):
+    return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)

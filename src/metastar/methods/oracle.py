@@ -5,16 +5,16 @@ same real transitions. Not a competitor: it reads what no agent may read.
 """
 
 import jax
-import jax.numpy as jnp
 
 from metastar import registry
 from metastar.config.fields import Field
 from metastar.data import normalize, sampler
 from metastar.data.normalize import view_whitener, whitener
-from metastar.data.rows import real_transitions
+from metastar.data.rows import flatten, real_transitions
 from metastar.data.sampler import sample_task_id, sample_transitions
+from metastar.models.acting import AGENT, code_policy, code_value
 from metastar.ops.task_parameters import join_parameters
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.types import Adaptation, Batch, Context, DataSpec, Method, Phase, RowSpec
 
 DEFAULTS = {
     "context_len": Field(
@@ -34,19 +34,11 @@ def make(cfg, spec: DataSpec) -> Method:
     """Binds the oracle to a config."""
     name, normalized = cfg.agent.name, cfg.sampler.normalize_obs
     whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)
-    agent = registry.find("agent", name).make(
-        cfg.agent[name], spec, whiten, spec.task_dim, cfg.sampler.batch_size
-    )
+    rows = RowSpec(spec.action_dim, cfg.sampler.batch_size)
+    agent = registry.find("agent", name).make(cfg.agent[name], rows)
 
     def init(key):
-        params, opt_state = agent.init(key)
-        return TrainState(
-            params=params,
-            target={"critic": params["critic"]},
-            opt_state=opt_state,
-            extra={"actor": params["actor"]},
-            step=jnp.zeros((), jnp.int32),
-        )
+        return {AGENT: agent.init(key, spec.obs_dim + spec.task_dim)}
 
     def sample(data, key, step):
         key_task, key_real = jax.random.split(jax.random.fold_in(key, step))
@@ -55,22 +47,21 @@ def make(cfg, spec: DataSpec) -> Method:
         task = jax.tree.map(lambda x: x[task_id], data.task)
         return Batch(task_id, task, {"real": whiten_view(real)})
 
-    def update(state, batch, key, hp):
-        rows = real_transitions(batch, join_parameters(batch.task))
-        rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
-        return agent.update(state, rows, key, hp["agent"][name])
+    def update(state, batch, key, hp, step):
+        real = flatten(real_transitions(batch, join_parameters(batch.task)))
+        learner, metrics = agent.update(state[AGENT], real, key, hp["agent"][name], step)
+        return {**state, AGENT: learner}, metrics
 
-    def infer(params, context, task, key):
+    def infer(params, view, task, key):
         return Adaptation(join_parameters(jax.tree.map(lambda x: x[None], task))[0])
 
     return Method(
         init=init,
         phases=(Phase("train", cfg.train.updates, sample, update),),
-        export=lambda state: {"actor": state.extra["actor"], "critic": state.params["critic"]},
+        export=lambda state: {AGENT: agent.export(state[AGENT])},
+        context=Context(cfg.context_len),
         infer=infer,
-        policy=agent.policy,
-        context_len=cfg.context_len,
+        policy=code_policy(agent, spec.action_dim, whiten),
         privileged=True,
-        value=agent.value,
-        parts={"critic": update},
+        value=code_value(agent, whiten),
     )

@@ -3,8 +3,9 @@
 Every key is a function of the run's key and the step, so the numbers of a run depend neither on
 the chunk's size nor on where the run was interrupted.
 
-One state is of one run, or of S runs that go on together: state, run key and `hp` then have a
-leading axis [S], which data and steps have not. Conditions are on steps, which all runs share.
+A program is of one run, or of S runs that go on together: what the loop carries, run key and `hp`
+then have a leading axis [S], which data and steps have not. Conditions are on steps, which all runs
+share, so that they stay branches.
 """
 
 from collections import Counter
@@ -16,6 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from metastar.types import Array, Batch, Method, Phase, TrainState
+
+
+class LoopState(NamedTuple):
+    """What the loop carries from update to update, and what a checkpoint holds."""
+
+    state: TrainState  # the method's
+    bad_step: Array  # [] int: -1, or the update whose numbers were not finite
+    # {"loss": [], "params": {part: ...}} of the lowest validation loss of the phase; () if no phase
+    # of the method validates
+    best: Any
 
 
 class UpdateKeys(NamedTuple):
@@ -35,25 +46,27 @@ def update_keys(run_key: Array, step: Array) -> UpdateKeys:
     return UpdateKeys(sample, jax.random.fold_in(update, step), jax.random.fold_in(validate, step))
 
 
-def init_state(method: Method, key: Array) -> TrainState:
-    """Returns the method's first state with what the trainer keeps in `extra`, in fresh buffers.
+def init(method: Method, key: Array) -> LoopState:
+    """Returns what the loop begins with, in fresh buffers.
 
-    `extra["bad_step"]` is -1, or the update whose numbers were not finite. `extra["best"]` (only if
-    a phase validates) holds the lowest validation loss of the phase and the parameters it is of.
-    Keys [S] give the states of S runs, leaves [S, ...].
+    Keys [S] give those of S runs, leaves [S, ...].
     """
     if key.ndim:
-        return jax.vmap(partial(init_state, method))(key)
+        return jax.vmap(partial(init, method))(key)
     state = method.init(key)
-    extra = {**state.extra, "bad_step": jnp.full_like(state.step, -1)}
-    if any(phase.validate for phase in method.phases):
-        extra["best"] = {"loss": jnp.full((), jnp.inf), "params": state.params}
-    return fresh(state._replace(extra=extra))
+    validates = any(phase.validate for phase in method.phases)
+    best = {"loss": jnp.full((), jnp.inf), "params": params_of(state)} if validates else ()
+    return fresh(LoopState(state, jnp.full((), -1, jnp.int32), best))
 
 
-def abstract_state(method: Method) -> TrainState:
-    """Shapes and types of one run's `init_state`, as a checkpoint is restored against."""
-    return jax.eval_shape(lambda: init_state(method, jax.random.key(0)))
+def abstract(method: Method) -> LoopState:
+    """Shapes and types of one run's `init`, as a checkpoint is restored against."""
+    return jax.eval_shape(lambda: init(method, jax.random.key(0)))
+
+
+def params_of(state: TrainState) -> dict[str, Any]:
+    """What gradients move, by part."""
+    return {part: learner.params for part, learner in state.items()}
 
 
 def fresh(tree: Any) -> Any:
@@ -62,16 +75,16 @@ def fresh(tree: Any) -> Any:
 
 
 def make_chunk(
-    phase: Phase, start: int, length: int, validate_every: int, traces: Counter
+    phase: Phase, start: int, length: int, validate_every: int, traces: Counter, num_runs: int = 1
 ) -> Callable:
-    """Returns jitted `(state, data, run_key, hp, first, num) -> (state, metrics)`.
+    """Returns jitted `(loop, data, run_key, hp, first, num) -> (loop, metrics)`.
 
     It runs the updates `first`, ..., `first + num - 1` of a phase as a scan over `length` >= `num`
-    steps of which the last are skipped, so that a shorter chunk is no new trace. `state` is
+    steps of which the last are skipped, so that a shorter chunk is no new trace. `loop` is
     donated. Metrics have leaves [length], or [length, S]; entries from `num` on are zero.
 
-    An update that gives a metric or a parameter that is not finite is undone, `extra["bad_step"]`
-    records it, and all later ones leave the state of that run as it is.
+    An update that gives a metric or a parameter that is not finite is undone, `bad_step` records
+    it, and all later ones leave that run as it is.
 
     Args:
         phase: what to do.
@@ -79,58 +92,56 @@ def make_chunk(
         length: updates per call at most.
         validate_every: updates between two validations; the last update of a phase has one too.
         traces: `traces[phase.name]` counts how often the update was traced.
+        num_runs: S; a lone run has no axis.
     """
 
-    def advance(state, data, run_key, hp, step):
+    def advance(loop, data, run_key, hp, step):
         traces[phase.name] += 1
         keys = update_keys(run_key, step)
         batch = phase.sample(data, keys.sample, step)
-        new, metrics = phase.update(state, batch, keys.update, hp)
-        good = all_finite(metrics) & all_finite(new.params)
-        alive = state.extra["bad_step"] < 0
-        kept = {name: state.extra[name] for name in ("bad_step", "best") if name in state.extra}
-        new = new._replace(step=step + 1, extra={**new.extra, **kept})
-        new = jax.tree.map(lambda n, o: jnp.where(alive & good, n, o), new, state)
-        bad_step = jnp.where(alive & ~good, step, state.extra["bad_step"])
-        return new._replace(extra={**new.extra, "bad_step": bad_step}), metrics
+        new, metrics = phase.update(loop.state, batch, keys.update, hp, step - start)
+        good = all_finite(metrics) & all_finite(params_of(new))
+        alive = loop.bad_step < 0
+        new = jax.tree.map(lambda n, o: jnp.where(alive & good, n, o), new, loop.state)
+        bad_step = jnp.where(alive & ~good, step, loop.bad_step)
+        return loop._replace(state=new, bad_step=bad_step), metrics
 
-    def validate(state, data, run_key, hp, step):
-        return _validated(phase, state, data, update_keys(run_key, step).validate, hp, step)
+    def validate(loop, data, run_key, hp, step):
+        return _validated(phase, loop, data, update_keys(run_key, step).validate, hp, step)
+
+    def over_runs(f):
+        """`f` of one run, as the function of what the program holds."""
+        return f if num_runs == 1 else jax.vmap(f, in_axes=(0, None, 0, 0, None))
 
     @jax.jit  # traced once, although both the shapes and the branch below ask for it
-    def one(state, data, run_key, hp, step):
-        new, metrics = _over_runs(advance, state)(state, data, run_key, hp, step)
+    def one(loop, data, run_key, hp, step):
+        new, metrics = over_runs(advance)(loop, data, run_key, hp, step)
         if phase.validate is not None:
             done = step + 1 - start
             due = (done % validate_every == 0) | (done == phase.num_updates)
             new = jax.lax.cond(
                 due,
-                lambda s: _over_runs(validate, s)(s, data, run_key, hp, step),
-                lambda s: s,
+                lambda new: over_runs(validate)(new, data, run_key, hp, step),
+                lambda new: new,
                 new,
             )
         return new, metrics
 
-    def chunk(state, data, run_key, hp, first, num):
-        _, shapes = jax.eval_shape(one, state, data, run_key, hp, first)
+    def chunk(loop, data, run_key, hp, first, num):
+        _, shapes = jax.eval_shape(one, loop, data, run_key, hp, first)
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
-        def masked(state, offset):
+        def masked(loop, offset):
             return jax.lax.cond(
                 offset < num,
-                lambda s: one(s, data, run_key, hp, first + offset),
-                lambda s: (s, nothing),
-                state,
+                lambda loop: one(loop, data, run_key, hp, first + offset),
+                lambda loop: (loop, nothing),
+                loop,
             )
 
-        return jax.lax.scan(masked, state, jnp.arange(length, dtype=first.dtype))
+        return jax.lax.scan(masked, loop, jnp.arange(length, dtype=first.dtype))
 
     return jax.jit(chunk, donate_argnums=0)
-
-
-def _over_runs(f: Callable, state: TrainState) -> Callable:
-    """`f(state, data, run_key, hp, step)` of one run, as the function of what `state` holds."""
-    return jax.vmap(f, in_axes=(0, None, 0, 0, None)) if state.step.ndim else f
 
 
 def all_finite(tree: Any) -> Array:
@@ -140,41 +151,46 @@ def all_finite(tree: Any) -> Array:
 
 
 def _validated(
-    phase: Phase, state: TrainState, data: Any, key: Array, hp: Any, step: Array
-) -> TrainState:
-    """Keeps the parameters in `extra["best"]` if their validation loss is the lowest so far."""
+    phase: Phase, loop: LoopState, data: Any, key: Array, hp: Any, step: Array
+) -> LoopState:
+    """Keeps the parameters as the best ones if their validation loss is the lowest so far."""
     key_sample, key_loss = jax.random.split(key)
-    loss = phase.validate(state, phase.sample(data, key_sample, step), key_loss, hp)
-    best = state.extra["best"]
-    better = loss < best["loss"]  # False for NaN
-    pairs = {"loss": loss.astype(best["loss"].dtype), "params": state.params}
-    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), pairs, best)
-    return state._replace(extra={**state.extra, "best": best})
+    loss = phase.validate(loop.state, phase.sample(data, key_sample, step), key_loss, hp)
+    better = loss < loop.best["loss"]  # False for NaN
+    pairs = {"loss": loss.astype(loop.best["loss"].dtype), "params": params_of(loop.state)}
+    best = jax.tree.map(lambda new, old: jnp.where(better, new, old), pairs, loop.best)
+    return loop._replace(best=best)
 
 
-def end_phase(state: TrainState) -> TrainState:
+def end_phase(loop: LoopState, num_runs: int = 1) -> LoopState:
     """Continues from the best parameters of the phase, if it had a validation, and forgets them."""
-    if "best" not in state.extra:
-        return state
-    return (jax.vmap(_take_best) if state.step.ndim else _take_best)(state)
+    if not loop.best:
+        return loop
+    return (_take_best if num_runs == 1 else jax.vmap(_take_best))(loop)
 
 
 @jax.jit
-def _take_best(state: TrainState) -> TrainState:
-    best = state.extra["best"]
-    found = jnp.isfinite(best["loss"]) & (state.extra["bad_step"] < 0)
-    params = jax.tree.map(lambda b, p: jnp.where(found, b, p), best["params"], state.params)
+def _take_best(loop: LoopState) -> LoopState:
+    best, params = loop.best, params_of(loop.state)
+    found = jnp.isfinite(best["loss"]) & (loop.bad_step < 0)
+    params = jax.tree.map(lambda b, p: jnp.where(found, b, p), best["params"], params)
+    state = {part: own._replace(params=params[part]) for part, own in loop.state.items()}
     best = {"loss": jnp.full_like(best["loss"], jnp.inf), "params": fresh(params)}
-    return state._replace(params=params, extra={**state.extra, "best": best})
+    return loop._replace(state=state, best=best)
 
 
-def replay(phase: Phase, state: TrainState, data: Any, run_key: Array, hp: Any, step: int):
-    """Rebuilds update `step` of one run outside the scan; returns its (Batch, new parameters)."""
+def replay(
+    phase: Phase, start: int, state: TrainState, data: Any, run_key: Array, hp: Any, step: int
+) -> tuple[Batch, dict[str, Any]]:
+    """Rebuilds update `step` of one run outside the scan: its batch and its new parameters.
+
+    `phase` begins at `start`, and `state` is the run's from before that update.
+    """
 
     @jax.jit
-    def again(state, data, run_key, hp, step) -> tuple[Batch, Any]:
+    def again(state, data, run_key, hp, step):
         keys = update_keys(run_key, step)
         batch = phase.sample(data, keys.sample, step)
-        return batch, phase.update(state, batch, keys.update, hp)[0].params
+        return batch, params_of(phase.update(state, batch, keys.update, hp, step - start)[0])
 
-    return again(state, data, run_key, hp, jnp.asarray(step, state.step.dtype))
+    return again(state, data, run_key, hp, jnp.int32(step))

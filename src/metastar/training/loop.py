@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
 from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained, workdir
-from metastar.training.chunk import abstract_state, end_phase, init_state, make_chunk
+from metastar.training import chunk as chunks
+from metastar.training.chunk import LoopState, end_phase, make_chunk
 from metastar.training.metrics import MetricsWriter, Progress
 from metastar.training.runs import Run, stack, unstack
 from metastar.types import Array, Method, Phase, TaskData, TrainState
@@ -47,7 +48,7 @@ DEFAULTS = {
 class Fit(NamedTuple):
     """Finished runs."""
 
-    states: list[TrainState]  # of each; one with `extra["bad_step"]` >= 0 stopped there
+    loops: list[LoopState]  # of each; one with `bad_step` >= 0 stopped there
     wall_seconds: float  # over all resumes, as far as checkpoints know
     traces: dict[str, int]  # how often this process traced the update of each phase
 
@@ -87,7 +88,7 @@ def fit(
         data: the training tasks.
         hps: `Method.hp` of each run.
         evaluate_fn: `(state, step) -> {name: number}` of one run; enters its row of metrics as
-            `eval/<name>`.
+            `eval/<name>`. `state` is the method's.
 
     Raises:
         UserError: several runs do not fit into memory together; every run met a number that is not
@@ -104,19 +105,19 @@ def fit(
     progress = Progress(sum(phase.num_updates for phase in method.phases), time.perf_counter, num)
 
     folders = [run.workdir / "checkpoints" for run in runs]
-    shapes = abstract_state(method)
+    shapes = chunks.abstract(method)
     identities = [workdir.identity(run.workdir) for run in runs]
     restored = checkpoint.restore_common(folders, shapes, identities)
     restored = restored or pretrained.restore(runs, method.phases, shapes)
     if restored:
-        states, steps, metas = zip(*restored)
-        state, step = stack(states), steps[0]
+        loops, steps, metas = zip(*restored)
+        loop, step = stack(loops), steps[0]
         started -= metas[0]["wall_seconds"]
         progress.say(f"resuming after update {step}")
     else:
-        state, step = init_state(method, init_key), 0
-    _expect_one_alive(program, state)
-    compiled = _compile(program, method.phases, state, step, traces, progress)
+        loop, step = chunks.init(method, init_key), 0
+    _expect_one_alive(program, loop)
+    compiled = _compile(program, method.phases, loop, step, traces, progress)
 
     with contextlib.ExitStack() as context:
         writers = [
@@ -125,12 +126,12 @@ def fit(
         ]
         received = context.enter_context(_signals())
 
-        def between(phase: Phase, state: TrainState, rows: list[dict], end: int) -> None:
+        def between(phase: Phase, loop: LoopState, rows: list[dict], end: int) -> None:
             """The host's work after a chunk; all of it is safe to lose and to repeat."""
             step = rows[0]["step"]
             if evaluate_fn is not None and step % train.eval_every == 0:
-                for row, own in zip(rows, unstack(state, num)):
-                    result = {} if "bad_step" in row else evaluate_fn(own, step)
+                for row, own in zip(rows, unstack(loop, num)):
+                    result = {} if "bad_step" in row else evaluate_fn(own.state, step)
                     row |= {f"eval/{name}": float(value) for name, value in result.items()}
             for writer, row in zip(writers, rows):
                 writer.write(row)
@@ -138,7 +139,7 @@ def fit(
             progress.show(phase.name, step, rows[0]["updates_per_second"], end - step)
             if step == end or step % train.checkpoint_every == 0 or stop_by:
                 meta = {"wall_seconds": time.perf_counter() - started}
-                parts = zip(writers, folders, unstack(state, num), identities)
+                parts = zip(writers, folders, unstack(loop, num), identities)
                 for writer, folder, own, identity in parts:
                     writer.sync()
                     checkpoint.save(folder, step, own, meta, identity.digests)
@@ -156,16 +157,16 @@ def fit(
             end = start + phase.num_updates
             if step < end:
                 chunk = compiled[phase.name]
-                state = _run_phase(program, phase, chunk, state, step, end, progress, between)
+                loop = _run_phase(program, phase, start, chunk, loop, step, progress, between)
                 step = end
             start = end
-    return Fit(unstack(state, num), time.perf_counter() - started, dict(traces))
+    return Fit(unstack(loop, num), time.perf_counter() - started, dict(traces))
 
 
 def _compile(
     program: _Program,
     phases: Sequence[Phase],
-    state: TrainState,
+    loop: LoopState,
     step: int,
     traces: Counter,
     progress: Progress,
@@ -177,13 +178,13 @@ def _compile(
     compiled, start = {}, 0
     for phase in phases:
         if step < start + phase.num_updates:
-            length = min(program.train.chunk, phase.num_updates)
-            chunk = make_chunk(phase, start, length, program.train.validate_every, traces)
-            first = state.step.dtype.type(0)
-            arguments = (state, program.data, program.run_key, program.hp, first, first)
+            length, num = min(program.train.chunk, phase.num_updates), len(program.runs)
+            chunk = make_chunk(phase, start, length, program.train.validate_every, traces, num)
+            first = np.int32(0)
+            arguments = (loop, program.data, program.run_key, program.hp, first, first)
             made = compilation.compiled(chunk, *arguments)
             progress.say(f"compiled {phase.name} in {made.seconds:.1f} s")
-            memory.expect_fit(made.peak_bytes, state, program.data, len(program.runs))
+            memory.expect_fit(made.peak_bytes, loop, program.data, num)
             compiled[phase.name] = made.run
         start += phase.num_updates
     return compiled
@@ -192,43 +193,42 @@ def _compile(
 def _run_phase(
     program: _Program,
     phase: Phase,
+    start: int,
     compiled: Callable,
-    state: TrainState,
+    loop: LoopState,
     step: int,
-    end: int,
     progress: Progress,
-    between: Callable[[Phase, TrainState, list[dict], int], None],
-) -> TrainState:
-    """Runs the updates of a phase from `step` to `end` with its compiled chunk."""
-    integer = state.step.dtype.type
-    fixed = (program.data, program.run_key, program.hp)
+    between: Callable[[Phase, LoopState, list[dict], int], None],
+) -> LoopState:
+    """Runs a phase that begins at `start` from `step` to its end with its compiled chunk."""
+    fixed, end = (program.data, program.run_key, program.hp), start + phase.num_updates
     while step < end:
         num = chunk_end(step, end, program.train) - step
         began = time.perf_counter()
-        state, metrics = compiled(state, *fixed, integer(step), integer(num))
+        loop, metrics = compiled(loop, *fixed, np.int32(step), np.int32(num))
         metrics = {name: np.asarray(value)[:num] for name, value in metrics.items()}
         rate = num / (time.perf_counter() - began)
         metrics = {name: value.reshape(num, -1) for name, value in metrics.items()}  # [num, S]
-        _report_bad_steps(program, phase, state, step, metrics, progress)
+        _report_bad_steps(program, phase, start, loop, step, metrics, progress)
         step += num
         row = {"step": step, "phase": phase.name, "updates_per_second": rate}
-        rows = [row | own for own in _own_parts(phase, state, metrics)]
+        rows = [row | own for own in _own_parts(phase, loop, metrics)]
         if step == end:
-            state = end_phase(state)
-        between(phase, state, rows, end)
-    return state
+            loop = end_phase(loop, len(program.runs))
+        between(phase, loop, rows, end)
+    return loop
 
 
-def _own_parts(phase: Phase, state: TrainState, metrics: dict[str, np.ndarray]) -> list[dict]:
+def _own_parts(phase: Phase, loop: LoopState, metrics: dict[str, np.ndarray]) -> list[dict]:
     """What each run's row says of a chunk: means of metrics [num, S], or where the run stopped."""
     parts = []
-    for k, bad_step in enumerate(np.atleast_1d(state.extra["bad_step"])):
+    for k, bad_step in enumerate(np.atleast_1d(loop.bad_step)):
         if bad_step >= 0:
             parts.append({"bad_step": int(bad_step)})
             continue
         part = {name: float(value[:, k].mean(dtype=np.float64)) for name, value in metrics.items()}
         if phase.validate is not None:
-            best = np.atleast_1d(state.extra["best"]["loss"])[k]
+            best = np.atleast_1d(loop.best["loss"])[k]
             part |= {"best_validation_loss": float(best)} if np.isfinite(best) else {}
         parts.append(part)
     return parts
@@ -237,31 +237,32 @@ def _own_parts(phase: Phase, state: TrainState, metrics: dict[str, np.ndarray]) 
 def _report_bad_steps(
     program: _Program,
     phase: Phase,
-    state: TrainState,
+    start: int,
+    loop: LoopState,
     first: int,
     metrics: dict[str, np.ndarray],
     progress: Progress,
 ) -> None:
     """Saves and names what stopped a run in the chunk that began at `first`; raises if all have."""
     num = len(program.runs)
-    bad_steps = np.atleast_1d(state.extra["bad_step"])
+    bad_steps = np.atleast_1d(loop.bad_step)
     for k in np.flatnonzero(bad_steps >= first):
-        own = [unstack(tree, num)[k] for tree in (state, program.run_key, program.hp)]
+        own = [unstack(tree, num)[k] for tree in (loop, program.run_key, program.hp)]
         values = {name: value[bad_steps[k] - first, k] for name, value in metrics.items()}
         sentence = nonfinite.save_batch(
-            program.runs[k].workdir, phase, own[0], program.data, *own[1:], values
+            program.runs[k].workdir, phase, start, own[0], program.data, *own[1:], values
         )
         if num == 1:
             raise UserError(sentence)
         progress.say(sentence)
-    _expect_one_alive(program, state)
+    _expect_one_alive(program, loop)
 
 
-def _expect_one_alive(program: _Program, state: TrainState) -> None:
+def _expect_one_alive(program: _Program, loop: LoopState) -> None:
     """Raises `UserError` if no run has anything left to train."""
-    if (np.asarray(state.extra["bad_step"]) >= 0).all():
+    if (np.asarray(loop.bad_step) >= 0).all():
         workdirs = [run.workdir for run in program.runs]
-        raise UserError(nonfinite.summary(workdirs, unstack(state, len(workdirs))))
+        raise UserError(nonfinite.summary(workdirs, unstack(loop, len(workdirs))))
 
 
 def chunk_end(step: int, end: int, train: ConfigDict) -> int:

@@ -10,14 +10,15 @@ import numpy as np
 
 from metastar import files
 from metastar.training import checkpoint
-from metastar.training.chunk import replay
-from metastar.types import Array, Phase, TaskData, TrainState
+from metastar.training.chunk import LoopState, replay
+from metastar.types import Array, Phase, TaskData
 
 
 def save_batch(
     workdir: Path,
     phase: Phase,
-    state: TrainState,
+    start: int,
+    loop: LoopState,
     data: TaskData,
     run_key: Array,
     hp: Any,
@@ -27,15 +28,16 @@ def save_batch(
 
     Args:
         workdir: of the run.
-        phase: of the update `state.extra["bad_step"]`.
-        state: the run's, from before that update.
+        phase: of the update `loop.bad_step`.
+        start: the step at which it begins.
+        loop: the run's, from before that update.
         data: the training tasks.
         run_key: the run's.
         hp: the run's.
         metrics: [] of that update.
     """
-    step = int(state.extra["bad_step"])
-    batch, params = replay(phase, state, data, run_key, hp, step)
+    step = int(loop.bad_step)
+    batch, params = replay(phase, start, loop.state, data, run_key, hp, step)
     terms = [name for name, value in metrics.items() if not np.isfinite(value)]
     terms = terms or [
         "params" + jax.tree_util.keystr(path)
@@ -55,13 +57,13 @@ def save_batch(
     )
 
 
-def summary(workdirs: Sequence[Path], states: Sequence[TrainState]) -> str | None:
+def summary(workdirs: Sequence[Path], loops: Sequence[LoopState]) -> str | None:
     """Names the runs that stopped at such a number; None if there is none."""
-    bad = [int(state.extra["bad_step"]) for state in states]
+    bad = [int(loop.bad_step) for loop in loops]
     names = [f"{path} in update {step}" for path, step in zip(workdirs, bad) if step >= 0]
     if not names:
         return None
     return (
-        f"{len(names)} of {len(states)} runs met a number that is not finite and stopped there: "
+        f"{len(names)} of {len(loops)} runs met a number that is not finite and stopped there: "
         f"{', '.join(names)}; look at the batches in bad_batch_*.npz or lower the learning rate"
     )

@@ -13,12 +13,13 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar import config
 from metastar.collection import collect
 from metastar.data import store
+from metastar.training import chunk as chunks
 from metastar.training import memory
-from metastar.training.chunk import abstract_state, init_state, make_chunk
+from metastar.training.chunk import LoopState, make_chunk, params_of
 from metastar.training.compilation import compiled
 from metastar.training.flops import matmul_flops
 from metastar.training.runs import stack
-from metastar.types import Method, Phase, TaskData, TrainState
+from metastar.types import Method, Phase, TaskData
 
 _MEASURED_UPDATES = 20
 _MEASURED_SECONDS = 5.0
@@ -50,15 +51,15 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
     Raises:
         UserError: so many do not fit into memory.
     """
-    state = init_state(method, stack([jax.random.key(cfg.seed)] * num_runs))
+    loop = chunks.init(method, stack([jax.random.key(cfg.seed)] * num_runs))
     hp = stack([jax.tree.map(jnp.asarray, method.hp)] * num_runs)
-    params = abstract_state(method).params
-    groups = {name: _count(group) for name, group in _groups(params).items()}
+    params = params_of(chunks.abstract(method).state)
+    groups = {name: _count(group) for name, group in params.items()}
     of_runs = f" of {num_runs} runs together" if num_runs > 1 else ""
     shares = ", ".join(f"{name} {size:,}" for name, size in groups.items())
     lines = [
         f"parameters   {sum(groups.values()):,} ({shares})",
-        f"run state    {_megabytes(memory.size(state))}{of_runs} (parameters, targets, optimiser)",
+        f"run state    {_megabytes(memory.size(loop))}{of_runs} (parameters, targets, optimiser)",
         f"data         {_megabytes(memory.size(data))} on the device ({note})",
     ]
     total, peak, start = 0.0, 0, 0
@@ -72,7 +73,7 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
             )
             start = phase.num_updates
             continue
-        cost = measure(cfg, phase, state, data, hp, start, num_runs)
+        cost = measure(cfg, phase, loop, data, hp, start, num_runs)
         minutes = (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
         total, peak, start = total + minutes, max(peak, cost.peak_bytes), start + phase.num_updates
         rows.append(
@@ -96,7 +97,7 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
 def measure(
     cfg: ConfigDict,
     phase: Phase,
-    state: TrainState,
+    loop: LoopState,
     data: TaskData,
     hp: Any,
     start: int,
@@ -104,22 +105,20 @@ def measure(
 ) -> PhaseCost:
     """Compiles a phase that begins at update `start`, and times a few of its updates."""
     length = min(_MEASURED_UPDATES, phase.num_updates)
-    chunk = make_chunk(phase, start, length, cfg.train.validate_every, Counter())
-    integer = state.step.dtype.type
-    data = jax.device_put(data)
-    state = jax.tree.map(jnp.copy, state._replace(step=jnp.full_like(state.step, start)))
-    fixed = (data, stack([jax.random.key(cfg.seed)] * num_runs), hp, integer(start))
+    chunk = make_chunk(phase, start, length, cfg.train.validate_every, Counter(), num_runs)
+    data, loop = jax.device_put(data), jax.tree.map(jnp.copy, loop)
+    fixed = (data, stack([jax.random.key(cfg.seed)] * num_runs), hp, np.int32(start))
 
-    program = compiled(chunk, state, *fixed, integer(0))
-    memory.expect_fit(program.peak_bytes, state, data, num_runs)
+    program = compiled(chunk, loop, *fixed, np.int32(0))
+    memory.expect_fit(program.peak_bytes, loop, data, num_runs)
 
-    def run(state, num):
+    def run(loop, num):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(program.run(state, *fixed, integer(num)))
-        return state, (time.perf_counter() - began) / num
+        loop, _ = jax.block_until_ready(program.run(loop, *fixed, np.int32(num)))
+        return loop, (time.perf_counter() - began) / num
 
-    state, seconds = run(state, 1)  # the first call also pays for allocation
-    state, seconds = run(state, int(np.clip(_MEASURED_SECONDS / seconds, 1, length)))
+    loop, seconds = run(loop, 1)  # the first call also pays for allocation
+    loop, seconds = run(loop, int(np.clip(_MEASURED_SECONDS / seconds, 1, length)))
     return PhaseCost(
         program.seconds,
         seconds,
@@ -145,10 +144,6 @@ def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
         data = data._replace(policy=policy.reshape(data.policy.shape))
         manifest = manifest._replace(policies=("random", "another"))
     return data, manifest
-
-
-def _groups(params: Any) -> dict[str, Any]:
-    return params if isinstance(params, dict) else {"all": params}
 
 
 def _count(tree: Any) -> int:

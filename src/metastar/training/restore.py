@@ -6,8 +6,7 @@ from typing import NamedTuple
 from ml_collections import FrozenConfigDict
 
 from metastar.errors import UserError
-from metastar.training import checkpoint, runs
-from metastar.training.chunk import abstract_state
+from metastar.training import checkpoint, chunk, runs
 from metastar.training.workdir import identity, read_config, read_spec
 from metastar.types import DataSpec, Method, TrainState
 
@@ -18,7 +17,7 @@ class Restored(NamedTuple):
     cfg: FrozenConfigDict
     spec: DataSpec
     method: Method
-    state: TrainState
+    state: TrainState  # the method's
     step: int
     meta: dict  # wall_seconds
     digests: dict[str, str]  # of the run's files, as `workdir.digests` gives them
@@ -35,9 +34,10 @@ def restore(workdir: str | Path) -> Restored:
     cfg, spec = FrozenConfigDict(read_config(path)), read_spec(path)
     expected = identity(path)
     method = runs.make_method(cfg, spec)
-    found = checkpoint.restore_latest(path / "checkpoints", abstract_state(method), expected)
+    found = checkpoint.restore_latest(path / "checkpoints", chunk.abstract(method), expected)
     if found is None:
         raise UserError(
             f"workdir {path} holds no good checkpoint yet; run `metastar train` with it first"
         )
-    return Restored(cfg, spec, method, *found, expected.digests)
+    loop, step, meta = found
+    return Restored(cfg, spec, method, loop.state, step, meta, expected.digests)

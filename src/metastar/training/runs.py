@@ -56,20 +56,17 @@ def bind(method: Method, cfg: ConfigDict) -> Method:
     """Does for a method that is built already what `make_method` does."""
     hp = jax.tree.map(jnp.asarray, config.swept(cfg))
     schedule = partial(decayed, decays=config.decaying(cfg), kind=cfg.train.lr_decay)
-    phases, start = [], 0
-    for phase in method.phases:
-        phases.append(phase._replace(update=_scheduled(phase, start, schedule)))
-        start += phase.num_updates
-    method = method._replace(hp=hp, phases=tuple(phases))
+    phases = tuple(phase._replace(update=_scheduled(phase, schedule)) for phase in method.phases)
+    method = method._replace(hp=hp, phases=phases)
     return precision.bind(method, cfg.train.precision)
 
 
-def _scheduled(phase: Phase, start: int, schedule: Callable) -> Callable:
-    """The update of a phase that begins at `start`, under rates that follow the schedule."""
+def _scheduled(phase: Phase, schedule: Callable) -> Callable:
+    """The update of a phase under rates that follow the schedule."""
 
-    def update(state, batch, key, hp):
-        done, num = state.step - start, phase.num_updates
-        return phase.update(state, batch, key, schedule(hp, updates_done=done, num_updates=num))
+    def update(state, batch, key, hp, step):
+        rates = schedule(hp, updates_done=step, num_updates=phase.num_updates)
+        return phase.update(state, batch, key, rates, step)
 
     return update
 

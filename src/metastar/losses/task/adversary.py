@@ -6,20 +6,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metastar.config.fields import COUNT, RATE, Field
 from metastar.losses.sources import expect_sources, source_of
 from metastar.models.nets.mlp import MLP
-from metastar.types import DataSpec, TaskLoss
+from metastar.types import DataSpec, Opponent, TaskLoss
 
-DEFAULTS = {}
+DEFAULTS = {
+    "lr": Field(
+        1e-4, RATE, "learning rate of the classifiers", swept=True, decays=True, before=1e-4
+    ),
+    "inner_steps": Field(1, COUNT, "steps of the opponent in an update", before=1),
+}
 READS = ("world_model",)
 
 
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """`KL(q(b | m) || q(b | z, m))`: what the code adds to the task m in telling the source b.
 
-    Two classifiers of the window's (policy, stage) are trained by cross-entropy on stopped codes,
-    one that sees code and task and one that sees the task alone. The code is trained against both,
-    with their parameters stopped, to add nothing. Zero for every code that is independent of the
+    The opponent is two classifiers of the window's (policy, stage), trained by cross-entropy, one
+    that sees code and task and one that sees the task alone. The code is trained against both to
+    add nothing. Zero for every code that is independent of the
     source given the task, whatever the shares of the sources in a task, so that only
     information about the source is removed and none about the task. After Ganin et al. 2016
     (JMLR 17); conditioning as in Zhao et al. 2017 (ICML, "Learning sleep stages from radio
@@ -32,7 +38,6 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     width = cfg.world_model.width
     sizes = {"task": spec.num_tasks, "code": spec.num_tasks + cfg.world_model.code_dim}
     nets = {name: MLP((width, width), num) for name in sizes}
-    stop = jax.lax.stop_gradient
 
     def init(key):
         keys = jax.random.split(key, len(nets))
@@ -41,24 +46,26 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
             for k, (name, net) in zip(keys, nets.items())
         }
 
-    def loss(params, codes, batch, noise):
-        code = jnp.concatenate(list(codes.values()))
+    def logits(params, codes, batch):
+        """Of every window [V M] under the task alone, and under code and task."""
+        code = jnp.concatenate([code.task for code in codes.values()])
         task = jnp.concatenate([jax.nn.one_hot(batch.task_id, spec.num_tasks)] * len(codes))
+        seen = {"task": task, "code": jnp.concatenate([task, code], -1)}
+        return tuple(nets[name].apply({"params": params[name]}, seen[name]) for name in nets)
+
+    def fit(params, codes, batch, noise):
         source = jnp.concatenate([source_of(batch.views[name], spec) for name in codes])
+        without, with_code = (
+            optax.softmax_cross_entropy_with_integer_labels(x, source).mean()
+            for x in logits(params, codes, batch)
+        )
+        return with_code + without, {"adversary_information": without - with_code}
 
-        def logits(name, params, *inputs):
-            return nets[name].apply({"params": params[name]}, jnp.concatenate(inputs, -1))
-
-        def cross_entropy(x):
-            return optax.softmax_cross_entropy_with_integer_labels(x, source).mean()
-
-        prior = logits("task", params, task)
-        with_code = cross_entropy(logits("code", params, task, stop(code)))
-        without = cross_entropy(prior)
-        seen = jax.nn.log_softmax(logits("code", stop(params), task, code))
-        expected = jax.nn.softmax(stop(prior))
+    def loss(params, codes, batch, noise, hp):
+        prior, seen = map(jax.nn.log_softmax, logits(params, codes, batch))
+        expected = jnp.exp(prior)
         divergence = jnp.sum(expected * (jnp.log(expected + 1e-8) - seen), -1).mean()
-        metrics = {"adversary_kl": divergence, "adversary_information": without - with_code}
-        return divergence + with_code + without, metrics
+        return divergence, {"adversary_kl": divergence}
 
-    return TaskLoss(views=("context",), loss=loss, init=init)
+    opponent = Opponent(init, fit, inner_steps=cfg.inner_steps)
+    return TaskLoss(("context",), loss, opponent=opponent)

@@ -24,8 +24,8 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     def init(key):
         return classifier.init(key, jnp.zeros((1, cfg.world_model.code_dim)))["params"]
 
-    def loss(params, codes, batch, noise):
-        code = jnp.concatenate(list(codes.values()))
+    def loss(params, codes, batch, noise, hp):
+        code = jnp.concatenate([code.task for code in codes.values()])
         task_id = jnp.concatenate([batch.task_id] * len(codes))
         logits = classifier.apply({"params": params}, code)
         value = optax.softmax_cross_entropy_with_integer_labels(logits, task_id).mean()

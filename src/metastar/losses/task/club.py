@@ -6,12 +6,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, RATE, Field
 from metastar.models.nets.heads import GaussianHead
 from metastar.models.nets.mlp import MLP
 from metastar.ops import gaussian
-from metastar.types import DataSpec, TaskLoss
+from metastar.types import DataSpec, Opponent, TaskLoss
 
-DEFAULTS = {}
+DEFAULTS = {
+    "lr": Field(1e-4, RATE, "learning rate of its opponent", swept=True, decays=True, before=1e-4),
+    "inner_steps": Field(1, COUNT, "steps of the opponent in an update", before=1),
+}
 READS = ("world_model",)
 
 
@@ -21,13 +25,13 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     Cheng et al. 2020 (arXiv 2006.12013), equation 9, as CSRO uses it (Zhang et al. 2023, NeurIPS,
     equation 7), with q a Gaussian of the code given one transition, averaged over the window. It is
     an upper bound on I(Z; X_b | M) where q is exact: marginal samples come from the same task, so
-    that what behaviour tells of the task is not penalised. q is fitted to stopped codes by maximum
-    likelihood; with its parameters stopped, it penalises the codes.
+    that what behaviour tells of the task is not penalised. q is the opponent, fitted to the codes
+    by maximum likelihood.
     """
     dim = cfg.world_model.code_dim
     nets = {"body": MLP((cfg.world_model.width,) * 2, dim), "head": GaussianHead(dim)}
+    views = ("context", "positive")
     inputs = {"body": spec.obs_dim + spec.action_dim, "head": dim}
-    stop = jax.lax.stop_gradient
 
     def init(key):
         keys = jax.random.split(key, len(nets))
@@ -44,13 +48,18 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
         each = -0.5 * (gaussian.nll(code[:, None], mean, logvar) + math.log(2 * math.pi)).sum(-1)
         return jnp.where(view.valid, each, 0).sum(-1) / jnp.maximum(view.valid.sum(-1), 1)
 
-    def loss(params, codes, batch, noise):
-        fit, bound = 0.0, 0.0
-        for name, other in (("context", "positive"), ("positive", "context")):
-            view = batch.views[name]
-            fit -= log_likelihood(params, view, stop(codes[name])).mean() / 2
-            own = log_likelihood(stop(params), view, codes[name])
-            bound += (own - log_likelihood(stop(params), view, codes[other])).mean() / 2
-        return bound + fit, {"club_bound": bound, "club_fit": fit}
+    def fit(params, codes, batch, noise):
+        pairs = [(batch.views[name], codes[name].task) for name in views]
+        value = -sum(log_likelihood(params, *pair).mean() for pair in pairs) / len(pairs)
+        return value, {"club_fit": value}
 
-    return TaskLoss(views=("context", "positive"), loss=loss, init=init)
+    def loss(params, codes, batch, noise, hp):
+        bound = 0.0
+        for name, other in (views, views[::-1]):
+            view = batch.views[name]
+            own = log_likelihood(params, view, codes[name].task)
+            bound += (own - log_likelihood(params, view, codes[other].task)).mean() / 2
+        return bound, {"club_bound": bound}
+
+    opponent = Opponent(init, fit, inner_steps=cfg.inner_steps)
+    return TaskLoss(views, loss, opponent=opponent)

@@ -6,10 +6,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metastar.config.fields import COUNT, RATE, Field
 from metastar.models.nets.mlp import MLP
-from metastar.types import DataSpec, TaskLoss
+from metastar.types import DataSpec, Opponent, TaskLoss
 
-DEFAULTS = {}
+DEFAULTS = {
+    "lr": Field(
+        1e-4,
+        RATE,
+        "learning rate of the generator and the discriminator",
+        swept=True,
+        decays=True,
+        before=1e-4,
+    ),
+    "inner_steps": Field(1, COUNT, "steps of the opponent in an update", before=1),
+}
 READS = ("world_model",)
 
 _RIDGE = 1e-5  # on the covariance of the actions
@@ -18,12 +29,11 @@ _RIDGE = 1e-5  # on the covariance of the actions
 def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """`-H(a | z)`: minus the entropy of actions generated from (s, z, noise), a Gaussian's.
 
-    ER-TRL: a generator G(s, z, e) and a discriminator D(s, a, z), trained on stopped codes by the
-    non-saturating loss (Goodfellow et al. 2014, arXiv 1406.2661), imitate the behaviour; the code
-    is trained, through the stopped generator, to make `1/2 log det(Cov(a) + 1e-5 I)` over the
-    states of each window large. It is the entropy over states and noise together, which also grows
-    where states spread. One step of generator and discriminator an update, where the reference has
-    five.
+    ER-TRL: the opponent, a generator G(s, z, e) and a discriminator D(s, a, z) that learn by the
+    non-saturating loss (Goodfellow et al. 2014, arXiv 1406.2661), imitates the behaviour; the code
+    is trained, through the generator, to make `1/2 log det(Cov(a) + 1e-5 I)` over the states of
+    each window large. It is the entropy over states and noise together, which also grows where
+    states spread. The reference has five `inner_steps`.
     """
     width, dim = cfg.world_model.width, cfg.world_model.code_dim
     nets = {"generator": MLP((width,) * 2, spec.action_dim), "discriminator": MLP((width,) * 2, 1)}
@@ -41,31 +51,36 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     def draw_noise(key, batch):
         return jax.random.normal(key, (*batch.views["context"].reward.shape, dim))
 
-    def loss(params, codes, batch, noise):
-        view = batch.views["context"]
-        code = jnp.broadcast_to(codes["context"][:, None], noise.shape)
+    def generate(params, codes, batch, noise):
+        code = jnp.broadcast_to(codes["context"].task[:, None], noise.shape)
+        x = jnp.concatenate([batch.views["context"].obs, code, noise], -1)
+        return jnp.tanh(nets["generator"].apply({"params": params["generator"]}, x))
 
-        def generate(params, code):
-            x = jnp.concatenate([view.obs, code, noise], -1)
-            return jnp.tanh(nets["generator"].apply({"params": params["generator"]}, x))
+    def fit(params, codes, batch, noise):
+        view = batch.views["context"]
+        code = jnp.broadcast_to(codes["context"].task[:, None], noise.shape)
 
         def judge(params, action):
-            x = jnp.concatenate([view.obs, action, stop(code)], -1)
+            x = jnp.concatenate([view.obs, action, code], -1)
             return nets["discriminator"].apply({"params": params["discriminator"]}, x)[..., 0]
 
         def cross_entropy(logit, label):
             each = optax.sigmoid_binary_cross_entropy(logit, jnp.full_like(logit, label))
             return jnp.where(view.valid, each, 0).sum() / view.valid.sum()
 
-        fake = generate(params, stop(code))
+        fake = generate(params, codes, batch, noise)
         generator = cross_entropy(judge(stop(params), fake), 1.0)
         real = cross_entropy(judge(params, view.action), 1.0)
         discriminator = (real + cross_entropy(judge(params, stop(fake)), 0.0)) / 2
-        entropy = jax.vmap(_entropy)(generate(stop(params), code), view.valid).mean()
-        metrics = {"generated_entropy": entropy, "discriminator_loss": discriminator}
-        return generator + discriminator - entropy, metrics
+        return generator + discriminator, {"discriminator_loss": discriminator}
 
-    return TaskLoss(views=("context",), loss=loss, init=init, draw_noise=draw_noise)
+    def loss(params, codes, batch, noise, hp):
+        valid = batch.views["context"].valid
+        entropy = jax.vmap(_entropy)(generate(params, codes, batch, noise), valid).mean()
+        return -entropy, {"generated_entropy": entropy}
+
+    opponent = Opponent(init, fit, draw_noise, cfg.inner_steps)
+    return TaskLoss(("context",), loss, draw_noise=draw_noise, opponent=opponent)
 
 
 def _entropy(action, valid):

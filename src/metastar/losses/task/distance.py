@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from metastar.ops.contrastive import distance_terms
-from metastar.types import Array, Batch, DataSpec, TaskLoss
+from metastar.types import Array, Batch, Codes, DataSpec, TaskLoss
 
 DEFAULTS = {}
 
@@ -21,9 +21,9 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
 
 
 def _loss(
-    params: Any, codes: dict[str, Array], batch: Batch, noise: Any
+    params: Any, codes: dict[str, Codes], batch: Batch, noise: Any, hp: Any
 ) -> tuple[Array, dict[str, Array]]:
-    code = jnp.concatenate(list(codes.values()))
+    code = jnp.concatenate([code.task for code in codes.values()])
     task_id = jnp.concatenate([batch.task_id] * len(codes))
     pos, neg, _, _ = distance_terms(code, task_id)
     return pos + neg, {"distance_pos": pos, "distance_neg": neg}

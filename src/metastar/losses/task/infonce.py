@@ -26,8 +26,9 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """
     temperature = cfg.temperature
 
-    def loss(params, codes, batch, noise):
-        value, bound = infonce(codes["context"], codes["positive"], batch.task_id, temperature)
+    def loss(params, codes, batch, noise, hp):
+        pair = codes["context"].task, codes["positive"].task
+        value, bound = infonce(*pair, batch.task_id, temperature)
         return value, {"infonce_bound": bound}
 
     return TaskLoss(views=("context", "positive"), loss=loss)

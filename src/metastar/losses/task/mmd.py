@@ -24,8 +24,8 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     expect_sources(spec, "task_losses.mmd")
     names = ("context", "positive")
 
-    def loss(params, codes, batch, noise):
-        code = jnp.stack([codes[name] for name in names])  # [2, M, Z]
+    def loss(params, codes, batch, noise, hp):
+        code = jnp.stack([codes[name].task for name in names])  # [2, M, Z]
         source = jnp.stack([source_of(batch.views[name], spec) for name in names])
         value = behavior_mmd(code - code.mean(0, keepdims=True), source)
         return value, {}

@@ -1,5 +1,6 @@
 """Reconstruction given the code: what the code adds to state and action in predicting the rest."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from metastar.config.fields import Field
 from metastar.models.nets.heads import Decoder
 from metastar.ops import gaussian
-from metastar.types import Array, Batch, DataSpec, TaskLoss, View
+from metastar.types import Array, Batch, Codes, DataSpec, TaskLoss, TaskModel, View
 
 DEFAULTS = {
     "variance_power": Field(
@@ -17,6 +18,7 @@ DEFAULTS = {
 }
 READS = ("world_model",)
 
+TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
 BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
 
 
@@ -51,7 +53,7 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     def mean_of_valid(x, view):
         return jnp.where(view.valid, x.mean(-1), 0).sum() / view.valid.sum()
 
-    def loss(params, codes, batch, noise):
+    def loss(params, codes, batch, noise, hp):
         view, code = crossed(codes, batch)
         code = jnp.broadcast_to(code[:, None], (*view.reward.shape, code.shape[-1]))
         given = jnp.concatenate([view.obs, view.action, code], -1)
@@ -69,6 +71,29 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
         return total, metrics
 
     return TaskLoss(views=("context",), loss=loss, init=init)
+
+
+def make_task_model(
+    heads: Callable, cfg: Any, spec: DataSpec, whiten: Callable, unwhiten: Callable
+) -> TaskModel:
+    """What these heads expect of a transition, as a capability of a method that trains them.
+
+    Args:
+        heads: (exported parameters of the method) -> those of this loss.
+        cfg: the config.
+        spec: its sizes and the spread of rewards are used.
+        whiten: obs [..., O] -> as the loss saw it.
+        unwhiten: the inverse.
+    """
+
+    def next_obs(params, obs, action, code):
+        expected = expected_next_obs(heads(params), whiten(obs), action, code, cfg, spec)
+        return unwhiten(expected)
+
+    def reward(params, obs, action, next_obs, code):
+        return expected_reward(heads(params), whiten(obs), action, whiten(next_obs), code, cfg)
+
+    return TaskModel(next_obs, reward, TOLERANCE * max(spec.reward_std, 1e-6))
 
 
 def expected_next_obs(
@@ -111,10 +136,10 @@ def _head(cfg, size):
     return Decoder((cfg.world_model.width,) * 2, size)
 
 
-def crossed(codes: dict[str, Array], batch: Batch) -> tuple[View, Array]:
+def crossed(codes: dict[str, Codes], batch: Batch) -> tuple[View, Array]:
     """The windows [V M, L] of V views and the code [V M, Z] that each is to be predicted from.
 
     It is the code of the other view, where there are two.
     """
     view = jax.tree.map(lambda *x: jnp.concatenate(x), *(batch.views[name] for name in codes))
-    return view, jnp.concatenate([*codes.values()][::-1])
+    return view, jnp.concatenate([code.task for code in codes.values()][::-1])

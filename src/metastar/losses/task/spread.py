@@ -20,8 +20,9 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     """
     del cfg, spec
 
-    def loss(params, codes, batch, noise):
-        terms = jax.vmap(covariance_terms)(jnp.stack(list(codes.values())))
+    def loss(params, codes, batch, noise, hp):
+        stacked = jnp.stack([code.task for code in codes.values()])
+        terms = jax.vmap(covariance_terms)(stacked)
         std, off_diagonal = terms[0], terms[1].mean()
         scale = jnp.abs(1 - std).mean()
         return scale + off_diagonal, {"spread_std": std.mean(), "spread_covariance": off_diagonal}

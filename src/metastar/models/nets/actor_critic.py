@@ -1,6 +1,5 @@
 """Actor and twin critics on an observation joined with a task code."""
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 
 from metastar.models.nets.mlp import hidden_layer, output_layer
 from metastar.ops import gaussian
-from metastar.types import Array, Policy
+from metastar.types import Array
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
@@ -88,16 +87,3 @@ def sample_action(actor: Actor, params: Any, obs_code: Array, noise: Array) -> t
 def greedy_action(actor: Actor, params: Any, obs_code: Array) -> Array:
     """The deterministic action `tanh(mean)`: [..., n] -> [..., A]."""
     return jnp.tanh(actor.apply({"params": params}, obs_code)[0])
-
-
-def make_policy(actor: Actor, whiten: Callable) -> Policy:
-    """Acts with `params["actor"]` on (whitened observation, code): greedily or drawn."""
-
-    def act(params, adaptation, carry, step, key, greedy):
-        obs_code = jnp.concatenate([whiten(step.obs), adaptation.code])
-        noise = jax.random.normal(key, (actor.action_dim,))
-        sampled, _ = sample_action(actor, params["actor"], obs_code, noise)
-        action = jnp.where(greedy, greedy_action(actor, params["actor"], obs_code), sampled)
-        return action, carry
-
-    return Policy(lambda params, adaptation: (), act)

@@ -19,8 +19,7 @@ from metastar.tools.audit import measures as audit_measures
 from metastar.tools.audit import open_loop as audit_model
 from metastar.tools.audit import page as audit_page
 from metastar.tools.audit.parts import missing
-from metastar.training import checkpoint, restore
-from metastar.training.chunk import abstract_state
+from metastar.training import checkpoint, chunk, restore
 from metastar.training.restore import Restored
 from metastar.training.workdir import identity
 from metastar.types import TaskData
@@ -188,11 +187,11 @@ def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -
     directory, found = Path(workdir) / "checkpoints", []
     owner = identity(workdir)
     for step in checkpoint.steps(directory):
-        state = None
+        loop = None
         if step < run.step:
-            state = checkpoint.restore(directory, step, abstract_state(run.method), owner)
-        if state is not None:
-            before = read(run.method.export(state)).code
+            loop = checkpoint.restore(directory, step, chunk.abstract(run.method), owner)
+        if loop is not None:
+            before = read(run.method.export(loop.state)).code
             found.append({"step": step, **audit_measures.drift(before, codes.code, codes.keep)})
     return found
 

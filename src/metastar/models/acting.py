@@ -1,0 +1,39 @@
+"""How an agent on (observation, code) acts and values as part of a system."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from metastar.types import Agent, Policy
+
+AGENT = "agent"  # where exported parameters hold those of the agent
+
+
+def code_policy(agent: Agent, action_dim: int, whiten: Callable = lambda obs: obs) -> Policy:
+    """Acts on the observation, whitened, joined with the code of the adaptation.
+
+    Args:
+        agent: `act` is used, with `params["agent"]`.
+        action_dim: A.
+        whiten: obs [..., O] -> as the networks see it, of `data.normalize`.
+    """
+
+    def act(params, adaptation, carry, step, key, greedy):
+        obs_code = jnp.concatenate([whiten(step.obs), adaptation.code])
+        noise = jax.random.normal(key, (action_dim,))
+        return agent.act(params[AGENT], obs_code, noise, greedy), carry
+
+    return Policy(lambda params, adaptation: (), act)
+
+
+def code_value(agent: Agent, whiten: Callable) -> Callable | None:
+    """`Method.value` of an agent, None if it has none; arguments are those of `code_policy`."""
+    if agent.value is None:
+        return None
+
+    def value(params, obs, action, code):
+        obs_code = jnp.concatenate([whiten(obs), code])
+        return agent.value(params[AGENT], obs_code, action)
+
+    return value
