@@ -4,6 +4,8 @@ Its networks are layers with LayerNorm and Mish, which enter the update that tra
 functions of their parameters.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -86,11 +88,13 @@ class Spc(Recorded):
         return normal_log_prob(*self.actor(params, obs_code), action)
 
     def results(self, advantage_value="previous"):
-        rows, hp, start = self.rows, self.hp, self.learner.params
+        return jax.jit(partial(self.computed, advantage_value=advantage_value))(self.learner)
+
+    def computed(self, old, advantage_value):
+        rows, hp, start = self.rows, self.hp, old.params
         at = rows.obs_code, rows.action
-        run = jax.jit(lambda x: agent.update(x, rows, hp, self.nets, advantage_value))
-        learner, metrics = run(self.learner)
-        q_target = self.q_fn(self.learner.target["critic"], *at)
+        learner, metrics = agent.update(old, rows, hp, self.nets, advantage_value)
+        q_target = self.q_fn(old.target["critic"], *at)
         q = q_target.min(0)
         v, next_v = (
             self.v_fn(start["value"], at[0]),

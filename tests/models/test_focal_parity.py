@@ -119,15 +119,17 @@ def test_every_recorded_number(focal):
     assert not focal.misses(focal.results())
 
 
-def test_a_mean_before_the_bound_and_other_weights_are_found(focal):
-    """The numbers see the place of tanh, the weight of the objective and the input's order."""
-    assert any("z_step" in line for line in focal.misses(focal.results(bound="none")))
-    focal.weight *= 1.0001
-    wrong = focal.misses(focal.results())
-    focal.weight /= 1.0001
-    assert any(line.startswith("grad/") for line in wrong)
-    reward = focal.source["in/context_rewards"]
-    focal.source["in/context_rewards"] = np.flip(reward, axis=1)
-    wrong = focal.misses(focal.results())
-    focal.source["in/context_rewards"] = reward
-    assert wrong
+def test_no_bound_another_weight_and_shuffled_rewards_are_found(focal):
+    task_id, each = focal.source["in/tasks"], focal.expected["out/reward/z_step"]
+    found = focal.encoder("reward", "none").encode(focal.start("reward"), focal.view(), None)
+    assert np.abs(found.each - each).max() > 1e-2
+    code = jnp.asarray(focal.expected["out/reward/z"])
+    weight, focal.weight = focal.weight, 1.001 * focal.weight
+    grad, _ = focal.of_code("reward", code, task_id)
+    focal.weight = weight
+    recorded = focal.expected["grad/reward/z"]
+    assert np.abs(grad - recorded).max() > 1e-4 * np.abs(recorded).max()
+    view = focal.view()
+    view = view._replace(reward=view.reward[:, ::-1])
+    found = focal.encoder("reward").encode(focal.start("reward"), view, None)
+    assert np.abs(found.task - code).max() > 1e-4
