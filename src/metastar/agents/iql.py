@@ -128,11 +128,8 @@ def make(cfg, action_dim: int, rows: Any = None) -> Agent:
     """
     del rows
     form = FORMS[cfg.actor]
-    value_net, critic, actor = (
-        MLP(cfg.hidden, 1),
-        Critic(cfg.hidden),
-        form.net(cfg.hidden, action_dim),
-    )
+    value_net, critic = MLP(cfg.hidden, 1), Critic(cfg.hidden)
+    actor = form.net(cfg.hidden, action_dim)
     optimizer = make_optimizer()
 
     def v_fn(params, obs_code):
