@@ -1,0 +1,1 @@
+"""Encoders of a context: one file each, found by its name."""

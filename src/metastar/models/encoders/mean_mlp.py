@@ -1,0 +1,88 @@
+"""FOCAL's encoder: a network of single transitions, whose bounded outputs are averaged.
+
+FOCAL (Li et al. 2021, arXiv 2010.01112), after PEARL (Rakelly et al. 2019, arXiv 1903.08254). The
+order of the transitions means nothing to it. CSRO, ER-TRL, IDAQ and SPC have it too.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from metastar.config.fields import COUNT, Field
+from metastar.models.nets.mlp import MLP
+from metastar.types import Array, Codes, DataSpec, Encoder, View
+
+INPUTS = {  # of the network, in this order
+    "reward": ("obs", "action", "reward"),
+    "dynamics": ("obs", "action", "reward", "next_obs"),
+    "terminal": ("obs", "action", "reward", "next_obs", "done"),
+}
+DEFAULTS = {
+    "hidden": Field(
+        (128, 128), COUNT, "widths of the hidden layers; FOCAL 200, 200, 200, SPC 256, 256"
+    ),
+    "code_dim": Field(5, COUNT, "Z; FOCAL 20, SPC 5"),
+    "inputs": Field(
+        "reward",
+        tuple(INPUTS),
+        "what it sees of a transition: (s, a, r), with s' where tasks differ in dynamics (FOCAL, "
+        "SPC), and with the terminal (UNICORN)",
+    ),
+    "bound": Field(
+        "tanh", ("tanh", "none"), "of the code of a transition, before the mean; FOCAL, SPC tanh"
+    ),
+    "context": Field(
+        "bag",
+        ("bag", "window"),
+        "what it learns from: transitions drawn one by one (FOCAL, SPC), or in time order",
+    ),
+    "context_len": Field(
+        64, COUNT, "L, transitions of it; FOCAL 64 (Cheetah-Vel 100, others up to 1024), SPC 64"
+    ),
+}
+
+
+def make(cfg, spec: DataSpec) -> Encoder:
+    """Binds the encoder to its settings; its network starts as FOCAL's, which is rlkit's `MLP`.
+
+    `z = mean_{valid t} tanh(f(s_t, a_t, r_t))`; zero for a context without a valid transition.
+    """
+    net = MLP(cfg.hidden, cfg.code_dim)
+    sizes = {
+        "obs": spec.obs_dim,
+        "action": spec.action_dim,
+        "reward": 1,
+        "next_obs": spec.obs_dim,
+        "done": 1,
+    }
+
+    def init(key: Array) -> Any:
+        return net.init(key, jnp.zeros(sum(sizes[name] for name in INPUTS[cfg.inputs])))["params"]
+
+    def encode(params: Any, view: View, noise: Any) -> Codes:
+        del noise
+        each = net.apply({"params": params}, inputs_of(view, cfg.inputs))
+        if cfg.bound == "tanh":
+            each = jnp.tanh(each)
+        return Codes(mean_of_valid(each, view.valid), each)
+
+    return Encoder(init, lambda key, shape: None, encode)
+
+
+def inputs_of(view: View, inputs: str) -> Array:
+    """What the network sees of each transition of a view [..., L]: [..., L, n]."""
+    columns = (getattr(view, name) for name in INPUTS[inputs])
+    return jnp.concatenate(
+        [x if x.ndim == view.obs.ndim else x[..., None].astype(view.obs.dtype) for x in columns], -1
+    )
+
+
+def mean_of_valid(each: Array, valid: Array) -> Array:
+    """Mean of [..., L, Z] over the valid transitions [..., L]: [..., Z]; zero where there is none.
+
+    >>> each, valid = jnp.array([[1.0], [3.0], [9.0]]), jnp.array([True, True, False])
+    >>> mean_of_valid(each, valid).tolist(), mean_of_valid(each, valid & False).tolist()
+    ([2.0], [0.0])
+    """
+    total = jnp.sum(jnp.where(valid[..., None], each, 0), axis=-2)
+    return total / jnp.maximum(valid.sum(-1, keepdims=True), 1)
