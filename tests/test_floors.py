@@ -33,6 +33,7 @@ EXTENSIONS = (  # files that are found by their name, and do not know each other
     "evaluation.protocols.",
     "losses.task.",
     "methods.",
+    "models.encoders.",
 )
 
 MODULES = {

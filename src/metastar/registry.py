@@ -20,6 +20,7 @@ class Kind(NamedTuple):
 KINDS = {
     "method": Kind("metastar.methods", "{name}"),
     "agent": Kind("metastar.agents", "agent.{name}"),
+    "encoder": Kind("metastar.models.encoders", "encoder.{name}"),
     "task loss": Kind("metastar.losses.task", "{name}"),
     "family": Kind(
         "metastar.envs.families",

@@ -285,57 +285,6 @@ class TaskLoss(NamedTuple):
     opponent: Opponent | None = None
 
 
-class Learner(NamedTuple):
-    """One thing that learns: a world model, an encoder with its objective, an agent."""
-
-    params: Any
-    target: Any = ()
-    opt_state: Any = ()
-    extra: Any = ()  # without gradient: averaged actor, memories
-
-
-class Agent(NamedTuple):
-    """What acts and learns values on (observation, code): one file of `agents/`."""
-
-    num_batches: int  # independent batches of rows that an update wants
-    init: Callable  # (key, size: length of observation and code) -> Learner
-    # (Learner, Transitions rows [R, ...], key, own part of hp, step [] int since the phase's
-    # start) -> (Learner, metrics)
-    update: Callable
-    export: Callable  # (Learner) -> params that act and value take
-    # (params, obs_code [..., n], noise [..., A] standard normal, greedy) -> action [..., A]
-    act: Callable
-    # (params, obs_code [..., n], action [..., A]) -> [...]: the lower of the critics; None without
-    value: Callable | None
-
-
-class Codes(NamedTuple):
-    """What an encoder says of a context [..., L]."""
-
-    task: Array  # [..., Z]
-    each: Array | None = None  # [..., L, Z] of each transition alone
-
-
-class Encoder(NamedTuple):
-    """A context becomes a task code: one file of `models/encoders/`."""
-
-    init: Callable  # (key) -> params
-    draw_noise: Callable  # (key, shape [..., L] of a view) -> noise
-    encode: Callable  # (params, View [..., L], noise) -> Codes
-
-
-class Objective(NamedTuple):
-    """What shapes the codes of an encoder."""
-
-    views: tuple[str, ...]  # views whose codes it needs: "context", "positive"
-    init: Callable  # (key) -> Learner
-    loss: (
-        Callable  # (params, codes {view: Codes}, Batch, noise, own part of hp) -> (scalar, metrics)
-    )
-    opponent: Any = None  # its own loss and optimiser, or None
-    inner_steps: int = 1  # updates of the opponent before each of the encoder's
-
-
 class Env(NamedTuple):
     """A simulator: in JAX for one task and one episode, or on the host for a batch of them."""
 

@@ -10,7 +10,7 @@ from metastar.agents import iql as agents
 from metastar.data.rows import Transitions
 from metastar.models.nets.actor_forms import FORMS
 from metastar.ops.optim import make_optimizer
-from metastar.types import Learner
+from metastar.types import Learner, RowSpec
 
 SIZE, ACTION, ROWS = 3, 2, 16
 KEY = jax.random.key(0)
@@ -141,7 +141,7 @@ def test_every_planted_mistake_is_found(x64, mistake):
 
 def make_agent(**changes):
     fields = {name: field.value for name, field in agents.DEFAULTS.items()}
-    return agents.make(FrozenConfigDict(fields | {"hidden": (16,), **changes}), ACTION)
+    return agents.make(FrozenConfigDict(fields | {"hidden": (16,), **changes}), RowSpec(ACTION, 1))
 
 
 def run(agent, learner, rows, **hp):

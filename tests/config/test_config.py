@@ -136,7 +136,7 @@ AGENT = "agent.conservative"
         ({"method": "metastr"}, "unknown method 'metastr'; did you mean 'metastar'?"),
         ({"family": "point_robt"}, "unknown family 'point_robt'; did you mean 'point_robot'?"),
         ({"collect.behavior": "sca"}, "unknown behavior 'sca'; did you mean 'sac'?"),
-        ({"agent.name": "iql"}, "unknown agent 'iql'"),
+        ({"agent.name": "ppo"}, "unknown agent 'ppo'"),
         ({"imports": ("no_such.method",)}, "no module 'no_such'; put its folder on PYTHONPATH"),
         ({"imports": ("a-b",)}, "is no dotted name of a module"),
         ({"imports": "json"}, "must be names of modules, separated by commas"),

@@ -1,29 +1,26 @@
 """What every file of `models/encoders/` must hold, found by its name."""
 
-import importlib
-import pkgutil
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
+from metastar import registry
 from metastar.config import Field
-from metastar.models import encoders
 from metastar.types import Codes
 from model_helpers import SPEC, random_view, scramble
 
 KEY = jax.random.key(0)
 TASKS, LENGTH = 3, 6
 VIEW = random_view(KEY, TASKS, LENGTH)
-NAMES = [module.name for module in pkgutil.iter_modules(encoders.__path__)]
+NAMES = registry.names("encoder")
 
 
 @pytest.fixture(params=NAMES, scope="module")
 def made(request):
     """The encoder, its settings, parameters, and jitted (params, view) -> (codes, gradient)."""
-    module = importlib.import_module(f"{encoders.__name__}.{request.param}")
+    module = registry.find("encoder", request.param)
     cfg = FrozenConfigDict({name: field.value for name, field in module.DEFAULTS.items()})
     encoder = module.make(cfg, SPEC)
     params = scramble(encoder.init(KEY), KEY)

@@ -5,7 +5,7 @@ task codes, so that it is the common ground on which encoders and objectives com
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from metastar.models.nets.actor_forms import FORMS
 from metastar.models.nets.mlp import MLP
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.ops.td import polyak
-from metastar.types import Agent, Array, Learner
+from metastar.types import Agent, Array, Learner, RowSpec
 
 DEFAULTS = {
     "hidden": Field((256, 256), COUNT, "widths of the hidden layers; IQL, SPC"),
@@ -55,6 +55,7 @@ DEFAULTS = {
         "5, point robots 100",
     ),
 }
+READS = ("env",)
 
 
 class Nets(NamedTuple):
@@ -118,15 +119,9 @@ def update(
     return learner, metrics
 
 
-def make(cfg, action_dim: int, rows: Any = None) -> Agent:
-    """Binds state value, twin critics and actor to their settings.
-
-    Args:
-        cfg: the settings of this file.
-        action_dim: A.
-        rows: what is known of an update's rows; IQL asks nothing of them.
-    """
-    del rows
+def make(cfg, rows: RowSpec) -> Agent:
+    """Binds state value, twin critics and actor to their settings."""
+    action_dim = rows.action_dim
     form = FORMS[cfg.actor]
     value_net, critic = MLP(cfg.hidden, 1), Critic(cfg.hidden)
     actor = form.net(cfg.hidden, action_dim)
@@ -173,4 +168,4 @@ def make(cfg, action_dim: int, rows: Any = None) -> Agent:
         """In units of the data's rewards."""
         return q_fn(params["critic"], obs_code, action).min(0) / cfg.reward_scale
 
-    return Agent(1, init, update_scaled, export, act, value)
+    return Agent(init, update_scaled, export, act, value)

@@ -66,7 +66,7 @@ def make(cfg, spec: DataSpec) -> Encoder:
             each = jnp.tanh(each)
         return Codes(mean_of_valid(each, view.valid), each)
 
-    return Encoder(init, lambda key, shape: None, encode)
+    return Encoder(init, encode)
 
 
 def inputs_of(view: View, inputs: str) -> Array:
