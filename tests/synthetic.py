@@ -1,5 +1,6 @@
 """A small data set on the point robot, drawn from a seed: for tests that need no behaviour."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -39,3 +40,8 @@ def point_robot_spec(num_tasks=4):
         obs_mean=(0.1, -0.2),
         obs_std=(0.9, 1.1),
     )
+
+
+def one_window(view):
+    """A window [L] as `Method.infer` takes it, [1, L]."""
+    return jax.tree.map(lambda x: x[None], view)

@@ -33,7 +33,7 @@ def contents(folder):
 
 
 def test_the_config_is_translated():
-    assert format_of(RUN) == 1 and config.FORMAT == 2
+    assert format_of(RUN) == 1 and config.FORMAT == 3
     cfg = read_config(RUN)
     assert cfg.agent.conservative.cql_states == 8 and cfg.agent.conservative.hidden == (16, 16)
     assert cfg.collect.sac.batch_size == 16 and cfg.sampler.normalize_obs

@@ -11,7 +11,7 @@ from metastar.data.sampler import sample_windows
 from metastar.methods import bc
 from metastar.training import runs
 from metastar.types import StepIn
-from synthetic import point_robot_data, point_robot_spec
+from synthetic import one_window, point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
 TASKS, UPDATES = 6, 400
@@ -51,8 +51,7 @@ def cloned():
         def one(state, step):
             batch = phase.sample(seen, KEY, step)
             key = jax.random.fold_in(KEY, step)
-            state, metrics = phase.update(state, batch, key, method.hp)
-            return state._replace(step=state.step + 1), metrics
+            return phase.update(state, batch, key, method.hp, step)
 
         return jax.lax.scan(one, state, jnp.arange(UPDATES))
 
@@ -70,7 +69,7 @@ def error(cloned, context_of):
     @jax.jit
     @jax.vmap
     def act(context):
-        adaptation = method.infer(params, context, None, KEY)
+        adaptation = method.infer(params, one_window(context), None, KEY)
         carry = method.policy.init(params, adaptation)
 
         def one(obs):

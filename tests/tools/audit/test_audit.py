@@ -21,7 +21,7 @@ from metastar.tools.audit import audit
 from metastar.tools.audit import codes as audit_codes
 from metastar.tools.audit import measures as audit_measures
 from metastar.training import checkpoint, runs, workdir
-from metastar.training.chunk import init_state
+from metastar.training.chunk import init
 from metastar.types import DataSpec
 
 POLICIES, STAGES = ("random", "sac", "td3", "cross_task"), ("random", "expert")
@@ -73,12 +73,14 @@ def save_run(folder, cfg, leaks):
     with workdir.opened(cfg, folder) as path:
         workdir.write_spec(path, SPEC)
         method = runs.make_method(cfg, SPEC)
-        state = init_state(method, jax.random.key(0))
+        loop = init(method, jax.random.key(0))
         for i, leak in enumerate(leaks, 1):
             if cfg.method == "policy_reader":
-                state = state._replace(params={**state.params, "leak": jnp.array(leak)})
+                encoder = loop.state["encoder"]
+                params = {**encoder.params, "leak": jnp.array(leak)}
+                loop = loop._replace(state={"encoder": encoder._replace(params=params)})
             meta, digests = {"wall_seconds": 1.0}, workdir.digests(path)
-            checkpoint.save(path / "checkpoints", 10 * i, state, meta, digests)
+            checkpoint.save(path / "checkpoints", 10 * i, loop, meta, digests)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from metastar.evaluation.history import empty_window
 from metastar.evaluation.protocols.zero_shot import inferences
 from metastar.tools.bench.cases import Case, rollout_case
 from metastar.tools.bench.setting import Setting
-from metastar.training.chunk import init_state
 from metastar.training.flops import products, scaled
 from metastar.types import Env, StepIn
 
@@ -99,7 +98,7 @@ def _evaluation(setting: Setting, env: Env, protocol: str, streams: int | None):
 def _arguments(setting: Setting, protocol: str, rows: slice) -> tuple:
     """What an evaluation of some tasks takes."""
     key, key_context, key_play = jax.random.split(jax.random.key(setting.cfg.seed), 3)
-    params = jax.jit(lambda key: setting.method.export(init_state(setting.method, key)))(key)
+    params = jax.jit(lambda key: setting.method.export(setting.method.init(key)))(key)
     data = jax.tree.map(lambda x: x[rows], setting.all)
     return params, (data,) if protocol == "few-shot" else data.task, key_context, key_play
 
