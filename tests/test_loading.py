@@ -14,7 +14,17 @@ from metastar.envs.rollout import make_rollout
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs, workdir
 from metastar.training.chunk import abstract_state
-from metastar.types import Adaptation, DataSpec, Env, EnvSpec, Method, Policy, StepOut, View
+from metastar.types import (
+    Adaptation,
+    Context,
+    DataSpec,
+    Env,
+    EnvSpec,
+    Method,
+    Policy,
+    StepOut,
+    View,
+)
 
 SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))
 
@@ -65,7 +75,8 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )
-    expected = method.infer(method.export(state), view, None, jax.random.key(0))
+    window = jax.tree.map(lambda x: x[None], view)
+    expected = method.infer(method.export(state), window, None, jax.random.key(0))
     np.testing.assert_allclose(adapted.adaptation.code, expected.code, rtol=1e-5)
     assert action.shape == (2,) and (np.abs(action) <= 1).all()
     np.testing.assert_array_equal(action, adapted.act(obs))
@@ -79,6 +90,7 @@ def test_short_contexts_are_padded_and_padding_does_not_matter():
     padded = loading._view(given, SPEC, 12)
     assert padded.valid.tolist() == [True] * 5 + [False] * 7
     other = padded._replace(obs=padded.obs.at[5:].set(9.0))
+    other = jax.tree.map(lambda x: x[None], other)
     repeated = agent.infer(agent.params, other, None, jax.random.key(0)).code
     np.testing.assert_allclose(repeated, code, rtol=1e-5, atol=1e-6)
     assert agent.infer._cache_size() == 1
@@ -149,7 +161,7 @@ def rememberer():
         policy=Policy(lambda params, adaptation: jnp.zeros(2), act),
     )
     spec = DataSpec("walk", 2, 2, 1, 1, WALK.max_episode_steps, (0.0, 0.0), (1.0, 1.0))
-    return loading.make_agent(method._replace(context_len=12), spec, None)
+    return loading.make_agent(method._replace(context=Context(12)), spec, None)
 
 
 def walked(agent, adapted):

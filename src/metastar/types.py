@@ -74,6 +74,17 @@ class View(NamedTuple):
     stage: Array  # [...] int; of the last valid step's episode
 
 
+class Context(NamedTuple):
+    """What a method asks to infer a task from: a `View` [C, L] of `num` = C windows, L steps each.
+
+    An ordered window is consecutive steps in time order; otherwise it is a bag of transitions.
+    """
+
+    length: int  # L
+    num: int = 1  # C
+    ordered: bool = True
+
+
 class Batch(NamedTuple):
     """What one update sees. `task` is read by privileged methods only."""
 
@@ -107,9 +118,17 @@ class Phase(NamedTuple):
 
 
 class Adaptation(NamedTuple):
-    """What a method knows of the task after seeing a context."""
+    """What a method knows of the task after seeing a context, in the usual form.
+
+    Any pytree will do; what reads task codes (`code_of`) refuses a method that has none.
+    """
 
     code: Array  # [Z]
+
+
+def code_of(adaptation: Any) -> Array | None:
+    """The task code [..., Z] of an adaptation; None if it has none."""
+    return getattr(adaptation, "code", None)
 
 
 class StepIn(NamedTuple):
@@ -189,9 +208,10 @@ class Method(NamedTuple):
     init: Callable  # (key) -> TrainState
     phases: tuple[Phase, ...]
     export: Callable  # (TrainState) -> params that infer and policy take (averaged actor, ...)
-    infer: Callable  # (params, View [L], task, key) -> Adaptation; task is None unless privileged
+    # (params, View [C, L], task, key) -> adaptation, any pytree; task is None unless privileged
+    infer: Callable
     policy: Policy
-    context_len: int = 0  # L, steps of a context; an evaluation draws and keeps so many
+    context: Context = Context(0)  # what `infer` is given; an evaluation draws and keeps so much
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
     task_model: TaskModel | None = None  # None for a method whose code predicts nothing
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
@@ -206,6 +226,45 @@ class Method(NamedTuple):
     # numbers by section of the config: traced, so that seeds and sweeps are axes of one program;
     # `training.runs.make_method` fills it in
     hp: Any = ()
+
+
+class Given(NamedTuple):
+    """What a protocol is given of the N tasks on which a method is evaluated."""
+
+    task: Any  # parameters, leaves [N, ...]: for privileged methods only
+    parts: tuple[TaskData, ...] = ()  # their data, in order; empty unless `Protocol.from_data`
+
+
+class Contexts(NamedTuple):
+    """What is known of the contexts that were drawn from the tasks' own data."""
+
+    present: Array  # [N, W] bool: there was any data to draw from
+    rewarded: Array  # [N, W] bool: a positive reward is in the context
+
+
+class Protocol(NamedTuple):
+    """How an agent comes by its adaptation, and what is scored: a file of `evaluation/protocols/`.
+
+    It trains nothing. Each of N tasks is played in W independent streams of consecutive episodes.
+    """
+
+    name: str  # of its block of `results.json`, an identifier
+    title: str  # in tables and figures
+    # (params, train TaskData, Given, W, key) -> (what `policy` is given, leaves [N, W, ...];
+    # `Contexts`, or None unless `from_data`). Jitted, once for each W and set of tasks.
+    prepare: Callable
+    policy: Policy
+    streams: int  # W in the evaluation after the training
+    episodes: int  # of a stream
+    # Steps of a stream, over its resets, before it is scored: whole episodes that start afterwards
+    budget: int = 0
+    # Whether `prepare` makes the method's adaptation of the tasks' own data, which the policy then
+    # keeps: it is also evaluated by source of the data, and its critics' values are checked
+    from_data: bool = False
+    inferences: int = 1  # of `Method.infer` in one stream, for its price
+    # (key of the evaluation) -> (key of `prepare`, key of the episodes): the same key of episodes
+    # gives streams of the same number the same starts
+    keys: Callable = lambda key: jax.random.split(jax.random.fold_in(key, 1))
 
 
 class TaskLoss(NamedTuple):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from metastar.config import Field
-from metastar.types import Adaptation, Batch, Method, Phase, Policy, TrainState
+from metastar.types import Adaptation, Batch, Context, Method, Phase, Policy, TrainState
 
 KIND = "method"
 DEFAULTS = {
@@ -30,7 +30,7 @@ def make(cfg, spec) -> Method:
         return state._replace(params=moved), {"loss": value}
 
     def infer(params, view, task, key):
-        return Adaptation(view.obs[:3].reshape(1, -1)[:, :FEATURES] @ params["w"])
+        return Adaptation(view.obs[0, :3].reshape(1, -1)[:, :FEATURES] @ params["w"])
 
     def act(params, adaptation, carry, step, key, greedy):
         return jnp.tanh(adaptation.code[0]) * jnp.ones(spec.action_dim), carry
@@ -41,6 +41,6 @@ def make(cfg, spec) -> Method:
         export=lambda state: state.params,
         infer=infer,
         policy=Policy(lambda params, adaptation: (), act),
-        context_len=cfg.context_len,
+        context=Context(cfg.context_len),
         parts={"critic": update},
     )

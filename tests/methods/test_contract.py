@@ -131,7 +131,7 @@ def test_jit_changes_nothing_but_rounding(method, updates, data):
 def test_infer_and_act(method, data):
     params = method.export(method.init(KEY))
     task = jax.tree.map(lambda x: x[0], data.task) if method.privileged else None
-    window = sample_windows(data, jnp.array(0), KEY, 12)
+    window = sample_windows(data, jnp.array([0]), KEY, 12)
     adaptation = method.infer(params, window, task, KEY)
     again = method.infer(params, window, task, KEY)
     assert_equal(adaptation, again)
@@ -154,11 +154,11 @@ def test_a_shorter_context_is_padding_only(method, data):
     """Any length up to the position table works, and what lies beyond `valid` does not count."""
     params = method.export(method.init(KEY))
     task = jax.tree.map(lambda x: x[0], data.task) if method.privileged else None
-    window = sample_windows(data, jnp.array(0), KEY, 12)
-    short = window._replace(valid=jnp.arange(12) < 5)
+    window = sample_windows(data, jnp.array([0]), KEY, 12)
+    short = window._replace(valid=jnp.arange(12)[None] < 5)
     garbage = short._replace(
-        obs=jnp.where(short.valid[:, None], window.obs, 7.0),
-        action=jnp.where(short.valid[:, None], window.action, -1.0),
+        obs=jnp.where(short.valid[..., None], window.obs, 7.0),
+        action=jnp.where(short.valid[..., None], window.action, -1.0),
     )
     codes = [method.infer(params, view, task, KEY).code for view in (short, garbage)]
     np.testing.assert_allclose(*codes, atol=1e-6)

@@ -19,7 +19,7 @@ from metastar.models import world_model
 from metastar.models.nets.actor_critic import Actor, init_actor, make_policy
 from metastar.ops.optim import gradient_step
 from metastar.ops.td import polyak
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.types import Adaptation, Batch, Context, DataSpec, Method, Phase, TrainState
 
 DEFAULTS = {
     "hidden": Field((128, 128), COUNT, "widths of the actor's hidden layers"),
@@ -95,7 +95,7 @@ def make(cfg, spec: DataSpec) -> Method:
         return {"encoder": state.params["encoder"], "actor": state.extra["actor"]}
 
     def infer(params, context, task, key):
-        context = whiten_view(context)
+        context = whiten_view(jax.tree.map(lambda x: x[0], context))  # of one window
         noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
         return Adaptation(world_model.encode_task(params["encoder"], context, noise, cfg))
 
@@ -105,5 +105,5 @@ def make(cfg, spec: DataSpec) -> Method:
         export=export,
         infer=infer,
         policy=make_policy(actor, whiten),
-        context_len=cfg.world_model.context_len,
+        context=Context(cfg.world_model.context_len),
     )

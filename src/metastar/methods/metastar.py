@@ -31,7 +31,16 @@ from metastar.models import imagine as imagination
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.models.nets.actor_critic import Critic
 from metastar.ops.optim import gradient_step, make_optimizer
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TaskModel, TrainState
+from metastar.types import (
+    Adaptation,
+    Batch,
+    Context,
+    DataSpec,
+    Method,
+    Phase,
+    TaskModel,
+    TrainState,
+)
 
 TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
 
@@ -303,7 +312,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         }
 
     def infer(params, context, task, key):
-        context = whiten_view(context)
+        context = whiten_view(jax.tree.map(lambda x: x[0], context))  # of one window
         noise = world_model.draw_encode_noise(key, context.valid.shape, cfg)
         return Adaptation(world_model.encode_task(params["world_model"], context, noise, cfg))
 
@@ -339,7 +348,7 @@ def make(cfg, spec: DataSpec, critic_module: Callable = Critic) -> Method:
         export=export,
         infer=infer,
         policy=agent.policy,
-        context_len=cfg.world_model.context_len,
+        context=Context(cfg.world_model.context_len),
         predict=predict,
         task_model=task_model if "reconstruction" in task_losses else None,
         value=agent.value,

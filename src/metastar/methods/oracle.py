@@ -14,7 +14,7 @@ from metastar.data.normalize import view_whitener, whitener
 from metastar.data.rows import real_transitions
 from metastar.data.sampler import sample_task_id, sample_transitions
 from metastar.ops.task_parameters import join_parameters
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.types import Adaptation, Batch, Context, DataSpec, Method, Phase, TrainState
 
 DEFAULTS = {
     "context_len": Field(
@@ -69,7 +69,7 @@ def make(cfg, spec: DataSpec) -> Method:
         export=lambda state: {"actor": state.extra["actor"], "critic": state.params["critic"]},
         infer=infer,
         policy=agent.policy,
-        context_len=cfg.context_len,
+        context=Context(cfg.context_len),
         privileged=True,
         value=agent.value,
         parts={"critic": update},
