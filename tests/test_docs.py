@@ -7,6 +7,7 @@ import shlex
 import time
 from pathlib import Path
 
+import cells
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +61,7 @@ def test_the_results_are_those_of_the_committed_files(page):
     summary = json.loads((folder / "summary.json").read_text())
     files = sorted(folder.glob("metastar_seed*.json"))
     assert len(files) == summary["num_seeds"] >= 3
-    again = experiment.blocks([json.loads(file.read_text()) for file in files])
+    again = experiment.blocks([cells.read(file.parent, file.name) for file in files])
     assert again == summary["metastar"]
     assert experiment.table(summary) in (ROOT / page).read_text()
 
@@ -262,7 +263,7 @@ def test_the_example_method_is_found_trained_and_acts(known_outside):
     before, after, _ = one_update(method)
     assert moved(before.params["actor"], after.params["actor"])
     params = method.export(after)
-    window = sample_windows(make_data(), jnp.array(0), jax.random.key(2), 12)
+    window = sample_windows(make_data(), jnp.array([0]), jax.random.key(2), 12)
     adaptation = method.infer(params, window, None, jax.random.key(3))
     step = StepIn(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()), jnp.zeros(2), jnp.array(True))
     carry = method.policy.init(params, adaptation)

@@ -13,7 +13,17 @@ from metastar import load, loading
 from metastar.envs.rollout import make_rollout
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs, workdir
-from metastar.types import Adaptation, DataSpec, Env, EnvSpec, Method, Policy, StepOut, View
+from metastar.types import (
+    Adaptation,
+    Context,
+    DataSpec,
+    Env,
+    EnvSpec,
+    Method,
+    Policy,
+    StepOut,
+    View,
+)
 from synthetic import one_window
 
 SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))
@@ -150,7 +160,7 @@ def rememberer():
         policy=Policy(lambda params, adaptation: jnp.zeros(2), act),
     )
     spec = DataSpec("walk", 2, 2, 1, 1, WALK.max_episode_steps, (0.0, 0.0), (1.0, 1.0))
-    return loading.make_agent(method._replace(context_len=12), spec, None)
+    return loading.make_agent(method._replace(context=Context(12)), spec, None)
 
 
 def walked(agent, adapted):

@@ -28,6 +28,7 @@ KINDS = {
         ("DEFAULTS", "DATA", "SPEC", "SPARSE", "draw_tasks", "reward", "label"),
     ),
     "behavior": Kind("metastar.collection.behaviors", "collect.{name}"),
+    "protocol": Kind("metastar.evaluation.protocols", "eval"),
     "exploration strategy": Kind("metastar.evaluation.exploration", "explore.{name}"),
 }
 

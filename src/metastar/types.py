@@ -73,6 +73,17 @@ class View(NamedTuple):
     stage: Array  # [...] int; of the last valid step's episode
 
 
+class Context(NamedTuple):
+    """What a method asks to infer a task from: a `View` [C, L] of `num` = C windows, L steps each.
+
+    An ordered window is consecutive steps in time order; otherwise it is a bag of transitions.
+    """
+
+    length: int  # L
+    num: int = 1  # C
+    ordered: bool = True
+
+
 class Batch(NamedTuple):
     """What one update sees. `task` is read by privileged methods only."""
 
@@ -111,18 +122,18 @@ class Phase(NamedTuple):
     validate: Callable | None = None  # (TrainState, Batch, key, hp) -> scalar loss
 
 
-class Context(NamedTuple):
-    """What a method asks to infer a task from: C windows of L steps, a `View` [C, L]."""
-
-    length: int  # L
-    num: int = 1  # C
-    ordered: bool = True  # windows in time order; otherwise bags of transitions
-
-
 class Adaptation(NamedTuple):
-    """What a method knows of the task after seeing a context."""
+    """What a method knows of the task after seeing a context, in the usual form.
+
+    Any pytree will do; what reads task codes (`code_of`) refuses a method that has none.
+    """
 
     code: Array  # [Z]
+
+
+def code_of(adaptation: Any) -> Array | None:
+    """The task code [..., Z] of an adaptation; None if it has none."""
+    return getattr(adaptation, "code", None)
 
 
 class StepIn(NamedTuple):
@@ -271,6 +282,45 @@ class Opponent(NamedTuple):
     loss: Callable  # (params, codes {view: Codes}, Batch, noise) -> (scalar, metrics)
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
     inner_steps: int = 1  # of an update, each with noise of its own
+
+
+class Given(NamedTuple):
+    """What a protocol is given of the N tasks on which a method is evaluated."""
+
+    task: Any  # parameters, leaves [N, ...]: for privileged methods only
+    parts: tuple[TaskData, ...] = ()  # their data, in order; empty unless `Protocol.from_data`
+
+
+class Contexts(NamedTuple):
+    """What is known of the contexts that were drawn from the tasks' own data."""
+
+    present: Array  # [N, W] bool: there was any data to draw from
+    rewarded: Array  # [N, W] bool: a positive reward is in the context
+
+
+class Protocol(NamedTuple):
+    """How an agent comes by its adaptation, and what is scored: a file of `evaluation/protocols/`.
+
+    It trains nothing. Each of N tasks is played in W independent streams of consecutive episodes.
+    """
+
+    name: str  # of its block of `results.json`, an identifier
+    title: str  # in tables and figures
+    # (params, train TaskData, Given, W, key) -> (what `policy` is given, leaves [N, W, ...];
+    # `Contexts`, or None unless `from_data`). Jitted, once for each W and set of tasks.
+    prepare: Callable
+    policy: Policy
+    streams: int  # W in the evaluation after the training
+    episodes: int  # of a stream
+    # Steps of a stream, over its resets, before it is scored: whole episodes that start afterwards
+    budget: int = 0
+    # Whether `prepare` makes the method's adaptation of the tasks' own data, which the policy then
+    # keeps: it is also evaluated by source of the data, and its critics' values are checked
+    from_data: bool = False
+    inferences: int = 1  # of `Method.infer` in one stream, for its price
+    # (key of the evaluation) -> (key of `prepare`, key of the episodes): the same key of episodes
+    # gives streams of the same number the same starts
+    keys: Callable = lambda key: jax.random.split(jax.random.fold_in(key, 1))
 
 
 class TaskLoss(NamedTuple):

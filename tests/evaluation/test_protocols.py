@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import make_config
+from metastar import config
+from metastar.data.contexts import folded
 from metastar.envs.rollout import make_rollout
 from metastar.evaluation import history
-from metastar.evaluation.protocols import few_shot, zero_shot
-from metastar.types import Adaptation, Env, EnvSpec, Method, Policy, StepIn, StepOut
+from metastar.evaluation.protocols import zero_shot
+from metastar.types import Adaptation, Context, Env, EnvSpec, Method, Policy, StepIn, StepOut
 
 SPEC = EnvSpec("stub", obs_dim=2, action_dim=1, max_episode_steps=5)
 STEPS, EPISODES, LENGTH = 5, 2, 3
@@ -19,6 +22,7 @@ def stub_method(privileged=False):
     """The code is the whole window, as the encoder sees it: (obs, action, prev_reward) rows."""
 
     def infer(params, view, task, key):
+        view = jax.tree.map(lambda x: x[0], view)
         return Adaptation(
             jnp.concatenate([view.obs, view.action, view.prev_reward[:, None]], -1).reshape(-1)
         )
@@ -27,7 +31,7 @@ def stub_method(privileged=False):
         return jnp.full(1, POLICY_ACTION), {"calls": carry["calls"] + 1, "code": adaptation.code}
 
     policy = Policy(lambda params, a: {"calls": jnp.zeros((), int), "code": a.code}, act)
-    return Method(None, (), None, infer, policy, privileged=privileged)
+    return Method(None, (), None, infer, policy, Context(LENGTH), privileged=privileged)
 
 
 def reward_at(episode, t):
@@ -49,8 +53,10 @@ def step_in(episode, t, previous, executed):
 
 def run(method, reinfer_every=1):
     """Drives the protocol by hand; returns actions and carries after each of the 10 steps."""
-    policy = zero_shot.own_context(method, LENGTH, SPEC, reinfer_every)
-    empty = method.infer(None, history.empty_window(SPEC, LENGTH), None, None)
+    policy = zero_shot.own_context(method, SPEC, reinfer_every)
+    empty = method.infer(
+        None, folded(history.empty_window(SPEC, LENGTH), method.context), None, None
+    )
     carry = policy.init(None, empty)
     act = jax.jit(policy.act, static_argnums=5)
     actions, carries, executed = [], [], jnp.zeros(1)
@@ -89,12 +95,12 @@ def rollout_of(request):
         calls = []
 
         def infer(params, view, task, key):
-            jax.debug.callback(lambda _: calls.append(1), view.obs[0, 0])
-            return Adaptation(view.obs[0, :1])
+            jax.debug.callback(lambda _: calls.append(1), view.obs[0, 0, 0])
+            return Adaptation(view.obs[0, 0, :1])
 
         policy = Policy(lambda params, a: (), lambda p, a, c, s, k, g: (jnp.tanh(a.code), c))
-        method = Method(None, (), None, infer, policy)
-        own = zero_shot.own_context(method, LENGTH, SPEC, reinfer_every)
+        method = Method(None, (), None, infer, policy, Context(LENGTH))
+        own = zero_shot.own_context(method, SPEC, reinfer_every)
         run = make_rollout(world(request.param), own, EPISODES)
         given = Adaptation(jnp.zeros((3, 2, 1)))
         jax.block_until_ready(run(None, given, {"x": jnp.zeros(3)}, jax.random.key(0)))
@@ -165,7 +171,7 @@ def test_what_is_played_is_what_inferring_at_every_step_plays(monkeypatch, on_ho
     def play():
         act = lambda params, a, carry, *_: (jnp.tanh(a.code[:1]), carry)  # noqa: E731
         method = stub_method()._replace(policy=Policy(lambda params, a: (), act))
-        own = zero_shot.own_context(method, LENGTH, SPEC)
+        own = zero_shot.own_context(method, SPEC)
         given = Adaptation(jnp.zeros((2, 2, 4 * LENGTH)))
         run = make_rollout(world(on_host), own, EPISODES)
         return run(None, given, {"x": jnp.zeros(2)}, jax.random.key(0))
@@ -190,4 +196,5 @@ def test_a_privileged_method_keeps_what_it_was_given():
 
 def test_given_context_is_the_policy_itself():
     method = stub_method()
-    assert few_shot.given_context(method) is method.policy
+    protocol = config.make(make_config.base(), "protocol", "few_shot", method, SPEC)
+    assert protocol.policy is method.policy and protocol.from_data

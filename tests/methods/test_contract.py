@@ -15,7 +15,7 @@ from metastar.config import schema
 from metastar.data.sampler import sample_windows
 from metastar.training import runs
 from metastar.types import StepIn
-from synthetic import one_window, point_robot_data, point_robot_spec
+from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
 
@@ -130,8 +130,8 @@ def test_jit_changes_nothing_but_rounding(method, updates, data):
 def test_infer_and_act(method, data):
     params = method.export(method.init(KEY))
     task = jax.tree.map(lambda x: x[0], data.task) if method.privileged else None
-    window = sample_windows(data, jnp.array(0), KEY, 12)
-    adaptation, again = (method.infer(params, one_window(window), task, KEY) for _ in range(2))
+    window = sample_windows(data, jnp.array([0]), KEY, 12)
+    adaptation, again = (method.infer(params, window, task, KEY) for _ in range(2))
     assert_equal(adaptation, again)
     assert adaptation.code.ndim == 1 and np.isfinite(adaptation.code).all()
     step = StepIn(jnp.ones(2), jnp.zeros(2), jnp.zeros(()), jnp.ones(2), jnp.array(True))
@@ -152,13 +152,13 @@ def test_a_shorter_context_is_padding_only(method, data):
     """Any length up to the position table works, and what lies beyond `valid` does not count."""
     params = method.export(method.init(KEY))
     task = jax.tree.map(lambda x: x[0], data.task) if method.privileged else None
-    window = sample_windows(data, jnp.array(0), KEY, 12)
-    short = window._replace(valid=jnp.arange(12) < 5)
+    window = sample_windows(data, jnp.array([0]), KEY, 12)
+    short = window._replace(valid=jnp.arange(12)[None] < 5)
     garbage = short._replace(
-        obs=jnp.where(short.valid[:, None], window.obs, 7.0),
-        action=jnp.where(short.valid[:, None], window.action, -1.0),
+        obs=jnp.where(short.valid[..., None], window.obs, 7.0),
+        action=jnp.where(short.valid[..., None], window.action, -1.0),
     )
-    codes = [method.infer(params, one_window(view), task, KEY).code for view in (short, garbage)]
+    codes = [method.infer(params, view, task, KEY).code for view in (short, garbage)]
     np.testing.assert_allclose(*codes, atol=1e-6)
 
 

@@ -1,8 +1,35 @@
-"""An agent's own history as a context: a first-in first-out window of its last L steps."""
+"""An agent's own history as a context: a first-in first-out window of its last steps.
+
+A context of C windows of L steps is made of the last C * L ones (`data.contexts.folded`).
+"""
 
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, Field
 from metastar.types import Array, EnvSpec, StepIn, View
+
+DEFAULTS = {"zero_shot_streams": Field(8, COUNT, "independent histories per task")}
+
+# Where true terminals end episodes: how many of them a stream may need to use up what is the length
+# of one full episode. All are simulated to the full length in JAX, so that the number is a price.
+EARLY_ENDS = 15
+
+
+def stream_episodes(spec: EnvSpec, budget: int) -> int:
+    """How many episodes a stream plays that has `budget` steps, over resets, before it is scored.
+
+    Without early ends that is what the budget fills, and one episode which is scored. Where true
+    terminals end episodes there is room for `EARLY_ENDS` times as many before that one: a stream
+    has no scored episode if they are on average shorter than a full one over `EARLY_ENDS`.
+
+    >>> spec = EnvSpec("walker", 17, 6, max_episode_steps=200)
+    >>> stream_episodes(spec, 200), stream_episodes(spec, 300)
+    (2, 3)
+    >>> stream_episodes(spec._replace(done_ends_episode=True), 200)
+    16
+    """
+    full = -(-budget // spec.max_episode_steps)
+    return full * (EARLY_ENDS if spec.done_ends_episode else 1) + 1
 
 
 def empty_window(spec: EnvSpec, length: int) -> View:

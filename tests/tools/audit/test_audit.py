@@ -159,7 +159,7 @@ def test_the_leaky_run_is_caught_with_its_size(root):
     found = sources(POLICIES, STAGES, data.policy, data.stage)
     draws = [audit_codes.halves(data, source) for source in found]
     method = runs.make_method(cfg, SPEC)
-    read = audit_codes.make_reader(method, draws, 12, WINDOWS, jax.random.key(0))
+    read = audit_codes.make_reader(method, draws, WINDOWS, jax.random.key(0))
     part = audit_measures.ratio(read({"leak": jnp.array(0.5), "scale": jnp.ones(())}))
     # sum_k (k - 1)^2 / 2 = 1 for the policies 0, 1 and 2.
     assert part["between_policies"] == pytest.approx(0.25, rel=0.01)

@@ -7,7 +7,7 @@ import pytest
 
 import make_config
 from metastar.tools.audit import open_loop as audit_model
-from metastar.types import Adaptation, Method, Policy, TaskData
+from metastar.types import Adaptation, Context, Method, Policy, TaskData
 
 KEY = jax.random.key(0)
 TASKS, EPISODES, STEPS = 3, 2, 40
@@ -32,7 +32,7 @@ def counting_data():
 
 
 def infer(params, view, task, key):
-    return Adaptation(view.reward[:1])
+    return Adaptation(view.reward[0, :1])
 
 
 def predict(params, view, action, code, key):
@@ -42,7 +42,7 @@ def predict(params, view, action, code, key):
     return end[None] + steps * code[None], jnp.broadcast_to(code, action.shape)[:, 0]
 
 
-METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict, context_len=12)
+METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict, context=Context(12))
 
 
 def make_cfg():
@@ -91,7 +91,7 @@ def test_windows_over_a_joint_do_not_count():
     [
         (METHOD._replace(predict=None), 3, "no world model"),
         (METHOD, 1, "codes of two tasks"),
-        (METHOD._replace(context_len=8), 3, "leave no room"),
+        (METHOD._replace(context=Context(8)), 3, "leave no room"),
     ],
 )
 def test_what_cannot_be_computed_is_said(method, tasks, reason):

@@ -10,6 +10,7 @@ from ml_collections import FrozenConfigDict
 import make_config
 from metastar import main as cli
 from metastar.errors import UserError
+from metastar.evaluation import evaluate
 from metastar.tools.bench import bench, roofline
 from metastar.tools.bench import cases as bench_parts
 from metastar.tools.bench import evaluation as bench_eval
@@ -158,10 +159,11 @@ def test_the_single_environment_plays_what_the_batch_plays():
     env = bench_eval.make_env(setting.cfg)
     key = jax.random.key(0)
     played = []
+    protocol = evaluate.protocols_of(setting.cfg, setting.method, env.spec)[1]
     for simulator in (env, bench_eval.stepwise(env)):
-        evaluate, _ = bench_eval._evaluation(setting, simulator, "zero-shot", 1)
-        params, tasks, *_ = bench_eval._arguments(setting, "zero-shot", slice(1))
-        played.append(evaluate(params, tasks, key, key).episode_return)
+        run = bench_eval._evaluation(setting, simulator, protocol, 1)
+        *given, _, _ = bench_eval._arguments(setting, protocol, slice(1))
+        played.append(run(*given, key, key).played.episode_return)
     np.testing.assert_allclose(*played, rtol=1e-5)
 
 

@@ -7,24 +7,22 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import store
-from metastar.data.sampler import sample_windows
+from metastar.data import contexts, store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
-from metastar.evaluation.protocols import few_shot
 from metastar.tools.render import films, pictures
 from metastar.tools.render.pictures import Recording
 from metastar.training import restore
-from metastar.types import Adaptation, Policy
+from metastar.types import Policy
 
 NUM_TASKS = 4  # shown unless others are asked for
 STAGE = "expert"  # of recorded episodes, unless a source is named
@@ -57,17 +55,18 @@ def of_random(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
 
 
 def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
-    """The agent of a run, its code from one uniformly drawn window of the task's own data."""
+    """The agent of a run, which knows the task from one uniformly drawn context of its own data."""
     tasks = _choose(subject, asked)
     run = restore.restore(subject.workdir)
     data = store.load(subject.data, "all", run.cfg)
     method, params = run.method, run.method.export(run.state)
+    contexts.check(method.context, data.count, run.cfg.method)
 
     def make():
         loaded = _ids(subject)
         rows = jnp.array([loaded.index(task) for task in tasks])
         _, key_window, key_infer = _keys()
-        view = sample_windows(data, rows, key_window, method.context_len)
+        view = contexts.draw(data, rows, method.context, key_window)
         given = jax.tree.map(lambda x: x[rows], data.task) if method.privileged else None
         infer = jax.jit(jax.vmap(method.infer, in_axes=(None, 0, 0, 0)))
         adaptation = infer(params, view, given, jax.random.split(key_infer, len(tasks)))
@@ -75,10 +74,10 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
         notes = [run.cfg.method] * len(tasks)
         # Without a reward nothing in the context tells the task.
         if subject.module.SPARSE and not method.privileged:
-            rewarded = ((view.reward > 0) & view.valid).any(-1)
+            rewarded = ((view.reward > 0) & view.valid).any((-2, -1))
             words = ["with" if seen else "without" for seen in rewarded]
             notes = [f"{run.cfg.method}, context {word} reward" for word in words]
-        return _play(subject, tasks, notes, few_shot.given_context(method), params, adaptation)
+        return _play(subject, tasks, notes, method.policy, params, adaptation)
 
     return len(tasks), make
 
@@ -163,7 +162,7 @@ def _play(
     notes: list[str],
     policy: Policy,
     params,
-    adaptation: Adaptation,
+    adaptation: Any,
 ) -> list[Recording]:
     """Plays one greedy episode of each task and keeps the simulator's states.
 
