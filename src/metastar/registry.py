@@ -21,11 +21,7 @@ KINDS = {
     "method": Kind("metastar.methods", "{name}"),
     "agent": Kind("metastar.agents", "agent.{name}"),
     "task loss": Kind("metastar.losses.task", "{name}"),
-    "family": Kind(
-        "metastar.envs.families",
-        "env",
-        ("DEFAULTS", "DATA", "SPEC", "SPARSE", "draw_tasks", "reward", "label"),
-    ),
+    "family": Kind("metastar.envs.families", "env", ("DEFAULTS", "DATA", "FAMILY")),
     "behavior": Kind("metastar.collection.behaviors", "collect.{name}"),
     "exploration strategy": Kind("metastar.evaluation.exploration", "explore.{name}"),
 }

@@ -10,7 +10,6 @@ import pytest
 
 import make_config
 import stub_run
-from metastar import registry
 from metastar.data import store
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, uniform_policy
@@ -22,20 +21,19 @@ from metastar.tools.report import report as report_tool
 from metastar.types import Adaptation, Env, EnvSpec, Method, Policy, StepIn, StepOut
 
 STEPS, STREAMS, SLOTS = 40, 3, 16
-FAMILY = types.SimpleNamespace()  # without a goal
 
 
 def mayfly(early=True):
     """A counter of its own age, which ends at the task's `life`; every step pays 1."""
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 1
         return state, StepOut(state[None], jnp.ones(()), state >= task["life"])
 
     return Env(
         EnvSpec("mayfly", 1, 1, STEPS, done_ends_episode=early),
         lambda key: jnp.zeros(()),
-        lambda noise, task: (noise, noise[None]),
+        lambda noise, task, physics: (noise, noise[None]),
         step,
     )
 
@@ -70,7 +68,7 @@ def played(life, context_len, env=None, method=None, **protocol):
     tasks = {"life": jnp.array(life, float)}
     method = (method or stub_method())._replace(context_len=context_len)
     fields = {f"eval.{name}": value for name, value in protocol.items()}
-    given = make_config.base(**fields), method, env or mayfly(), FAMILY, STREAMS
+    given = make_config.base(**fields), method, env or mayfly(), STREAMS
     evaluation = play.zero_shot(*given)
     return jax.device_get(evaluation(None, tasks, jax.random.key(0), jax.random.key(1)))
 
@@ -187,7 +185,7 @@ def before_the_budget(method, context_len, spec, reinfer_every):
 @pytest.mark.parametrize("reinfer_every", [1, 4])
 def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
     cfg = make_config.base(family=family, eval__reinfer_every=reinfer_every)
-    env, module = make_env(cfg), registry.find("family", family)
+    env = make_env(cfg)
     weights = jax.random.normal(jax.random.key(5), (5, 2))
 
     def infer(params, view, task, key):
@@ -204,7 +202,7 @@ def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
     tasks = {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)}
     keys, params = jax.random.split(jax.random.key(2)), jnp.array(0.7)
 
-    evaluation = play.zero_shot(cfg, method, env, module, STREAMS)
+    evaluation = play.zero_shot(cfg, method, env, STREAMS)
     now = jax.device_get(evaluation(params, tasks, *keys))
 
     window = history.empty_window(env.spec, 30)
@@ -212,7 +210,7 @@ def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
     own = jax.vmap(jax.vmap(infer, in_axes=(None, 0, None, None)), in_axes=(None, 0, None, None))
     given = jax.jit(own)(params, view, None, keys[0])
     old = before_the_budget(method, 30, env.spec, reinfer_every)
-    before = play.player(env, module, old, 2)(params, given, tasks, keys[1])
+    before = play.player(env, old, 2)(params, given, tasks, keys[1])
     for name in now._fields[:-1]:
         np.testing.assert_array_equal(getattr(now, name), getattr(before, name), err_msg=name)
     np.testing.assert_array_equal(
@@ -247,13 +245,13 @@ def mortal_world(life):
     def make(cfg):
         env = make_env(cfg)
 
-        def step(state, action, task):
+        def step(state, action, task, physics):
             inner, age = state
-            inner, out = env.step(inner, action, task)
+            inner, out = env.step(inner, action, task, physics)
             return (inner, age + 1), out._replace(done=age + 1 >= life)
 
-        def reset(noise, task):
-            inner, obs = env.reset(noise, task)
+        def reset(noise, task, physics):
+            inner, obs = env.reset(noise, task, physics)
             return (inner, jnp.zeros((), int)), obs
 
         spec = env.spec._replace(done_ends_episode=True)

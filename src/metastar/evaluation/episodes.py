@@ -29,7 +29,7 @@ class Played(NamedTuple):
     start: Array  # [N, W, E, O]
     action: Array  # [N, W, E, A] the first one
     reward: Array  # [N, W, E, T] as values see it: 0 after a true terminal, also of an open end
-    reached: Array  # [N, W, E] bool: the episode met the goal; False in families without one
+    reached: Array  # [N, W, E] bool: a success was met; False in families that know none
     path: Array  # [N, P, E, T+1, O] observations of the first P streams
     scored: Array  # [N, W, E] bool: the episode began when the stream's budget was used up
 
@@ -70,19 +70,18 @@ def scored_mean(x: np.ndarray, scored: np.ndarray) -> np.ndarray:
         return total / scored.sum(-1).astype(total.dtype)
 
 
-def player(env: Env, family, policy: Policy, episodes: int, budget: int = 0) -> Callable:
+def player(env: Env, policy: Policy, episodes: int, budget: int = 0) -> Callable:
     """Builds `(params, adaptation, tasks, key) -> Played`, which plays greedily.
 
     Args:
         env: any simulator.
-        family: the module of the tasks.
         policy: what acts.
         episodes: consecutive episodes of a stream.
         budget: steps of a stream, over its episodes, before one is scored.
     """
     run = make_rollout(env, policy, episodes)
-    digest = jax.jit(partial(_digest, family, budget))
-    return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key), tasks)
+    digest = jax.jit(partial(_digest, budget))
+    return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key))
 
 
 def tasks_of(parts: Sequence[TaskData]) -> dict[str, Array]:
@@ -90,7 +89,7 @@ def tasks_of(parts: Sequence[TaskData]) -> dict[str, Array]:
     return jax.tree.map(lambda *x: jnp.concatenate(x), *(part.task for part in parts))
 
 
-def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callable:
+def few_shot(cfg, method: Method, env: Env, num_windows: int) -> Callable:
     """Builds the given-context evaluation.
 
     Returns:
@@ -98,7 +97,7 @@ def few_shot(cfg, method: Method, env: Env, family, num_windows: int) -> Callabl
         a tuple of `TaskData`, `num_windows` windows drawn uniformly, one code from each, and
         `cfg.eval.episodes` episodes with it.
     """
-    play = player(env, family, given_context(method), cfg.eval.episodes)
+    play = player(env, given_context(method), cfg.eval.episodes)
 
     @jax.jit
     def adapt(params, parts: tuple[TaskData, ...], key):
@@ -146,7 +145,6 @@ def zero_shot(
     cfg,
     method: Method,
     env: Env,
-    family,
     num_streams: int,
 ) -> Callable:
     """Builds the own-context evaluation.
@@ -155,7 +153,6 @@ def zero_shot(
         cfg: the config; `eval.budget` and `eval.partial_windows` are those of the protocol.
         method: what is evaluated.
         env: any simulator.
-        family: the module of the tasks.
         num_streams: independent streams of each task.
 
     Returns:
@@ -164,7 +161,7 @@ def zero_shot(
     """
     length = method.context_len
     policy = own_context(method, length, env.spec, cfg.eval.reinfer_every, cfg.eval.partial_windows)
-    play = _own_player(env, family, policy, cfg.eval.budget or None)
+    play = _own_player(env, policy, cfg.eval.budget or None)
 
     @jax.jit
     def adapt(params, tasks, key):
@@ -179,7 +176,7 @@ def zero_shot(
     return evaluate
 
 
-def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str) -> Callable:
+def explored(cfg, method: Method, env: Env, num_streams: int, name: str) -> Callable:
     """Builds the evaluation with purposeful exploration by a strategy: `explore.exploring`.
 
     Returns:
@@ -189,7 +186,7 @@ def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str)
     """
     length = method.context_len
     policy = explore.exploring(method, name, length, env.spec)
-    play = _own_player(env, family, policy, None)
+    play = _own_player(env, policy, None)
     make_bank = belief.make_bank(method)
     empty = history.empty_window(env.spec, length)
 
@@ -203,14 +200,14 @@ def explored(cfg, method: Method, env: Env, family, num_streams: int, name: str)
     return evaluate
 
 
-def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
+def uniform(env: Env, num_streams: int, episodes: int) -> Callable:
     """Builds the lower bound: uniform actions.
 
     Returns:
         `(tasks, key_play) -> Played`; the same `key_play`, streams and episodes give the same
         starts as the other protocols'.
     """
-    play = player(env, family, uniform_policy(env.spec.action_dim), episodes)
+    play = player(env, uniform_policy(env.spec.action_dim), episodes)
 
     def evaluate(tasks, key_play):
         adaptation = no_adaptation(len(jax.tree.leaves(tasks)[0]), num_streams)
@@ -223,21 +220,22 @@ def _budget(spec: EnvSpec, budget: int | None) -> int:
     return spec.max_episode_steps if budget is None else budget
 
 
-def _own_player(env, family, policy, budget):
+def _own_player(env, policy, budget):
     """A `player` of streams that gather their context themselves, within a budget."""
     episodes = stream_episodes(env.spec, budget)
-    return player(env, family, policy, episodes, _budget(env.spec, budget))
+    return player(env, policy, episodes, _budget(env.spec, budget))
 
 
-def _digest(family, budget: int, steps: Trajectory, tasks) -> Played:
+def _digest(budget: int, steps: Trajectory) -> Played:
     """What is kept of the steps of episodes, leaves [N, W, E, T, ...]."""
     lived = steps.valid.sum(-1)
+    met = jnp.zeros_like(steps.valid) if steps.success is None else steps.success
     return Played(
         episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
         start=steps.obs[..., 0, :],
         action=steps.action[..., 0, :],
         reward=jnp.where(steps.valid & ~_ended(steps.done), steps.reward, 0),
-        reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
+        reached=(met & steps.valid).any(-1),
         path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
         scored=lived.cumsum(-1) - lived >= budget,
     )
@@ -254,15 +252,3 @@ def _infer(method, params, view, tasks, key):
     tasks = tasks if method.privileged else None
     over_windows = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
     return jax.vmap(over_windows, in_axes=(None, 0, 0, 0))(params, view, tasks, keys)
-
-
-def _in_goal(family, steps, tasks):
-    """Which steps [N, W, E, T] led into the goal."""
-    if not hasattr(family, "goal_reached"):
-        return jnp.zeros_like(steps.valid)
-
-    def of_task(task, before, after, action):
-        one = partial(family.goal_reached, jnp, task=task)
-        return jnp.vectorize(one, signature="(o),(o),(a)->()")(before, after, action)
-
-    return jax.vmap(of_task)(tasks, steps.obs, steps.next_obs, steps.action)

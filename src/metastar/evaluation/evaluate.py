@@ -13,11 +13,11 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar import config, registry
+from metastar import config
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data import store
 from metastar.data.sources import sources
-from metastar.envs.make import make_env
+from metastar.envs.make import family_of, make_env
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
@@ -62,12 +62,12 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
         sparse families `few_shot_informative`, over windows with reward (absent if no window has
         any).
     """
-    env, family = make_env(cfg), registry.find("family", cfg.family)
+    env, family = make_env(cfg), family_of(cfg.family)
     rows = _split_names(tasks.split)
     train, test = rows == "train", rows == "test"
     heldout = jax.tree.map(lambda x: x[test], play.tasks_of(tasks.parts))
-    given = play.few_shot(cfg, method, env, family, cfg.eval.curve_windows)
-    own = play.zero_shot(cfg, method, env, family, cfg.eval.curve_windows)
+    given = play.few_shot(cfg, method, env, cfg.eval.curve_windows)
+    own = play.zero_shot(cfg, method, env, cfg.eval.curve_windows)
 
     def curve(params, key):
         key_context, key_play, key_own, key_play_own = jax.random.split(key, 4)
@@ -82,7 +82,7 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
             "train_few_shot": score[train].mean(),
         }
         rewarded = contexts.rewarded[test]
-        if family.SPARSE and rewarded.any():
+        if family.sparse and rewarded.any():
             means["few_shot_informative"] = score[test][rewarded].mean()
         return {name: float(value) for name, value in means.items()}
 
@@ -230,13 +230,13 @@ def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
     `zero_shot_path` of the first and the last episodes and `zero_shot_random_return`; `label`,
     `label_name`, `goal`, `goal_radius` for the figures.
     """
-    env, family = make_env(cfg), registry.find("family", cfg.family)
+    env, family = make_env(cfg), family_of(cfg.family)
     num_windows, num_streams = cfg.eval.windows, cfg.eval.zero_shot_streams
-    given, values = play.few_shot(cfg, method, env, family, num_windows), play.values(method)
-    own = play.zero_shot(cfg, method, env, family, num_streams)
-    uniform = play.uniform(env, family, num_windows, cfg.eval.episodes)
+    given, values = play.few_shot(cfg, method, env, num_windows), play.values(method)
+    own = play.zero_shot(cfg, method, env, num_streams)
+    uniform = play.uniform(env, num_windows, cfg.eval.episodes)
     uniform_own = play.uniform(
-        env, family, num_streams, play.stream_episodes(env.spec, cfg.eval.budget or None)
+        env, num_streams, play.stream_episodes(env.spec, cfg.eval.budget or None)
     )
 
     manifest, parts = tasks.manifest, tasks.parts
@@ -262,7 +262,7 @@ def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
         return {
             "return": played.episode_return.mean(-1),
             "reached": played.reached.mean(-1),
-            "rewarded": contexts.rewarded if family.SPARSE else np.zeros(0, bool),
+            "rewarded": contexts.rewarded if family.sparse else np.zeros(0, bool),
             "code": contexts.code,
             "path": played.path,
             "sources": np.array([source.name for source in found]),
@@ -278,8 +278,8 @@ def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
             **jax.device_get(values(params, gamma, played, contexts)),
             "label_name": np.array(label_name),
             "label": np.asarray(label),
-            "goal": np.asarray(task.get("goal", [])),
-            "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
+            "goal": np.asarray(family.goal(task) if family.goal else []),
+            "goal_radius": np.array(family.goal_radius or np.nan),
         }
 
     return measure
@@ -290,8 +290,8 @@ def make_measure_explored(cfg, method: Method, tasks: store.Tasks, strategy: str
 
     The arrays are `explored_<strategy>_*` [N, V] of `_own`.
     """
-    env, family = make_env(cfg), registry.find("family", cfg.family)
-    run = play.explored(cfg, method, env, family, cfg.eval.zero_shot_streams, strategy)
+    env, family = make_env(cfg), family_of(cfg.family)
+    run = play.explored(cfg, method, env, cfg.eval.zero_shot_streams, strategy)
     key_bank, key_play = jax.random.split(jax.random.fold_in(jax.random.key(SEED), 1))
     all_tasks = play.tasks_of(tasks.parts)
     task = jax.device_get(all_tasks)
@@ -320,6 +320,6 @@ def _own(family, played: play.Played, task) -> dict:
 
 def _optimum(family, start, task):
     """Largest possible return [N, W, E] from `start` [N, W, E, O]; NaN if the family knows none."""
-    if not hasattr(family, "optimum"):
+    if family.optimum is None:
         return np.full(start.shape[:-1], np.nan)
     return family.optimum(start, jax.tree.map(lambda x: x[:, None, None], task))

@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from metastar import registry
 from metastar.envs.make import make_env
 from metastar.evaluation import episodes as play
 from metastar.evaluation.history import empty_window
@@ -51,12 +50,12 @@ def stepwise(env: Env) -> Env:
         return env
     reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
 
-    def reset_on_host(noise, task):
-        state, obs = reset(noise, task)
+    def reset_on_host(noise, task, physics):
+        state, obs = reset(noise, task, physics)
         return state, jax.device_get(obs)
 
-    def step_on_host(state, action, task):
-        state, out = step(state, action, task)
+    def step_on_host(state, action, task, physics):
+        state, out = step(state, action, task, physics)
         return state, jax.device_get(out)
 
     return env._replace(reset=reset_on_host, step=step_on_host, on_host=True)
@@ -88,12 +87,11 @@ def _alone(setting: Setting, env: Env, protocol: str, how: str) -> Case:
 def _evaluation(setting: Setting, env: Env, protocol: str, streams: int | None):
     """The evaluation and its streams per task, by default those of the config."""
     cfg, method = setting.cfg, setting.method
-    family = registry.find("family", cfg.family)
     if protocol == "few-shot":
         streams = streams or cfg.eval.windows
-        return play.few_shot(cfg, method, env, family, streams), streams
+        return play.few_shot(cfg, method, env, streams), streams
     streams = streams or cfg.eval.zero_shot_streams
-    return play.zero_shot(cfg, method, env, family, streams), streams
+    return play.zero_shot(cfg, method, env, streams), streams
 
 
 def _arguments(setting: Setting, protocol: str, rows: slice) -> tuple:
