@@ -1,11 +1,15 @@
 """Golden numbers worked by hand, and a contract that every file of `envs/families` must meet."""
 
+import re
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import make_config
+from metastar import main as cli
 from metastar import registry
 from metastar.envs import make, speed_tasks
 from metastar.envs.backends.physics import State
@@ -166,6 +170,37 @@ def test_each_task_of_a_batch_has_its_own_wind():
     assert not out.success.any() and jax.tree.leaves(make_env("point_robot").prepare(GOAL)) == []
     swapped = jax.tree.map(lambda x: x[::-1], planes)  # a broken twin: the winds of other tasks
     assert not np.allclose(step(jnp.zeros((3, 2)), jnp.ones((3, 2)), tasks, swapped)[0], position)
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        ("no_lab.world", "'no_lab.world' of family 'point_robot' is not installed: .* 'no_lab'; "),
+        ("lab.word", "is not installed: there is no module 'lab.word'; install its package, or"),
+        ("lab.world", "needs the module 'robots.arms', which is not installed; .*install robots`"),
+        ("lab.old", r"'lab.old' of .* cannot be imported \(cannot import name 'goal' from"),
+        ("point_mas", "there is no module 'metastar.envs.backends.point_mas'"),
+        (None, "'mujoco_c' of .* needs the module 'mujoco', .*; run `pip install mujoco`"),
+    ],
+)
+def test_a_back_end_that_is_not_installed_is_one_sentence(
+    backend, words, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/world.py").write_text("import robots.arms\n")
+    (tmp_path / "lab/old.py").write_text("from math import goal\n")
+    (tmp_path / "robots").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if backend is None:
+        monkeypatch.setitem(sys.modules, "mujoco", None)
+        monkeypatch.delitem(sys.modules, "metastar.envs.backends.mujoco_c", raising=False)
+    monkeypatch.setattr(point_robot, "FAMILY", point_robot.FAMILY._replace(backend=backend))
+    source = f"--config={make_config.CONFIGS}/oracle.py:point_robot,debug"
+    folder = tmp_path / "data"
+    assert cli.main(["collect", source, f"--config.data.dir={folder}"]) == 2
+    captured = capsys.readouterr()
+    assert re.search(words, captured.err) and captured.err.count("\n") == 1
+    assert not folder.exists()
 
 
 def test_a_goal_that_is_terminal_needs_a_success(monkeypatch):

@@ -81,17 +81,20 @@ def _backend(family: Family, engine: str) -> ModuleType:
     """
     name = family.backend or ENGINES[engine]
     path = name if "." in name else f"metastar.envs.backends.{name}"
+    who = f"the back end {name!r} of family {family.name!r}"
     try:
         return importlib.import_module(path)
-    except ImportError as error:
-        missing = error.name or str(error)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
         if f"{path}.".startswith(f"{missing}."):
             raise UserError(
-                f"the back end {name!r} of family {family.name!r} is not installed: there is no "
-                f"module {missing!r}; install its package, or put its folder on PYTHONPATH"
+                f"{who} is not installed: there is no module {missing!r}; install its package, or "
+                "put its folder on PYTHONPATH"
             ) from None
         package = PACKAGES.get(missing, missing.partition(".")[0])
         raise UserError(
-            f"the back end {name!r} of family {family.name!r} needs the module {missing!r}, which "
-            f"is not installed; run `pip install {package}`"
+            f"{who} needs the module {missing!r}, which is not installed; "
+            f"run `pip install {package}`"
         ) from error
+    except ImportError as error:
+        raise UserError(f"{who} cannot be imported ({error}); install what it asks for") from error

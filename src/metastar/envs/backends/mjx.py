@@ -23,7 +23,7 @@ from metastar.errors import UserError
 from metastar.types import Array, Body, Env, Family
 
 with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's Warp is missing
-    from mujoco import mjx
+    import mujoco.mjx as mjx  # where it is missing, this form says which module is
 
 # Under vmap MJX runs every line search to its cap, MuJoCo's default of 50, which made a step of the
 # cheetah take four times as long. A search that is cut short costs Newton's method no more than an
