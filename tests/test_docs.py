@@ -18,7 +18,7 @@ import make_config
 from metastar import config, registry
 from metastar import main as cli
 from metastar.data.sampler import sample_windows
-from metastar.envs.make import make_env
+from metastar.envs.make import family_of, make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
 from metastar.training import runs
@@ -274,18 +274,27 @@ def test_the_example_method_is_found_trained_and_acts(known_outside):
 def test_the_example_family_is_found_and_played(known_outside):
     cfg = make_cfg(imports=("examples.ring_family",), family="ring_family")
     assert cfg.data.train_tasks == 4 and cfg.agent.conservative.gamma == 0.9
-    family, env = registry.find("family", cfg.family), make_env(cfg)
-    tasks = family.draw_tasks(np.random.default_rng(0), 3)
+    family, env = family_of(cfg.family), make_env(cfg)
+    tasks = family.law["own"](np.random.default_rng(0), 3)
+    tasks["current"][0] = 0.05  # 60 steps of it are 3 length units: it carries out of the field
 
     @jax.jit
     def play_randomly(tasks, key):
         return rollout(env, uniform_policy(2), None, no_adaptation(3, 2), tasks, key, episodes=2)
 
-    play = play_randomly(tasks, jax.random.key(0))
-    assert play.reward.shape == (3, 2, 2, 60) and not play.done.any()
+    play = jax.device_get(play_randomly(tasks, jax.random.key(0)))
+    assert play.reward.shape == (3, 2, 2, 60) and play.done[0].any(-1).all()
+    current = tasks["current"][:, None, None, None]
+    moved = (play.next_obs - play.obs - 0.1 * play.action - current)[play.valid]
+    np.testing.assert_allclose(moved, 0, atol=1e-6)
     radius = tasks["radius"][:, None, None, None]
     distance = np.abs(np.linalg.norm(play.next_obs, axis=-1) - radius)
-    np.testing.assert_allclose(play.reward, -distance, atol=1e-5)
+    lost = np.abs(play.next_obs).max(-1) > 2
+    np.testing.assert_array_equal(play.done, lost)
+    np.testing.assert_allclose(play.reward, -distance - 20 * lost, atol=1e-5)
+    np.testing.assert_array_equal(play.success, distance < 0.1)
+    ended = np.cumsum(play.done, -1) - play.done > 0
+    np.testing.assert_array_equal(play.valid, ~ended)
     assert family.label(tasks)[1].shape == (3,)
 
 

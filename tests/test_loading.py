@@ -166,11 +166,13 @@ def rememberer():
 def walked(agent, adapted):
     """Three episodes of the agent's policy as evaluation plays them."""
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 0.1 * action
         return state, StepOut(state, state.sum(), jnp.zeros((), bool))
 
-    world = Env(WALK, lambda key: jax.random.normal(key, (2,)), lambda x, task: (x, x), step)
+    world = Env(
+        WALK, lambda key: jax.random.normal(key, (2,)), lambda x, task, physics: (x, x), step
+    )
     given = jax.tree.map(lambda x: x[None, None], adapted.adaptation)
     run = make_rollout(world, agent.method.policy, episodes=3)
     return jax.tree.map(lambda x: x[0, 0], run(None, given, jnp.zeros(1), jax.random.key(0)))

@@ -5,7 +5,7 @@ R rollouts, B batch, K samples; O observation, A action, Z task code.
 Names are singular even when batched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -155,6 +155,8 @@ class StepOut(NamedTuple):
     obs: Array  # [O] the state the action led to
     reward: Array  # []
     done: Array  # [] bool
+    # [] bool: the step met what the task asks for; None where the family knows none, and in models
+    success: Array | None = None
 
 
 class Trajectory(NamedTuple):
@@ -166,6 +168,7 @@ class Trajectory(NamedTuple):
     next_obs: Array
     done: Array
     valid: Array  # False after the end of an episode
+    success: Array | None = None  # of a simulator, as in `StepOut`
 
 
 class Policy(NamedTuple):
@@ -213,11 +216,11 @@ class Method(NamedTuple):
     init: Callable  # (key) -> TrainState
     phases: tuple[Phase, ...]
     export: Callable  # (TrainState) -> params that infer and policy take (averaged actor, ...)
-    context: Context
     # (params, View [C, L], task, key) -> adaptation, any pytree, with the field `code` if the
     # method has task codes; task is None unless privileged
     infer: Callable
     policy: Policy
+    context: Context  # what `infer` is given; an evaluation draws and keeps so much
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
     task_model: TaskModel | None = None  # None for a method whose code predicts nothing
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
@@ -335,14 +338,64 @@ class TaskLoss(NamedTuple):
     opponent: Opponent | None = None
 
 
+class Body(NamedTuple):
+    """What moves in a family, whatever simulates it."""
+
+    draw_reset: Callable  # (key) -> noise of the start of one episode
+    # MJCF file: a name among gymnasium's or a path; "" for a back end that has no such file
+    model: str = ""
+    frame_skip: int = 1  # simulation steps per action
+    dt: float | None = None  # seconds per action; None where only steps are counted
+    # (model, task of one task, NumPy) -> model: changes the back end's own copy as the task says;
+    # None: all tasks have the same physics
+    edit: Callable | None = None
+    # (obs [T+1, O], profile) -> positions [T+1, P], to draw a recorded episode; None: they do not
+    # follow from what is seen
+    positions: Callable | None = None
+
+
+class Family(NamedTuple):
+    """A law of tasks over one body: `FAMILY` in a file of `envs/families/`.
+
+    Functions of `xp` run on NumPy and on `jax.numpy`, for arrays with any leading axes. `before`
+    and `after` are states of the back end: a position, or `envs.state.State` of a robot.
+    """
+
+    name: str
+    specs: Mapping[str, EnvSpec]  # by observation profile; "default" among them
+    # (rng, num) -> tasks, float64 leaves [num, ...], by law: "own", the family's; "id" and the
+    # names of `store.OOD`, which leave gaps, all three or none of them
+    law: Mapping[str, Callable]
+    label: Callable  # (tasks) -> (name with its unit, [N]): the one number that plots show
+    start: Callable  # (xp, noise, rest state, task) -> state
+    observe: Callable  # (xp, state, profile) -> [..., O]
+    reward: Callable  # (xp, before, after, action, task) -> [...]
+    body: Body
+    # as `reward`, bool: a true terminal, success; None: no step is terminal; nothing to succeed in
+    done: Callable | None = None
+    success: Callable | None = None
+    # (start [..., O], task) -> [...]: the largest possible return of an episode; None: not known
+    optimum: Callable | None = None
+    sparse: bool = False  # most steps pay nothing: windows with and without reward are told apart
+    # (tasks) -> [N, 2]: the place that a success is within `goal_radius` of, for figures; or None
+    goal: Callable | None = None
+    goal_radius: float | None = None
+    # a file of `envs/backends/` or the dotted name of a module outside; None: the engine of
+    # `simulator.backend`
+    backend: str | None = None
+
+
 class Env(NamedTuple):
     """A simulator: in JAX for one task and one episode, or on the host for a batch of them."""
 
     spec: EnvSpec
     draw_reset: Callable  # (key) -> noise, for one episode; always in JAX
-    reset: Callable  # (noise, task) -> (env_state, obs [O])
-    step: Callable  # (env_state, action [A], task) -> (env_state, StepOut)
+    reset: Callable  # (noise, task, physics) -> (env_state, obs [O])
+    step: Callable  # (env_state, action [A], task, physics) -> (env_state, StepOut)
     on_host: bool = False  # reset and step take NumPy arrays with a leading axis over streams
+    # (tasks, leaves [N, ...]) -> physics, leaves [N, ...]: how the world of each task differs, once
+    # per batch and outside of jit; without leaves where all are alike
+    prepare: Callable = lambda tasks: ()
 
 
 class Episodes(NamedTuple):

@@ -178,8 +178,8 @@ def short_env():
     """The point robot whose episodes end once it is within 0.5 of the goal."""
     env = make_env(make_cfg())
 
-    def step(state, action, task):
-        state, out = env.step(state, action, task)
+    def step(state, action, task, physics):
+        state, out = env.step(state, action, task, physics)
         return state, out._replace(done=out.reward > -0.5)
 
     return env._replace(spec=env.spec._replace(done_ends_episode=True), step=step)

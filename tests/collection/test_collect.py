@@ -14,6 +14,7 @@ import make_config
 from metastar.collection import collect
 from metastar.collection.behaviors import random
 from metastar.data import checks, store
+from metastar.envs.families import point_robot_sparse
 from metastar.errors import UserError
 from metastar.types import Behavior, Episodes, Trajectory
 
@@ -94,7 +95,8 @@ def test_tasks_out_of_distribution_are_in_the_manifest(tmp_path, fake):
 
 
 def test_a_family_without_such_tasks_says_so(tmp_path, fake, monkeypatch):
-    monkeypatch.delattr("metastar.envs.families.point_robot_sparse.draw_split")
+    alone = {"own": point_robot_sparse.FAMILY.law["own"]}
+    monkeypatch.setattr(point_robot_sparse, "FAMILY", point_robot_sparse.FAMILY._replace(law=alone))
     with pytest.raises(UserError, match=r"no tasks out of distribution; set data\.ood_tasks=0"):
         collect.ensure(make_cfg(tmp_path / "set", **{"data.ood_tasks": 2}), quiet)
     assert not (tmp_path / "set").exists()

@@ -22,4 +22,4 @@ def make(cfg, spec):
         return Adaptation(params["scale"] * code)
 
     context = Context(cfg.context_len)
-    return Method(init, (), lambda state: state["encoder"].params, context, infer, None)
+    return Method(init, (), lambda state: state["encoder"].params, infer, None, context)

@@ -1,6 +1,5 @@
 """Zero-shot where true terminals end episodes: the budget is a number of steps, over resets."""
 
-import types
 from functools import partial
 
 import jax
@@ -10,7 +9,7 @@ import pytest
 
 import make_config
 import stub_run
-from metastar import config, registry
+from metastar import config
 from metastar.data import store
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, uniform_policy
@@ -22,20 +21,19 @@ from metastar.tools.report import report as report_tool
 from metastar.types import Adaptation, Context, Env, EnvSpec, Given, Method, Policy, StepIn, StepOut
 
 STEPS, STREAMS, SLOTS = 40, 3, 16
-FAMILY = types.SimpleNamespace()  # without a goal
 
 
 def mayfly(early=True):
     """A counter of its own age, which ends at the task's `life`; every step pays 1."""
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 1
         return state, StepOut(state[None], jnp.ones(()), state >= task["life"])
 
     return Env(
         EnvSpec("mayfly", 1, 1, STEPS, done_ends_episode=early),
         lambda key: jnp.zeros(()),
-        lambda noise, task: (noise, noise[None]),
+        lambda noise, task, physics: (noise, noise[None]),
         step,
     )
 
@@ -70,12 +68,12 @@ def played(life, context_len, env=None, method=None, **protocol):
     tasks = {"life": jnp.array(life, float)}
     method = (method or stub_method())._replace(context=Context(context_len))
     cfg = make_config.base(**{f"eval.{name}": value for name, value in protocol.items()})
-    return zero_shot_of(cfg, method, env or mayfly(), FAMILY, None, tasks, jax.random.key(0), 1)
+    return zero_shot_of(cfg, method, env or mayfly(), None, tasks, jax.random.key(0), 1)
 
 
-def zero_shot_of(cfg, method, env, family, params, tasks, key, play_seed):
+def zero_shot_of(cfg, method, env, params, tasks, key, play_seed):
     protocol = config.make(cfg, "protocol", "zero_shot", method, env.spec)
-    evaluation = play.evaluation(protocol, env, family, STREAMS)
+    evaluation = play.evaluation(protocol, env, STREAMS)
     key_play = jax.random.key(play_seed) if isinstance(play_seed, int) else play_seed
     return jax.device_get(evaluation(params, None, Given(tasks), key, key_play).played)
 
@@ -196,7 +194,7 @@ def before_the_budget(method, context_len, spec, reinfer_every):
 @pytest.mark.parametrize("reinfer_every", [1, 4])
 def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
     cfg = make_config.base(family=family, eval__reinfer_every=reinfer_every)
-    env, module = make_env(cfg), registry.find("family", family)
+    env = make_env(cfg)
     weights = jax.random.normal(jax.random.key(5), (5, 2))
 
     def infer(params, view, task, key):
@@ -214,14 +212,14 @@ def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
     tasks = {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)}
     keys, params = jax.random.split(jax.random.key(2)), jnp.array(0.7)
 
-    now = zero_shot_of(cfg, method, env, module, params, tasks, *keys)
+    now = zero_shot_of(cfg, method, env, params, tasks, *keys)
 
     window = one_window(history.empty_window(env.spec, 30))
     view = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, STREAMS, *x.shape)), window)
     own = jax.vmap(jax.vmap(infer, in_axes=(None, 0, None, None)), in_axes=(None, 0, None, None))
     given = jax.jit(own)(params, view, None, keys[0])
     old = before_the_budget(method, 30, env.spec, reinfer_every)
-    before = play.player(env, module, old, 2)(params, given, tasks, keys[1])
+    before = play.player(env, old, 2)(params, given, tasks, keys[1])
     for name in now._fields[:-1]:
         np.testing.assert_array_equal(getattr(now, name), getattr(before, name), err_msg=name)
     np.testing.assert_array_equal(
@@ -256,13 +254,13 @@ def mortal_world(life):
     def make(cfg):
         env = make_env(cfg)
 
-        def step(state, action, task):
+        def step(state, action, task, physics):
             inner, age = state
-            inner, out = env.step(inner, action, task)
+            inner, out = env.step(inner, action, task, physics)
             return (inner, age + 1), out._replace(done=age + 1 >= life)
 
-        def reset(noise, task):
-            inner, obs = env.reset(noise, task)
+        def reset(noise, task, physics):
+            inner, obs = env.reset(noise, task, physics)
             return (inner, jnp.zeros((), int)), obs
 
         spec = env.spec._replace(done_ends_episode=True)

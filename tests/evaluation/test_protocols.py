@@ -75,10 +75,10 @@ def run(method, reinfer_every=1):
 def world(on_host):
     """Moves by the action in JAX; on the host it is called with whole batches."""
 
-    def reset(noise, task):
+    def reset(noise, task, physics):
         return noise, noise
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 0.1 * action[..., :1]
         xp = np if on_host else jnp
         return state, StepOut(state, state[..., 0], xp.zeros(state.shape[:-1], bool))

@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import config, registry
+from metastar import config
 from metastar.config.fields import COUNT, RATE, SEED, Field
 from metastar.data import store
-from metastar.envs.make import make_env
+from metastar.envs.make import family_of, make_env
 from metastar.errors import UserError
 
 DEFAULTS = {
@@ -137,14 +137,14 @@ def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[i
     Raises:
         UserError: the family has no tasks out of distribution.
     """
-    family, rng = registry.find("family", cfg.family), np.random.default_rng(cfg.data.task_seed)
+    law, rng = family_of(cfg.family).law, np.random.default_rng(cfg.data.task_seed)
     sizes = {"train": cfg.data.train_tasks, "test": cfg.data.test_tasks}
     num_id, num_ood = sum(sizes.values()), cfg.data.ood_tasks
     if num_ood == 0:
-        tasks = family.draw_tasks(rng, num_id)
-    elif hasattr(family, "draw_split"):
-        laws = {"id": num_id} | dict.fromkeys(store.OOD, num_ood)
-        drawn = [family.draw_split(rng, num, law) for law, num in laws.items()]
+        tasks = law["own"](rng, num_id)
+    elif "id" in law:
+        asked = {"id": num_id} | dict.fromkeys(store.OOD, num_ood)
+        drawn = [law[name](rng, num) for name, num in asked.items()]
         tasks = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
         sizes |= dict.fromkeys(store.OOD, num_ood)
     else:

@@ -22,7 +22,7 @@ class Played(NamedTuple):
     start: Array  # [N, W, E, O]
     action: Array  # [N, W, E, A] the first one
     reward: Array  # [N, W, E, T] as values see it: 0 after a true terminal, also of an open end
-    reached: Array  # [N, W, E] bool: the episode met the goal; False in families without one
+    reached: Array  # [N, W, E] bool: a success was met; False in families that know none
     path: Array  # [N, P, E, T+1, O] observations of the first P streams
     scored: Array  # [N, W, E] bool: the episode began when the stream's budget was used up
 
@@ -42,19 +42,18 @@ def scored_mean(x: np.ndarray, scored: np.ndarray) -> np.ndarray:
         return total / scored.sum(-1).astype(total.dtype)
 
 
-def player(env: Env, family, policy: Policy, episodes: int, budget: int = 0) -> Callable:
+def player(env: Env, policy: Policy, episodes: int, budget: int = 0) -> Callable:
     """Builds `(params, adaptation, tasks, key) -> Played`, which plays greedily.
 
     Args:
         env: any simulator.
-        family: the module of the tasks.
         policy: what acts.
         episodes: consecutive episodes of a stream.
         budget: steps of a stream, over its episodes, before one is scored.
     """
     run = make_rollout(env, policy, episodes)
-    digest = jax.jit(partial(_digest, family, budget))
-    return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key), tasks)
+    digest = jax.jit(partial(_digest, budget))
+    return lambda params, adaptation, tasks, key: digest(run(params, adaptation, tasks, key))
 
 
 def tasks_of(parts: Sequence[TaskData]) -> dict[str, Array]:
@@ -62,13 +61,12 @@ def tasks_of(parts: Sequence[TaskData]) -> dict[str, Array]:
     return jax.tree.map(lambda *x: jnp.concatenate(x), *(part.task for part in parts))
 
 
-def evaluation(protocol: Protocol, env: Env, family, streams: int) -> Callable:
+def evaluation(protocol: Protocol, env: Env, streams: int) -> Callable:
     """Builds an evaluation by a protocol, which compiles once for each set of tasks.
 
     Args:
         protocol: one of `protocols/`, made for a method.
         env: any simulator.
-        family: the module of the tasks.
         streams: W of each task.
 
     Returns:
@@ -78,7 +76,7 @@ def evaluation(protocol: Protocol, env: Env, family, streams: int) -> Callable:
     prepare = jax.jit(
         lambda params, train, given, key: protocol.prepare(params, train, given, streams, key)
     )
-    play = player(env, family, protocol.policy, protocol.episodes, protocol.budget)
+    play = player(env, protocol.policy, protocol.episodes, protocol.budget)
 
     def evaluate(params, train, given, key_prepare, key_play):
         adaptation, contexts = prepare(params, train, given, key_prepare)
@@ -109,14 +107,14 @@ def values(method: Method) -> Callable:
     return compare
 
 
-def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
+def uniform(env: Env, num_streams: int, episodes: int) -> Callable:
     """Builds the lower bound: uniform actions.
 
     Returns:
         `(tasks, key_play) -> Played`; the same `key_play`, streams and episodes give the same
         starts as a protocol's.
     """
-    play = player(env, family, uniform_policy(env.spec.action_dim), episodes)
+    play = player(env, uniform_policy(env.spec.action_dim), episodes)
 
     def evaluate(tasks, key_play):
         adaptation = no_adaptation(len(jax.tree.leaves(tasks)[0]), num_streams)
@@ -125,15 +123,16 @@ def uniform(env: Env, family, num_streams: int, episodes: int) -> Callable:
     return evaluate
 
 
-def _digest(family, budget: int, steps: Trajectory, tasks) -> Played:
+def _digest(budget: int, steps: Trajectory) -> Played:
     """What is kept of the steps of episodes, leaves [N, W, E, T, ...]."""
     lived = steps.valid.sum(-1)
+    met = jnp.zeros_like(steps.valid) if steps.success is None else steps.success
     return Played(
         episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
         start=steps.obs[..., 0, :],
         action=steps.action[..., 0, :],
         reward=jnp.where(steps.valid & ~_ended(steps.done), steps.reward, 0),
-        reached=(_in_goal(family, steps, tasks) & steps.valid).any(-1),
+        reached=(met & steps.valid).any(-1),
         path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
         scored=lived.cumsum(-1) - lived >= budget,
     )
@@ -142,15 +141,3 @@ def _digest(family, budget: int, steps: Trajectory, tasks) -> Played:
 def _ended(done):
     """Whether a true terminal lies behind each step [..., T]."""
     return jnp.cumsum(done, axis=-1) > done
-
-
-def _in_goal(family, steps, tasks):
-    """Which steps [N, W, E, T] led into the goal."""
-    if not hasattr(family, "goal_reached"):
-        return jnp.zeros_like(steps.valid)
-
-    def of_task(task, before, after, action):
-        one = partial(family.goal_reached, jnp, task=task)
-        return jnp.vectorize(one, signature="(o),(o),(a)->()")(before, after, action)
-
-    return jax.vmap(of_task)(tasks, steps.obs, steps.next_obs, steps.action)

@@ -13,10 +13,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import config, registry
+from metastar import config
 from metastar.config.fields import COUNT, Field
 from metastar.data import contexts, store
-from metastar.envs.make import make_env
+from metastar.envs.make import family_of, make_env
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
@@ -60,10 +60,10 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
         UserError: the data cannot fill a context of the method, or the method lacks what a protocol
             needs.
     """
-    env, family = make_env(cfg), registry.find("family", cfg.family)
+    env, family = make_env(cfg), family_of(cfg.family)
     protocols = protocols_of(cfg, method, env.spec)
     _check_contexts(cfg, method, tasks)
-    runs = [play.evaluation(one, env, family, cfg.eval.curve_windows) for one in protocols]
+    runs = [play.evaluation(one, env, cfg.eval.curve_windows) for one in protocols]
     everything = Given(play.tasks_of(tasks.parts), tasks.parts)
     rows = _split_names(tasks.split)
     test = rows == "test"
@@ -79,7 +79,7 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
             kinds = {name: np.ones(score.shape, bool)}
             if protocol.from_data:
                 kinds = {name: test[:, None], f"train_{name}": (rows == "train")[:, None]}
-                if family.SPARSE:
+                if family.sparse:
                     kinds[f"{name}_informative"] = test[:, None] & drawn.rewarded
             kept = {kind: score[keep & scored.any(-1)] for kind, keep in kinds.items()}
             means |= {kind: float(x.mean()) for kind, x in kept.items() if x.size}
@@ -213,14 +213,14 @@ def _check_finite(measured: dict[str, dict], task_id: np.ndarray) -> None:
 
 def _labels(tasks: store.Tasks, cfg: FrozenConfigDict) -> dict[str, np.ndarray]:
     """What figures show of each task [N]: its label, and its goal if it has one."""
-    family = registry.find("family", cfg.family)
+    family = family_of(cfg.family)
     task = jax.device_get(play.tasks_of(tasks.parts))
     name, label = family.label(task)
     return {
         "label_name": np.array(name),
         "label": np.asarray(label),
-        "goal": np.asarray(task.get("goal", [])),
-        "goal_radius": np.array(getattr(family, "GOAL_RADIUS", np.nan)),
+        "goal": np.asarray(family.goal(task) if family.goal else []),
+        "goal_radius": np.array(family.goal_radius or np.nan),
     }
 
 

@@ -6,10 +6,9 @@ from functools import cache
 import jax
 import numpy as np
 
-from metastar import registry
 from metastar.data import store
 from metastar.data.sources import sources
-from metastar.envs.make import make_env
+from metastar.envs.make import family_of, make_env
 from metastar.evaluation import episodes as play
 from metastar.types import Array, Given, Method, Protocol, code_of
 
@@ -34,19 +33,19 @@ def make_measure(
     and `source_code` [..., Z] of methods that have one; and what `episodes.values` gives under the
     discount `gamma`.
     """
-    env, family = make_env(cfg), registry.find("family", cfg.family)
+    env, family = make_env(cfg), family_of(cfg.family)
     manifest, parts = tasks.manifest, tasks.parts
     everything = Given(play.tasks_of(parts), parts)
     task = jax.device_get(everything.task)
     tags = [np.concatenate([getattr(part, tag) for part in parts]) for tag in ("policy", "stage")]
     found = sources(manifest.policies, manifest.stages, *tags)
-    runs = [play.evaluation(one, env, family, one.streams) for one in protocols]
+    runs = [play.evaluation(one, env, one.streams) for one in protocols]
     values = None if method.value is None else play.values(method)
 
     @cache
     def random_return(streams: int, episodes: int, own: bool) -> np.ndarray:
         """Uniform actions need no budget; episode 1 is left out where the agent's always is."""
-        uniform = play.uniform(env, family, streams, episodes)
+        uniform = play.uniform(env, streams, episodes)
         played = uniform(everything.task, jax.random.fold_in(key, int(own)))
         return np.asarray(played.episode_return)[..., int(own) :].mean(-1)
 
@@ -91,7 +90,7 @@ def make_measure(
         arrays = of_streams(protocol, jax.device_get(one.played))
         if protocol.from_data:
             rewarded, code = jax.device_get(one.contexts.rewarded), code_of(one.adaptation)
-            arrays["rewarded"] = rewarded if family.SPARSE else np.zeros(0, bool)
+            arrays["rewarded"] = rewarded if family.sparse else np.zeros(0, bool)
             if code is not None:
                 arrays["code"] = jax.device_get(code)
             if values is not None and code is not None:
@@ -110,6 +109,6 @@ def make_measure(
 
 def _optimum(family, start, task):
     """Largest possible return [N, W, E] from `start` [N, W, E, O]; NaN if the family knows none."""
-    if not hasattr(family, "optimum"):
+    if family.optimum is None:
         return np.full(start.shape[:-1], np.nan)
     return family.optimum(start, jax.tree.map(lambda x: x[:, None, None], task))

@@ -161,7 +161,7 @@ def test_the_single_environment_plays_what_the_batch_plays():
     played = []
     protocol = evaluate.protocols_of(setting.cfg, setting.method, env.spec)[1]
     for simulator in (env, bench_eval.stepwise(env)):
-        run = bench_eval._evaluation(setting, simulator, protocol, 1)
+        run = play.evaluation(protocol, simulator, 1)
         *given, _, _ = bench_eval._arguments(setting, protocol, slice(1))
         played.append(run(*given, key, key).played.episode_return)
     np.testing.assert_allclose(*played, rtol=1e-5)

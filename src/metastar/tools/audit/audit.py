@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from metastar import files, registry
+from metastar import files
 from metastar.collection import collect
 from metastar.data import contexts, store
 from metastar.data.sources import sources
+from metastar.envs.make import family_of
 from metastar.errors import UserError
 from metastar.evaluation import results
 from metastar.ops.task_parameters import join_parameters
@@ -84,7 +85,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     }
     trained = _trained(data, manifest)
     factor = np.asarray(join_parameters(data.task), float)
-    sparse = registry.find("family", run.cfg.family).SPARSE
+    sparse = family_of(run.cfg.family).sparse
     chosen = {}
     for name in SPLITS:
         rows = side == name

@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from metastar import registry
 from metastar.data.contexts import folded, steps_of
 from metastar.envs.make import make_env
 from metastar.evaluation import episodes as play
@@ -50,12 +49,12 @@ def stepwise(env: Env) -> Env:
         return env
     reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
 
-    def reset_on_host(noise, task):
-        state, obs = reset(noise, task)
+    def reset_on_host(noise, task, physics):
+        state, obs = reset(noise, task, physics)
         return state, jax.device_get(obs)
 
-    def step_on_host(state, action, task):
-        state, out = step(state, action, task)
+    def step_on_host(state, action, task, physics):
+        state, out = step(state, action, task, physics)
         return state, jax.device_get(out)
 
     return env._replace(reset=reset_on_host, step=step_on_host, on_host=True)
@@ -63,7 +62,7 @@ def stepwise(env: Env) -> Env:
 
 def _batch(setting: Setting, env: Env, protocol: Protocol) -> Case:
     num_tasks, streams = setting.all.count.shape[0], protocol.streams
-    run = _evaluation(setting, env, protocol, streams)
+    run = play.evaluation(protocol, env, streams)
     arguments = _arguments(setting, protocol, slice(None))
     made = network_products(setting, env, protocol, (num_tasks, streams))
     units = num_tasks * streams * _steps(env, protocol)
@@ -71,7 +70,7 @@ def _batch(setting: Setting, env: Env, protocol: Protocol) -> Case:
 
 
 def _alone(setting: Setting, env: Env, protocol: Protocol, how: str) -> Case:
-    one = _evaluation(setting, env, protocol, 1)
+    one = play.evaluation(protocol, env, 1)
     if not env.on_host:
         one = jax.jit(one)
     each = [_arguments(setting, protocol, slice(i, i + 1)) for i in range(ALONE_TASKS)]
@@ -83,10 +82,6 @@ def _alone(setting: Setting, env: Env, protocol: Protocol, how: str) -> Case:
     units = ALONE_TASKS * _steps(env, protocol)
     name = f"{protocol.title}, {how}"
     return rollout_case(name, env._replace(on_host=True), run, (), units, made)
-
-
-def _evaluation(setting: Setting, env: Env, protocol: Protocol, streams: int):
-    return play.evaluation(protocol, env, registry.find("family", setting.cfg.family), streams)
 
 
 def _arguments(setting: Setting, protocol: Protocol, rows: slice) -> tuple:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from metastar import registry
 from metastar.data import store
+from metastar.envs.make import family_of
 from metastar.errors import UserError
 from metastar.files import write_atomic
 from metastar.tools.card.summary import (
@@ -81,7 +81,7 @@ def inspect(path: str | Path, out: str | Path) -> str:
 
 def _text(path, manifest, fields, summary: Summary, apart: Distances | None) -> str:
     """The card in words and tables."""
-    family = registry.find("family", manifest.family)
+    family = family_of(manifest.family)
     num_tasks, num_episodes = summary.returns.shape
     parts = ", ".join(f"{len(manifest.split[name])} {name}" for name in split_names(manifest.split))
     lines = [
@@ -91,7 +91,7 @@ def _text(path, manifest, fields, summary: Summary, apart: Distances | None) -> 
         "",
         *_source_table(summary),
     ]
-    if family.SPARSE:
+    if family.sparse:
         lines.append(
             f"windows of {summary.window} steps with reward: {summary.rewarded.mean():.1%} "
             f"(tasks from {summary.rewarded.min():.1%} to {summary.rewarded.max():.1%})"
@@ -178,7 +178,7 @@ def _task_table(manifest, family, summary: Summary) -> list[str]:
         f"return by task and source: {what}",
         f"task {'split':{width}} {label:>18}"
         + "".join(f"{name:>{cell}}" for name in names)
-        + ("  windows with reward" if family.SPARSE else ""),
+        + ("  windows with reward" if family.sparse else ""),
     ]
     for n, value in enumerate(values):
         line = f"{n:4d} {part[n]:{width}} {value:18.3f}"
@@ -186,7 +186,7 @@ def _task_table(manifest, family, summary: Summary) -> list[str]:
             chosen = summary.returns[n, summary.source[n] == k]
             found = np.quantile(chosen, quantiles) if chosen.size else ()
             line += f"{''.join(f'{q:8.2f}' for q in found) or '-':>{cell}}"
-        lines.append(line + (f"{summary.rewarded[n]:21.0%}" if family.SPARSE else ""))
+        lines.append(line + (f"{summary.rewarded[n]:21.0%}" if family.sparse else ""))
     return lines
 
 

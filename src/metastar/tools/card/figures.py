@@ -7,9 +7,9 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from metastar import registry
 from metastar.data.sources import Source
 from metastar.data.store import Manifest
+from metastar.envs.make import family_of
 from metastar.tools.card.summary import Distances, StateMap, Summary, over_tasks, span, split_names
 
 HUES = ("#7a7a7a", "#2066a8", "#e07b24", "#2f9e6b", "#8d5fb0", "#c23b5a")
@@ -19,7 +19,7 @@ DOTS = 4000  # of one source in the plot of the states
 
 def overview(manifest: Manifest, fields: dict[str, np.ndarray], summary: Summary) -> Figure:
     """Learning, return by task, states seen, and windows with reward or returns."""
-    family = registry.find("family", manifest.family)
+    family = family_of(manifest.family)
     label, values = family.label(manifest.tasks)
     names, colors = [s.name for s in summary.sources], source_colors(summary.sources)
     figure = Figure(figsize=(11, 8.5), layout="constrained")
@@ -29,10 +29,12 @@ def overview(manifest: Manifest, fields: dict[str, np.ndarray], summary: Summary
     _draw_by_task(by_task, values, summary, colors)
     by_task.set_xlabel(label)
     _draw_states(states, fields, summary, colors)
-    if np.shape(manifest.tasks.get("goal"))[1:] == (2,):
-        states.scatter(*manifest.tasks["goal"].T, marker="*", s=25, color="crimson", label="goal")
+    if family.goal:
+        states.scatter(
+            *family.goal(manifest.tasks).T, marker="*", s=25, color="crimson", label="goal"
+        )
         states.legend(markerscale=2, loc="lower left")
-    if family.SPARSE:
+    if family.sparse:
         for name, marker in zip(split_names(manifest.split), MARKERS):
             ids = manifest.split[name]
             last.plot(values[ids], summary.rewarded[ids], marker, label=name)

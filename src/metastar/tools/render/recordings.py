@@ -6,7 +6,6 @@ Each maker chooses its tasks and checks its arguments at once, and plays only wh
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -19,10 +18,10 @@ from metastar.data.sources import sources
 from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
-from metastar.tools.render import films, pictures
+from metastar.tools.render import films
 from metastar.tools.render.pictures import Recording
 from metastar.training import restore
-from metastar.types import Policy
+from metastar.types import Family, Policy
 
 NUM_TASKS = 4  # shown unless others are asked for
 STAGE = "expert"  # of recorded episodes, unless a source is named
@@ -33,7 +32,7 @@ class Subject(NamedTuple):
     """What is filmed."""
 
     cfg: ConfigDict  # the run's or the data set's, for the C engine
-    module: ModuleType  # of the family
+    family: Family
     workdir: Path | None  # the run that acts
     data: store.DataSet | None  # None for a family's own tasks
     source: str | None  # whose recorded episodes are shown
@@ -73,7 +72,7 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
         adaptation = jax.tree.map(lambda x: x[:, None], adaptation)  # one stream of each task
         notes = [run.cfg.method] * len(tasks)
         # Without a reward nothing in the context tells the task.
-        if subject.module.SPARSE and not method.privileged:
+        if subject.family.sparse and not method.privileged:
             rewarded = ((view.reward > 0) & view.valid).any((-2, -1))
             words = ["with" if seen else "without" for seen in rewarded]
             notes = [f"{run.cfg.method}, context {word} reward" for word in words]
@@ -100,6 +99,12 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
             f"data set {path} has no episodes of {name!r}"
             f"{did_you_mean(name, [source.name for source in known])}; choose with --source"
         )
+    positions = subject.family.body.positions
+    if positions is None:
+        raise UserError(
+            f"recorded episodes of {subject.cfg.family} cannot be drawn: what was seen does not "
+            "tell where the robot was; use --policy=agent or --policy=random"
+        )
     label = np.full(fields["length"].shape, "", object)
     for name, policy, stage in wanted:
         label[(fields["policy"] == policy) & (fields["stage"] == stage)] = name
@@ -113,7 +118,7 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
         return Recording(
             title=_title(subject, task),
             note=f"{label[task, episode]}, episode {episode}",
-            state=pictures.positions(subject.module, profile_of(subject.cfg), obs),
+            state=positions(obs, profile_of(subject.cfg)),
             reward=np.asarray(fields["reward"][task, episode, :length], float),
             task={name: value[task] for name, value in subject.tasks.items()},
         )
@@ -148,7 +153,7 @@ def _choose(subject: Subject, asked: Sequence[int], usable: np.ndarray | None = 
         raise UserError(f"{len(asked)} tasks are too many; one film holds {films.MAX_RECORDINGS}")
     if asked:
         return list(asked)
-    label = np.asarray(subject.module.label(subject.tasks)[1])
+    label = np.asarray(subject.family.label(subject.tasks)[1])
     heldout = sorted(set(subject.split["test"]) & set(known), key=lambda task: (label[task], task))
     if not heldout:
         raise UserError(f"no held-out task has such an episode; choose with --task among {known}")
@@ -203,7 +208,7 @@ def _play(
 
 def _title(subject: Subject, task: int) -> str:
     """For instance "task 31: target speed 1.27 m/s"."""
-    name, value = subject.module.label(subject.tasks)
+    name, value = subject.family.label(subject.tasks)
     words, unit = re.fullmatch(r"(.*?)(?: \[(.*)\])?", name).groups()
     kind = "training task" if task in subject.split.get("train", ()) else "task"
     return f"{kind} {task}: {words} {value[task]:.2f} {unit or ''}".rstrip()

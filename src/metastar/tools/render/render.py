@@ -57,9 +57,9 @@ def render(
     subject = _subject(run, family, data, source)
     encode = films.encoder(film)
     num_recordings, play = _MAKERS[policy](subject, tasks)
-    seconds = subject.module.BODY.DT if hasattr(subject.module, "BODY") else None
+    seconds = subject.family.body.dt
     folder = Path(out or Path(workdir or "", "render"))
-    with pictures.studio(subject.module, films.tile_width(num_recordings)) as draw:
+    with pictures.studio(subject.family, films.tile_width(num_recordings)) as draw:
         _make(folder)  # what takes time comes when all is ready
         shown = play()
         painters = draw(shown)
@@ -123,7 +123,7 @@ def _subject(run, family, data, source) -> Subject:
             f"{run or data} is of family {cfg.family!r}, but --family asks for {family!r}; "
             "leave --family out or name another folder"
         )
-    module = pictures.find_family(cfg.family)  # first: everything below may import MuJoCo
+    found = pictures.find_family(cfg.family)  # first: everything below may import MuJoCo
     if run:
         store.read_manifest(collect.directory_of(cfg))  # an error, and not collected anew
         data_set = collect.data_set(cfg)
@@ -136,4 +136,4 @@ def _subject(run, family, data, source) -> Subject:
     else:
         manifest = data_set.manifest
         tasks, split = manifest.tasks, store.split_ids(manifest, cfg)
-    return Subject(cfg, module, Path(run) if run else None, data_set, source, tasks, split)
+    return Subject(cfg, found, Path(run) if run else None, data_set, source, tasks, split)
