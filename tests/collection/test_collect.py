@@ -13,7 +13,7 @@ import pytest
 import make_config
 from metastar.collection import collect
 from metastar.collection.behaviors import random
-from metastar.data import checks, store
+from metastar.data import layout, store
 from metastar.errors import UserError
 from metastar.types import Behavior, Episodes, Trajectory
 
@@ -59,7 +59,9 @@ def test_ensure_makes_the_data_once(tmp_path):
     assert manifest.family == "point_robot_sparse" and manifest.stages == ("random",)
     assert {"metastar-jax", "jax", "numpy", "python"} <= set(manifest.versions)
     np.testing.assert_allclose(np.linalg.norm(manifest.tasks["goal"], axis=1), 1, rtol=1e-15)
-    move = fields["obs"][:, :, 1:] - fields["obs"][:, :, :-1]
+    assert manifest.env_spec.max_episode_steps == 60 and manifest.origin == "metastar collect"
+    at = layout.transitions(fields).obs
+    move = fields["obs"][at + 1] - fields["obs"][at]
     np.testing.assert_allclose(move, 0.1 * fields["action"], atol=1e-6)
     before = {p: p.stat().st_mtime_ns for p in path.iterdir()}
     assert collect.ensure(cfg, lines.clear) == path
@@ -205,7 +207,7 @@ def test_killed_while_writing_and_started_again(moment, tmp_path, request, fake)
     again = collect.ensure(make_cfg(tmp_path / "set"), quiet)
     whole = collect.ensure(make_cfg(tmp_path / "whole"), quiet)
     assert not (tmp_path / ".set.tmp").exists()
-    for name in checks.FIELDS:
+    for name in layout.FIELDS:
         assert (again / f"{name}.npy").read_bytes() == (whole / f"{name}.npy").read_bytes()
 
 

@@ -16,7 +16,7 @@ from ml_collections import FrozenConfigDict
 from metastar import config, registry
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data import store
-from metastar.data.sources import sources
+from metastar.data.sources import sources_in
 from metastar.envs.make import make_env
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
@@ -240,8 +240,7 @@ def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
     )
 
     manifest, parts = tasks.manifest, tasks.parts
-    tags = [np.concatenate([getattr(part, tag) for part in parts]) for tag in ("policy", "stage")]
-    found = sources(manifest.policies, manifest.stages, *tags)
+    found = sources_in(manifest.policies, manifest.stages, parts)
     key_play, key_play_own, key_own, *keys = jax.random.split(jax.random.key(SEED), 4 + len(found))
     all_tasks = play.tasks_of(parts)
     task = jax.device_get(all_tasks)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.data.sampler import sample_windows
 from metastar.data.sources import sources
 from metastar.envs.make import make_env, profile_of, spec_of
@@ -88,6 +88,8 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     path, manifest, fields = subject.data
     policies, stages = manifest.policies, manifest.stages
     known = sources(policies, stages, fields["policy"], fields["stage"])
+    tables = (fields[name] for name in ("length", "policy", "stage"))
+    length, policy_of, stage_of = (layout.by_task(x, fields["episodes"]) for x in tables)
 
     def is_wanted(source):
         if subject.source is not None:
@@ -101,21 +103,22 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
             f"data set {path} has no episodes of {name!r}"
             f"{did_you_mean(name, [source.name for source in known])}; choose with --source"
         )
-    label = np.full(fields["length"].shape, "", object)
+    label = np.full(length.shape, "", object)
     for name, policy, stage in wanted:
-        label[(fields["policy"] == policy) & (fields["stage"] == stage)] = name
-    usable = (label != "") & (fields["length"] > 0)
+        label[(policy_of == policy) & (stage_of == stage)] = name
+    usable = (label != "") & (length > 0)
     tasks = _choose(subject, asked, usable.any(1))
 
     def recording(task):
         episode = int(np.flatnonzero(usable[task])[-1])
-        length = fields["length"][task, episode]
-        obs = np.asarray(fields["obs"][task, episode, : length + 1], float)
+        obs, reward = layout.episode_of(fields, task, episode)
         return Recording(
             title=_title(subject, task),
             note=f"{label[task, episode]}, episode {episode}",
-            state=pictures.positions(subject.module, profile_of(subject.cfg), obs),
-            reward=np.asarray(fields["reward"][task, episode, :length], float),
+            state=pictures.positions(
+                subject.module, profile_of(subject.cfg), np.asarray(obs, float)
+            ),
+            reward=np.asarray(reward, float),
             task={name: value[task] for name, value in subject.tasks.items()},
         )
 
