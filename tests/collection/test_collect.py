@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import make_config
+from metastar import files
 from metastar.collection import collect
 from metastar.collection.behaviors import random
 from metastar.data import layout, store
@@ -66,6 +67,16 @@ def test_ensure_makes_the_data_once(tmp_path):
     before = {p: p.stat().st_mtime_ns for p in path.iterdir()}
     assert collect.ensure(cfg, lines.clear) == path
     assert {p: p.stat().st_mtime_ns for p in path.iterdir()} == before
+
+
+def test_data_of_other_sizes_than_the_familys_are_refused(tmp_path, fake):
+    path = collect.ensure(make_cfg(tmp_path / "set"), quiet)
+    manifest = files.read_json(path / store.MANIFEST, "")
+    manifest["env_spec"]["max_episode_steps"] = 70
+    files.write_json(path / store.MANIFEST, manifest)
+    store.verify(path)  # by itself it is sound
+    with pytest.raises(UserError, match=r"has max_episode_steps=70, but family .* has 60"):
+        collect.ensure(make_cfg(tmp_path / "set"), quiet)
 
 
 def test_the_default_folder_is_named_after_family_and_preset():

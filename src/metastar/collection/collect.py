@@ -16,7 +16,7 @@ from metastar import config, registry
 from metastar.config.fields import COUNT, RATE, SEED, Field
 from metastar.data import layout, store
 from metastar.data.manifest import config_of
-from metastar.envs.make import make_env
+from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.errors import UserError
 
 DEFAULTS = {
@@ -181,6 +181,14 @@ def _verified(cfg: ConfigDict, directory: Path) -> store.DataSet:
             raise UserError(
                 f"data set {directory} was made with {name}={old!r}, but the config has {new!r}; "
                 "set it back, or name another folder with --config.data.dir"
+            )
+    spec = spec_of(cfg.family, profile_of(cfg))
+    for name in ("obs_dim", "action_dim", "max_episode_steps"):
+        old, new = getattr(manifest.env_spec, name), getattr(spec, name)
+        if old != new:
+            raise UserError(
+                f"data set {directory} has {name}={old}, but family {cfg.family!r} has {new}; "
+                "name another folder with --config.data.dir"
             )
     return store.verify(directory, manifest)
 
