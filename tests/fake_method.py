@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 import make_config
+from metastar.data import layout
 from metastar.data.sampler import sample_transitions
 from metastar.training import workdir
 from metastar.training.runs import Run
@@ -18,18 +19,17 @@ def make_data(num_tasks=3, episodes=4, steps=5, obs_dim=2, seed=0) -> TaskData:
     rng = np.random.default_rng(seed)
     shape = (num_tasks, episodes, steps)
     zeros = np.zeros((num_tasks, episodes), np.int32)
-    return TaskData(
-        obs=rng.normal(size=(num_tasks, episodes, steps + 1, obs_dim)).astype(np.float32),
-        action=rng.uniform(-1, 1, (*shape, 1)).astype(np.float32),
-        reward=rng.normal(size=shape).astype(np.float32),
-        done=np.zeros(shape, bool),
-        length=zeros + steps,
-        policy=zeros,
-        stage=zeros,
-        task={"goal": rng.normal(size=(num_tasks, 2)).astype(np.float32)},
-        flat=np.tile(np.arange(episodes * steps, dtype=np.int32), (num_tasks, 1)),
-        count=np.full(num_tasks, episodes * steps, np.int32),
-    )
+    blocks = {
+        "obs": rng.normal(size=(num_tasks, episodes, steps + 1, obs_dim)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (*shape, 1)).astype(np.float32),
+        "reward": rng.normal(size=shape).astype(np.float32),
+        "done": np.zeros(shape, bool),
+        "length": zeros + steps,
+        "policy": zeros,
+        "stage": zeros,
+    }
+    task = {"goal": rng.normal(size=(num_tasks, 2)).astype(np.float32)}
+    return jax.tree.map(np.asarray, layout.from_blocks(blocks, task))
 
 
 def make_cfg(**train):

@@ -60,6 +60,8 @@ def random_view(key, *shape):
         done=jnp.zeros(shape, bool),
         valid=jnp.ones(shape, bool),
         first=jnp.zeros(shape, bool),
+        episode=jnp.zeros(shape, int),
+        step=jnp.broadcast_to(jnp.arange(shape[-1]), shape),
         policy=jnp.zeros(batch, int),
         stage=jnp.zeros(batch, int),
     )

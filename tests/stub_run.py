@@ -10,7 +10,7 @@ from ml_collections import FrozenConfigDict
 
 import make_config
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.envs.families import point_robot_sparse as family
 from metastar.evaluation import evaluate
 from metastar.train import exploring
@@ -59,6 +59,7 @@ def save_data(directory: Path, cfg=None) -> Path:
     stage = np.broadcast_to(np.arange(episodes), (num, episodes))
     manifest = store.Manifest(
         family=family.SPEC.name,
+        env_spec=family.SPEC,
         tasks=tasks,
         split=split,
         policies=("stub",),
@@ -77,7 +78,7 @@ def save_data(directory: Path, cfg=None) -> Path:
         "stage": stage,
         "collector": np.arange(num)[:, None] + 0 * stage,
     }
-    store.save(directory, manifest, fields)
+    store.save(directory, manifest, layout.concatenate(fields))
     return directory
 
 

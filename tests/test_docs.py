@@ -17,12 +17,13 @@ from ml_collections import FrozenConfigDict
 import make_config
 from metastar import config, registry
 from metastar import main as cli
+from metastar.data import layout
 from metastar.data.sampler import sample_windows
 from metastar.envs.make import family_of, make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
 from metastar.training import runs
-from metastar.types import DataSpec, StepIn, TaskData
+from metastar.types import DataSpec, StepIn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -201,19 +202,18 @@ def make_cfg(**changes):
 def make_data():
     rng = np.random.default_rng(0)
     shape = (TASKS, EPISODES, STEPS)
-    zeros = jnp.zeros((TASKS, EPISODES), int)
-    return TaskData(
-        obs=jnp.array(rng.normal(size=(TASKS, EPISODES, STEPS + 1, 2)), jnp.float32),
-        action=jnp.array(rng.uniform(-1, 1, (*shape, 2)), jnp.float32),
-        reward=jnp.array(rng.normal(size=shape), jnp.float32),
-        done=jnp.zeros(shape, bool),
-        length=zeros + STEPS,
-        policy=zeros,
-        stage=zeros,
-        task={"goal": jnp.array(rng.normal(size=(TASKS, 2)), jnp.float32)},
-        flat=jnp.tile(jnp.arange(EPISODES * STEPS), (TASKS, 1)),
-        count=jnp.full(TASKS, EPISODES * STEPS),
-    )
+    zeros = np.zeros((TASKS, EPISODES), int)
+    blocks = {
+        "obs": rng.normal(size=(TASKS, EPISODES, STEPS + 1, 2)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (*shape, 2)).astype(np.float32),
+        "reward": rng.normal(size=shape).astype(np.float32),
+        "done": np.zeros(shape, bool),
+        "length": zeros + STEPS,
+        "policy": zeros,
+        "stage": zeros,
+    }
+    task = {"goal": rng.normal(size=(TASKS, 2)).astype(np.float32)}
+    return layout.from_blocks(blocks, task)
 
 
 def make_spec():

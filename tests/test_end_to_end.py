@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metastar.data.checks import FIELDS
+from metastar.data.layout import FIELDS
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/metastar.py"

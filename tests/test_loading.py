@@ -73,6 +73,8 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
         done=jnp.zeros(12, bool),
         valid=jnp.ones(12, bool),
         first=jnp.arange(12) == 0,
+        episode=jnp.zeros(12, int),
+        step=jnp.arange(12),
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )

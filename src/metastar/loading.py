@@ -142,7 +142,8 @@ def _view(context, spec, length):
     check = partial(_checked_field, given)
     obs = check("obs", (num, spec.obs_dim))
     reward = check("reward", (num,))
-    first = check("first", (num,), jnp.arange(num) == 0).astype(bool)
+    number = jnp.arange(num)
+    first = check("first", (num,), number == 0).astype(bool)
     before = jnp.where(first, 0, jnp.concatenate([jnp.zeros(1, reward.dtype), reward[:-1]]))
     view = View(
         obs=obs,
@@ -153,6 +154,8 @@ def _view(context, spec, length):
         done=check("done", (num,), jnp.zeros(num)).astype(bool),
         valid=check("valid", (num,), jnp.ones(num)).astype(bool),
         first=first,
+        episode=jnp.cumsum(first) - first[0],
+        step=number - jax.lax.cummax(jnp.where(first, number, 0)),
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )

@@ -1,7 +1,7 @@
 """Every record that crosses a module boundary, in one place (imports no project code).
 
-Axes: N tasks, M meta-batch, W windows per task, E episodes, T steps, L context, H horizon,
-R rollouts, B batch, K samples; O observation, A action, Z task code.
+Axes: N tasks, M meta-batch, W windows per task, E episodes of T steps, P transitions of a task,
+L context, H horizon, R rollouts, B batch, K samples; O observation, A action, Z task code.
 Names are singular even when batched.
 """
 
@@ -44,18 +44,37 @@ class DataSpec(NamedTuple):
 
 
 class TaskData(NamedTuple):
-    """A data set on the device; never batched over seeds, never holding a task it may not show."""
+    """A data set on the device; never batched over seeds, never holding a task it may not show.
 
-    obs: Array  # [N, E, T+1, O]
-    action: Array  # [N, E, T, A] in [-1, 1]
-    reward: Array  # [N, E, T]
-    done: Array  # [N, E, T] bool: a true terminal; a time limit is False
-    length: Array  # [N, E] int: valid steps; what lies beyond is padding
+    A task's episodes stand one behind the other, in time order, without padding between them; a
+    row ends with padding where other tasks have more. Of P transitions and E episodes a task has
+    P + E observations, since each episode has one more: transition p of episode e leads from row
+    p + e to row p + e + 1. So nothing is stored twice. A restriction to some of the episodes
+    (`data.store.restrict`) shares all large arrays.
+    """
+
+    obs: Array  # [N, P + E, O]
+    action: Array  # [N, P, A] in [-1, 1]
+    reward: Array  # [N, P]
+    done: Array  # [N, P] bool: a true terminal; a time limit is False
+    episode: Array  # [N, P] int: which of its task's episodes a transition is of
+    step: Array  # [N, P] int: its number within the episode
+    length: Array  # [N, E] int: transitions of an episode; 0 where the task has fewer episodes
     policy: Array  # [N, E] int: index into the manifest's table of behaviour policies
     stage: Array  # [N, E] int: index into the manifest's table of stages
     task: Any  # task parameters, leaves [N, ...]
-    flat: Array  # [N, P] int: episode * T + step of the p-th valid transition, in time order
-    count: Array  # [N] int: how many entries of a row of `flat` are valid
+    visible: Array  # [N, E] bool: episodes that draws may see; the next two follow from it
+    index: Array  # [N, P] int: positions p of their transitions, in time order; 0 beyond `count`
+    count: Array  # [N] int: how many entries of a row of `index` there are
+    next_obs: Array | None = None  # [N, P, O]; only of imported data whose observations leave gaps
+
+
+class Index(NamedTuple):
+    """Which transitions a draw chose; `data.sampler.gather` makes a `View` of it."""
+
+    task: Array  # [...] int
+    position: Array  # [..., L] int: p, among the transitions of the task
+    valid: Array  # [..., L] bool: False is padding, always at the end
 
 
 class View(NamedTuple):
@@ -69,6 +88,8 @@ class View(NamedTuple):
     done: Array  # [..., L] bool
     valid: Array  # [..., L] bool: False is padding, always at the end
     first: Array  # [..., L] bool: first step of an episode: an episode boundary in a window
+    episode: Array  # [..., L] int: number of the episode within its task or stream
+    step: Array  # [..., L] int: number of the step within its episode
     policy: Array  # [...] int; of the last valid step's episode
     stage: Array  # [...] int; of the last valid step's episode
 

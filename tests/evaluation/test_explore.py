@@ -227,7 +227,7 @@ def test_the_bank_holds_the_best_window_of_each_task():
     )
     bank = belief.make_bank(method)(None, data, KEY)
     assert bank.shape == (3, 1)
-    reward = np.asarray(data.reward).reshape(3, -1)
+    reward = np.asarray(data.reward)
     best = [max(row[i : i + 6].sum() for i in range(row.size - 5)) for row in reward]
     assert (bank[:, 0] >= np.array(best) - 1).all()
 

@@ -133,6 +133,7 @@ def test_window_holds_the_last_own_steps_and_not_the_newest_reward():
         np.testing.assert_array_equal(fields["action"][:, 0], np.float32(acted))
         np.testing.assert_array_equal(fields["reward"], [reward_at(*s) for s in past])
         np.testing.assert_array_equal(fields["first"], [t == 0 for _, t in past])
+        np.testing.assert_array_equal(np.stack([fields["episode"], fields["step"]], -1), past)
         before = [0.0 if t == 0 else reward_at(e, t - 1) for e, t in past]
         np.testing.assert_array_equal(fields["prev_reward"], before)
 

@@ -21,7 +21,7 @@ def make(cfg, spec) -> Method:
 
     def sample(data, key, step):
         x = jax.random.normal(jax.random.fold_in(key, step), (ROWS, FEATURES))
-        return Batch(jnp.zeros(1, int), {}, {"x": x + data.obs[0, 0, 0, 0]})
+        return Batch(jnp.zeros(1, int), {}, {"x": x + data.obs[0, 0, 0]})
 
     def update(state, batch, key, hp, step):
         weight = state["line"].params["w"]

@@ -175,6 +175,8 @@ def context_batch(reference, case):
         done=steps > 0.5,
         valid=jnp.ones(steps.shape, bool),
         first=jnp.zeros(steps.shape, bool),
+        episode=jnp.zeros(steps.shape, int),
+        step=jnp.zeros(steps.shape, int),
         policy=zeros,
         stage=zeros,
     )
@@ -306,6 +308,8 @@ def test_imagination(reference):
         done=steps < 0,
         valid=steps > 0,
         first=steps < 0,
+        episode=jnp.zeros(steps.shape, int),
+        step=jnp.zeros(steps.shape, int),
         policy=jnp.zeros(num, int),
         stage=jnp.zeros(num, int),
     )

@@ -36,7 +36,7 @@ def empty_window(spec: EnvSpec, length: int) -> View:
     """A `View` [L] without a single valid step."""
     obs, action = jnp.zeros((length, spec.obs_dim)), jnp.zeros((length, spec.action_dim))
     scalar = jnp.zeros(length)
-    false = jnp.zeros(length, bool)
+    false, zero = jnp.zeros(length, bool), jnp.zeros(length, int)
     return View(
         obs=obs,
         action=action,
@@ -46,13 +46,20 @@ def empty_window(spec: EnvSpec, length: int) -> View:
         done=false,
         valid=false,
         first=false,
+        episode=zero,
+        step=zero,
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )
 
 
 def push(window: View, before: StepIn, now: StepIn) -> View:
-    """Appends the step from `before` to `now`; the oldest leaves where the window is full."""
+    """Appends the step from `before` to `now`; the oldest leaves where the window is full.
+
+    Episodes are counted from 0 along the stream, and steps within them.
+    """
+    num = window.valid.sum()
+    last, is_next = jnp.maximum(num - 1, 0), num > 0
     step = {
         "obs": before.obs,
         "action": now.prev_action,
@@ -62,6 +69,8 @@ def push(window: View, before: StepIn, now: StepIn) -> View:
         "done": jnp.zeros((), bool),
         "valid": jnp.ones((), bool),
         "first": before.first,
+        "episode": window.episode[last] + (is_next & before.first),
+        "step": jnp.where(is_next & ~before.first, window.step[last] + 1, 0),
     }
     appended = {k: append(getattr(window, k), x, window.valid) for k, x in step.items()}
     return window._replace(**appended)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from metastar.data import store
-from metastar.data.sources import sources
+from metastar.data.sources import sources_in
 from metastar.envs.make import family_of, make_env
 from metastar.evaluation import episodes as play
 from metastar.types import Array, Given, Method, Protocol, code_of
@@ -37,8 +37,7 @@ def make_measure(
     manifest, parts = tasks.manifest, tasks.parts
     everything = Given(play.tasks_of(parts), parts)
     task = jax.device_get(everything.task)
-    tags = [np.concatenate([getattr(part, tag) for part in parts]) for tag in ("policy", "stage")]
-    found = sources(manifest.policies, manifest.stages, *tags)
+    found = sources_in(manifest.policies, manifest.stages, parts)
     runs = [play.evaluation(one, env, one.streams) for one in protocols]
     values = None if method.value is None else play.values(method)
 

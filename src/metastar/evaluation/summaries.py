@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metastar.data import layout
 from metastar.ops import statistics
 from metastar.types import TaskData
 
@@ -166,9 +167,7 @@ def success(reached: np.ndarray, goal_radius: np.ndarray) -> float | None:
 
 def behavior_best(data: TaskData) -> np.ndarray:
     """The mean return of each task's best source of behaviour, a policy at a stage: [N]."""
-    steps = np.arange(np.shape(data.reward)[-1])
-    valid = steps < np.asarray(data.length)[..., None]
-    returns = np.where(valid, np.asarray(data.reward, float), 0).sum(-1)
+    returns = layout.returns_of(data)
     present = np.asarray(data.length) > 0
     source = np.asarray(data.policy) * (1 + np.max(data.stage)) + np.asarray(data.stage)
     return np.array(

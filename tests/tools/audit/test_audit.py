@@ -12,7 +12,7 @@ import pytest
 import stub_run
 from metastar import files, main
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.data.sources import sources
 from metastar.envs.families import point_robot_sparse as family
 from metastar.errors import UserError
@@ -63,9 +63,17 @@ def save_data(directory, cfg, kinds=KINDS):
         "collector": np.broadcast_to(np.arange(num)[:, None], shape[:2]),
     }
     manifest = store.Manifest(
-        family.SPEC.name, tasks, split, POLICIES, STAGES, cfg.to_dict(), versions={}, files={}
+        family.SPEC.name,
+        family.SPEC,
+        tasks,
+        split,
+        POLICIES,
+        STAGES,
+        cfg.to_dict(),
+        versions={},
+        files={},
     )
-    store.save(directory, manifest, fields)
+    store.save(directory, manifest, layout.concatenate(fields))
 
 
 def save_run(folder, cfg, leaks):
@@ -169,10 +177,11 @@ def test_halves_share_no_episode_and_windows_follow_the_key(root):
     data = store.load(store.verify(root / "data"), "all", make_config())
     source = sources(POLICIES, STAGES, data.policy, data.stage)[1]
     draws = audit_codes.halves(data, source)
-    steps = family.SPEC.max_episode_steps
-    met = [set((np.asarray(part.flat[0, : part.count[0]]) // steps).tolist()) for part in draws[:2]]
+    met = [set(np.asarray(p.episode[0, p.index[0, : p.count[0]]]).tolist()) for p in draws[:2]]
     assert met == [{4, 6}, {5, 7}] and draws.halved.all()
-    single = data._replace(length=np.where(np.arange(12) == 5, data.length, 0))
+    policy = np.where(np.arange(12) == 5, source.policy, source.policy + 1)
+    single = data._replace(policy=np.broadcast_to(policy, data.policy.shape), stage=0 * data.stage)
+    single = single._replace(stage=single.stage + source.stage)
     again = audit_codes.halves(single, source)
     assert not again.halved.any() and (again.first.count == again.second.count).all()
     policy, stage = audit_codes.drawn_from(data)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import make_config
+from metastar.data import layout
 from metastar.tools.audit import open_loop as audit_model
-from metastar.types import Adaptation, Context, Method, Policy, TaskData
+from metastar.types import Adaptation, Context, Method, Policy
 
 KEY = jax.random.key(0)
 TASKS, EPISODES, STEPS = 3, 2, 40
@@ -17,18 +18,16 @@ def counting_data():
     """In task n the observation grows by n + 1 a step, and the reward is n + 1."""
     rate = np.arange(1, TASKS + 1, dtype=np.float32)[:, None, None]
     shape = TASKS, EPISODES, STEPS
-    return TaskData(
-        obs=jnp.asarray((rate * np.arange(STEPS + 1)).repeat(EPISODES, 1)[..., None]),
-        action=jnp.zeros((*shape, 1)),
-        reward=jnp.asarray(np.broadcast_to(rate, shape)),
-        done=jnp.zeros(shape, bool),
-        length=jnp.full(shape[:2], STEPS),
-        policy=jnp.zeros(shape[:2], int),
-        stage=jnp.zeros(shape[:2], int),
-        task={"rate": jnp.arange(1.0, TASKS + 1)},
-        flat=jnp.tile(jnp.arange(EPISODES * STEPS)[None], (TASKS, 1)),
-        count=jnp.full(TASKS, EPISODES * STEPS),
-    )
+    blocks = {
+        "obs": (rate * np.arange(STEPS + 1)).repeat(EPISODES, 1)[..., None],
+        "action": np.zeros((*shape, 1)),
+        "reward": np.broadcast_to(rate, shape),
+        "done": np.zeros(shape, bool),
+        "length": np.full(shape[:2], STEPS),
+        "policy": np.zeros(shape[:2], int),
+        "stage": np.zeros(shape[:2], int),
+    }
+    return layout.from_blocks(blocks, {"rate": np.arange(1.0, TASKS + 1)})
 
 
 def infer(params, view, task, key):

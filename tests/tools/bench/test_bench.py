@@ -10,6 +10,7 @@ from ml_collections import FrozenConfigDict
 import make_config
 from metastar import main as cli
 from metastar.errors import UserError
+from metastar.evaluation import episodes as play
 from metastar.evaluation import evaluate
 from metastar.tools.bench import bench, roofline
 from metastar.tools.bench import cases as bench_parts

@@ -181,8 +181,9 @@ def test_recorded_episodes_are_the_last_of_their_source(runs):
 
 def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs, monkeypatch):
     path, manifest, fields = store.verify("data")
-    fields["stage"] = np.array([[0, 2, 2]] * 5)
-    fields["length"] = np.array([[60, 60, 60]] * 4 + [[60, 60, 0]])
+    fields["stage"] = np.array([0, 2, 2] * 5)
+    fields["length"] = np.append(fields["length"][:-1], 0)  # the last episode of the last task
+    fields |= {name: fields[name][:-60] for name in ("obs", "action", "reward", "done")}
     monkeypatch.setattr(store, "verify", lambda *args: store.DataSet(path, manifest, fields))
     found = made("behavior", "seeker", tasks=[3, 4])
     assert [recording.note for recording in found] == [
@@ -190,7 +191,7 @@ def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs
         "stub expert, episode 1",
     ]
     assert [recording.reward.sum() for recording in found] == [60, 30]
-    fields["policy"] = np.array([[0, 0, 1]] * 5)
+    fields["policy"] = np.array([0, 0, 1] * 5)
     others = manifest._replace(policies=("stub", store.CROSS_TASK))
     monkeypatch.setattr(store, "verify", lambda *args: store.DataSet(path, others, fields))
     assert made("behavior", "seeker")[0].note == "stub expert, episode 1"

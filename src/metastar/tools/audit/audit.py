@@ -9,7 +9,7 @@ import numpy as np
 from metastar import files
 from metastar.collection import collect
 from metastar.data import contexts, store
-from metastar.data.sources import sources
+from metastar.data.sources import sources, sources_in
 from metastar.envs.make import family_of
 from metastar.errors import UserError
 from metastar.evaluation import results
@@ -55,7 +55,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     if other is not None:
         _check_alike(run, other, manifest, against)
     data, side = load(run, data_set)
-    found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
+    found = sources_in(manifest.policies, manifest.stages, [data])
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
     contexts.check(run.method.context, data.count, run.cfg.method)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.data import contexts, store
+from metastar.data import contexts, layout
 from metastar.data.sources import Source
 from metastar.evaluation.inference import expect_code, infer_all
 from metastar.types import Array, Method, TaskData, View
@@ -46,8 +46,7 @@ def halves(data: TaskData, source: Source) -> Draws:
 
     def half(which):
         mine = of_source & ((turn == which) | ~halved[:, None])
-        part = data._replace(length=np.where(mine, data.length, 0))
-        return store.restrict(part, source.policy, source.stage)
+        return layout.show(data, mine)
 
     return Draws(half(0), half(1), halved)
 
@@ -91,12 +90,9 @@ def make_reader(method: Method, draws: list[Draws], windows: int, key: Array) ->
 
 
 def drawn_from(data: TaskData) -> tuple[np.ndarray, np.ndarray]:
-    """Policy and stage of every episode that draws from the data can meet, each [P]."""
-    flat = np.asarray(data.flat)
-    valid = np.arange(flat.shape[1]) < np.asarray(data.count)[:, None]
-    task = np.nonzero(valid)[0]
-    episode = flat[valid] // data.reward.shape[-1]
-    return np.asarray(data.policy)[task, episode], np.asarray(data.stage)[task, episode]
+    """Policy and stage of every episode that draws from the data can meet, each [E']."""
+    seen = np.asarray(data.visible) & (np.asarray(data.length) > 0)
+    return np.asarray(data.policy)[seen], np.asarray(data.stage)[seen]
 
 
 def rows_of(codes: Codes, rows: np.ndarray) -> Codes:

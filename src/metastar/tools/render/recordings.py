@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import contexts, store
+from metastar.data import contexts, layout, store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
@@ -86,6 +86,8 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     path, manifest, fields = subject.data
     policies, stages = manifest.policies, manifest.stages
     known = sources(policies, stages, fields["policy"], fields["stage"])
+    tables = (fields[name] for name in ("length", "policy", "stage"))
+    length, policy_of, stage_of = (layout.by_task(x, fields["episodes"]) for x in tables)
 
     def is_wanted(source):
         if subject.source is not None:
@@ -105,21 +107,20 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
             f"recorded episodes of {subject.cfg.family} cannot be drawn: what was seen does not "
             "tell where the robot was; use --policy=agent or --policy=random"
         )
-    label = np.full(fields["length"].shape, "", object)
+    label = np.full(length.shape, "", object)
     for name, policy, stage in wanted:
-        label[(fields["policy"] == policy) & (fields["stage"] == stage)] = name
-    usable = (label != "") & (fields["length"] > 0)
+        label[(policy_of == policy) & (stage_of == stage)] = name
+    usable = (label != "") & (length > 0)
     tasks = _choose(subject, asked, usable.any(1))
 
     def recording(task):
         episode = int(np.flatnonzero(usable[task])[-1])
-        length = fields["length"][task, episode]
-        obs = np.asarray(fields["obs"][task, episode, : length + 1], float)
+        obs, reward = layout.episode_of(fields, task, episode)
         return Recording(
             title=_title(subject, task),
             note=f"{label[task, episode]}, episode {episode}",
-            state=positions(obs, profile_of(subject.cfg)),
-            reward=np.asarray(fields["reward"][task, episode, :length], float),
+            state=positions(np.asarray(obs, float), profile_of(subject.cfg)),
+            reward=np.asarray(reward, float),
             task={name: value[task] for name, value in subject.tasks.items()},
         )
 

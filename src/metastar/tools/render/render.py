@@ -6,6 +6,7 @@ from pathlib import Path
 from metastar import config, files
 from metastar.collection import collect
 from metastar.data import store
+from metastar.data.manifest import config_of
 from metastar.errors import UserError, did_you_mean
 from metastar.tools.render import films, pictures, recordings
 from metastar.tools.render.recordings import Subject
@@ -114,7 +115,7 @@ def _subject(run, family, data, source) -> Subject:
         cfg = read_config(run)
     elif data:
         manifest = store.read_manifest(data)
-        values = {"family": manifest.family, **store.config_of(manifest)}
+        values = {"family": manifest.family, **config_of(manifest)}
         cfg = config.build({p: values[p] for p in ("family", "env.profile") if p in values})
     else:
         cfg = config.build({"family": family})
