@@ -150,6 +150,7 @@ def make_final(
         _check_finite(measured, task_id)
         report = {
             "method": cfg.method,
+            "privileged": method.privileged,
             "family": cfg.family,
             "preset": cfg.preset,
             "seed": cfg.seed,

@@ -110,7 +110,8 @@ def translate(found: Any) -> Any:
         for name, x in found.items()
         if not name.startswith(prefix)
     }
-    return _column(rest) | {"train": _column(of_train)}
+    privileged = found.get("method") == "oracle"  # the only such method of that time
+    return _column(rest) | {"train": _column(of_train), "privileged": privileged}
 
 
 def _column(old: Any) -> Any:

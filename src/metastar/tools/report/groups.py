@@ -128,7 +128,7 @@ def _scores(
     bounds = {key: _mean([p["bounds"][key] for row in parts for p in row]) for key in BOUNDS}
     bounds["optimum"] = _mean([block["optimum"] for row in blocks for block in row])
     arrays = [array[:, counted] for array in arrays]
-    oracles = [array for array, group in zip(arrays, groups) if group.method == "oracle"]
+    oracles = [array for array, group in zip(arrays, groups) if group.runs[0].results["privileged"]]
     oracle = None
     if oracles:
         oracle = oracles[0]
