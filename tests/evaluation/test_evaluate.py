@@ -208,7 +208,7 @@ def test_a_run_that_cannot_explore_says_so(data_dir, tmp_path):
 
 def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, monkeypatch):
     arrays = results.read_arrays(runs["folders"]["oracle"])
-    shared = {"sources", "label_name", "goal_radius"}
+    shared = {"sources", "label_name", "goal_radius", "has_success"}
 
     def measured_before(cfg, method, tasks):
         all_goals = tasks.manifest.tasks["goal"].astype(np.float32)
@@ -341,5 +341,5 @@ def test_stability_is_of_the_last_five_evaluations():
 
 def test_success_is_none_in_families_without_a_goal():
     reached = np.array([True, False])
-    assert summaries.success(reached, np.array(0.2)) == 0.5
-    assert summaries.success(reached, np.array(np.nan)) is None
+    assert summaries.success(reached, np.array(True)) == 0.5
+    assert summaries.success(reached, np.array(False)) is None

@@ -228,7 +228,7 @@ def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
     cross-task ones among them; `random_return` [N, W]; `optimum` [N, W], NaN where the family has
     none; what `play.values` gives under the discount `gamma`; `zero_shot_*` [N, V] of `_own`, with
     `zero_shot_path` of the first and the last episodes and `zero_shot_random_return`; `label`,
-    `label_name`, `goal`, `goal_radius` for the figures.
+    `label_name`, `goal`, `goal_radius` for the figures; `has_success`: the family knows any.
     """
     env, family = make_env(cfg), family_of(cfg.family)
     num_windows, num_streams = cfg.eval.windows, cfg.eval.zero_shot_streams
@@ -280,6 +280,7 @@ def make_measure(cfg, method: Method, tasks: store.Tasks) -> Callable:
             "label": np.asarray(label),
             "goal": np.asarray(family.goal(task) if family.goal else []),
             "goal_radius": np.array(family.goal_radius or np.nan),
+            "has_success": np.array(family.success is not None),
         }
 
     return measure

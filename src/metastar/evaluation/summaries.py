@@ -75,7 +75,7 @@ def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     block = {
         **gap_closed(summary(score, optimum, random), bounds),
         "value": overestimation(arrays, rows),
-        "success": success(arrays["reached"][rows], arrays["goal_radius"]),
+        "success": success(arrays["reached"][rows], arrays["has_success"]),
         "by_context_source": {
             str(name): gap_closed(summary(part[rows], optimum, random, present[rows]), bounds)
             for name, part, present in found
@@ -134,7 +134,7 @@ def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_sh
     return {
         **(block or _missing(len(score))),
         "first_episode": float(arrays[f"{name}_first_return"][rows].mean()),
-        "success": success(arrays[f"{name}_reached"][rows].any(-1), arrays["goal_radius"]),
+        "success": success(arrays[f"{name}_reached"][rows].any(-1), arrays["has_success"]),
     }
 
 
@@ -166,9 +166,9 @@ def stability(rows: Sequence[dict], num: int = 5) -> dict:
     }
 
 
-def success(reached: np.ndarray, goal_radius: np.ndarray) -> float | None:
-    """Share of `reached` that is True; None in families without a goal, where the radius is NaN."""
-    return float(reached.mean()) if np.isfinite(goal_radius) else None
+def success(reached: np.ndarray, has_success: np.ndarray) -> float | None:
+    """Share of `reached` that is True; None in families that know no success."""
+    return float(reached.mean()) if has_success else None
 
 
 def behavior_best(data: TaskData) -> np.ndarray:
