@@ -309,7 +309,7 @@ def test_streams_without_a_score_are_left_out_of_the_mean():
         "random_return": np.zeros((2, 3)),
         "first_return": np.ones((2, 3)),
         "reached": np.zeros((2, 3, SLOTS), bool),
-        "goal_radius": np.array(np.nan),
+        "has_success": np.array(False),
     }
     bounds = {"random": 0.0, "oracle": 4.0}
     block = summaries.block(arrays, np.ones(2, bool), bounds)

@@ -360,5 +360,5 @@ def test_stability_is_of_the_last_five_evaluations():
 
 def test_success_is_none_in_families_without_a_goal():
     reached = np.array([True, False])
-    assert summaries.success(reached, np.array(0.2)) == 0.5
-    assert summaries.success(reached, np.array(np.nan)) is None
+    assert summaries.success(reached, np.array(True)) == 0.5
+    assert summaries.success(reached, np.array(False)) is None

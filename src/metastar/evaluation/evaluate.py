@@ -222,6 +222,7 @@ def _labels(tasks: store.Tasks, cfg: FrozenConfigDict) -> dict[str, np.ndarray]:
         "label": np.asarray(label),
         "goal": np.asarray(family.goal(task) if family.goal else []),
         "goal_radius": np.array(family.goal_radius or np.nan),
+        "has_success": np.array(family.success is not None),
     }
 
 

@@ -65,7 +65,7 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     """What `results.json` says of one protocol on the tasks in `rows` [N] bool.
 
     Args:
-        arrays: what `measure.make_measure` keeps of the protocol, and the family's `goal_radius`.
+        arrays: what `measure.make_measure` keeps of the protocol, and `has_success` of the family.
         rows: which tasks.
         bounds: their bounds, for `gap_closed`.
 
@@ -89,7 +89,7 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     found = {
         "title": str(arrays["title"]),
         **(of(score, np.isfinite(score)) or _missing(len(score))),
-        "success": success(reached.any(-1) if own else reached.mean(-1), arrays["goal_radius"]),
+        "success": success(reached.any(-1) if own else reached.mean(-1), arrays["has_success"]),
     }
     if own:
         found["first_episode"] = float(arrays["first_return"][rows].mean())
@@ -160,9 +160,9 @@ def stability(rows: Sequence[dict], num: int = 5) -> dict:
     }
 
 
-def success(reached: np.ndarray, goal_radius: np.ndarray) -> float | None:
-    """Share of `reached` that is True; None in families without a goal, where the radius is NaN."""
-    return float(reached.mean()) if np.isfinite(goal_radius) else None
+def success(reached: np.ndarray, has_success: np.ndarray) -> float | None:
+    """Share of `reached` that is True; None in families that know no success."""
+    return float(reached.mean()) if has_success else None
 
 
 def behavior_best(data: TaskData) -> np.ndarray:

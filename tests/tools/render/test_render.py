@@ -308,9 +308,11 @@ def test_mp4_goes_through_ffmpeg(monkeypatch, tmp_path):
 
 
 def test_point_robots_share_axes_and_show_goal_and_path():
-    shown = [make_recording(), make_recording(task={})]
-    with pictures.studio(pictures.find_family("point_robot"), 200) as draw:
-        one, other = draw(shown)
+    family, shown = pictures.find_family("point_robot"), [make_recording(), make_recording()]
+    with pictures.studio(family, 200) as draw:
+        one, _ = draw(shown)
+    with pictures.studio(family._replace(goal=None, goal_radius=None), 200) as draw:
+        _, other = draw(shown)
     start, end = one(0), one(4)
     assert start.shape == (200, 200, 3) and start.dtype == np.uint8
     np.testing.assert_array_equal(one(9), end)

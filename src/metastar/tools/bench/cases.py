@@ -23,7 +23,7 @@ from metastar.training.chunk import make_chunk, update_keys
 from metastar.training.compilation import compiled
 from metastar.training.flops import matmul_flops, products
 from metastar.training.runs import make_method, stack
-from metastar.types import Phase
+from metastar.types import Env, Phase
 
 # Forms of an update.
 PLAIN, CONFIGURED, CONSTANT, SAMPLED = (
@@ -141,12 +141,18 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
 def env_steps(name: str, setting: Setting) -> Case:
     """An episode under uniform actions in `eval.windows` streams of every task, all in parallel."""
     cfg = setting.cfg
-    env = make_env(cfg)
+    env = of_tasks(make_env(cfg), setting.all.task)
     run = make_rollout(env, uniform_policy(env.spec.action_dim), 1)
     streams = setting.all.count.shape[0], cfg.eval.windows
     arguments = (), no_adaptation(*streams), setting.all.task, jax.random.key(cfg.seed)
     units = streams[0] * streams[1] * env.spec.max_episode_steps
     return rollout_case(name, env, run, arguments, units, Counter())
+
+
+def of_tasks(env: Env, tasks) -> Env:
+    """The simulator for these tasks alone, their physics made: a rollout can then be compiled."""
+    physics = env.prepare(tasks)
+    return env._replace(prepare=lambda tasks: physics)
 
 
 def rollout_case(

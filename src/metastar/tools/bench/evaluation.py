@@ -11,7 +11,7 @@ from metastar.envs.make import make_env
 from metastar.evaluation import episodes as play
 from metastar.evaluation import evaluate
 from metastar.evaluation.history import empty_window
-from metastar.tools.bench.cases import Case, rollout_case
+from metastar.tools.bench.cases import Case, of_tasks, rollout_case
 from metastar.tools.bench.setting import Setting
 from metastar.training.flops import products, scaled
 from metastar.types import Env, Given, Protocol, StepIn
@@ -34,12 +34,14 @@ def cases(setting: Setting, max_steps: int) -> list[Case]:
     if max_steps:
         steps = min(max_steps, env.spec.max_episode_steps)
         env = env._replace(spec=env.spec._replace(max_episode_steps=steps))
+    every = of_tasks(env, setting.all.task)
+    alone = of_tasks(env, jax.tree.map(lambda x: x[:1], setting.all.task))  # all take as long
     made = []
     for protocol in evaluate.protocols_of(setting.cfg, setting.method, env.spec):
-        made.append(_batch(setting, env, protocol))
+        made.append(_batch(setting, every, protocol))
         if not env.on_host:
-            made.append(_alone(setting, env, protocol, "one stream at a time"))
-        made.append(_alone(setting, stepwise(env), protocol, "one env at a time"))
+            made.append(_alone(setting, alone, protocol, "one stream at a time"))
+        made.append(_alone(setting, stepwise(alone), protocol, "one env at a time"))
     return made
 
 
