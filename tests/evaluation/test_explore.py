@@ -240,4 +240,4 @@ def test_a_strategy_that_needs_a_model_names_those_that_do_not():
 
 def test_an_unknown_strategy_is_met_with_a_suggestion():
     with pytest.raises(UserError, match="did you mean 'posterior'"):
-        explored.check(METHOD, "posteriour")
+        explored.expect_fit(METHOD, "posteriour")

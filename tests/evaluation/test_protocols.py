@@ -148,6 +148,24 @@ def test_the_code_is_inferred_anew_at_each_step_from_the_full_window():
     assert carries[-1].inner["calls"] == EPISODES * STEPS
 
 
+def test_a_context_of_several_windows_is_made_of_all_their_steps():
+    """Two windows of two steps: random for four, then the older two steps are the first window."""
+    seen = stub_method()._replace(
+        context=Context(2, num=2),
+        infer=lambda params, view, task, key: Adaptation(view.obs.reshape(-1)),
+    )
+    policy = zero_shot.own_context(seen, SPEC)
+    carry = policy.init(None, Adaptation(jnp.zeros(8)))
+    actions, executed, previous = [], jnp.zeros(1), None
+    for t in range(STEPS):
+        step, key = step_in(0, t, previous, executed), jax.random.key(t)
+        executed, carry = policy.act(None, None, carry, step, key, True)
+        actions.append(float(executed[0]))
+        previous = (0, t)
+    assert [action == POLICY_ACTION for action in actions] == [False] * 4 + [True]
+    assert carry.inner["code"].tolist() == [0, 0, 0, 1, 0, 2, 0, 3]
+
+
 def test_the_code_is_kept_between_two_inferences():
     _, every = run(stub_method())
     _, carries = run(stub_method(), reinfer_every=3)

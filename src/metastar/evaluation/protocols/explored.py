@@ -29,7 +29,7 @@ SECTIONS = {"eval": (history,)}
 def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     """`exploring` by the strategy of the config, on a bank of codes of the training tasks' data.
 
-    Raises `UserError` as `check` does, and from `prepare` if the method infers no codes.
+    Raises `UserError` as `expect_fit` does, and from `prepare` if the method infers no codes.
     """
     budget = spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
@@ -80,7 +80,7 @@ class Memory(NamedTuple):
     inner: Any  # the carry of the wrapped policy
 
 
-def check(method: Method, name: str) -> None:
+def expect_fit(method: Method, name: str) -> None:
     """Raises `UserError` if there is no such strategy or the method lacks what it needs."""
     needs_model = registry.find(STRATEGY, name).NEEDS_MODEL
     if method.privileged:
@@ -114,9 +114,9 @@ def exploring(method: Method, name: str, spec: EnvSpec) -> Policy:
         A `Policy` whose adaptation is an `Explorer`.
 
     Raises:
-        UserError: as `check`.
+        UserError: as `expect_fit`.
     """
-    check(method, name)
+    expect_fit(method, name)
     strategy = registry.find(STRATEGY, name).make(method, spec)
     length = steps_of(method.context)
 
