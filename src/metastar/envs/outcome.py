@@ -16,9 +16,10 @@ def outcome(xp, family: Family, profile: str, before, after, action, task) -> St
         task: task parameters, one or one for each state.
     """
     transition = (xp, before, after, action, task)
+    obs = family.observe(xp, after, profile)
     reward = family.reward(*transition)
     return StepOut(
-        obs=family.observe(xp, after, profile),
+        obs=obs,
         reward=reward,
         done=family.done(*transition) if family.done else xp.zeros(reward.shape, bool),
         success=family.success(*transition) if family.success else None,
