@@ -64,7 +64,7 @@ def error(cloned, context_of):
     """Mean size of the deviation of greedy actions under a context of task `context_of(n)`."""
     method, params, data, direction = cloned
     unseen = data._replace(flat=data.flat[:, 60:], count=jnp.full(TASKS, 20))
-    contexts = sample_windows(unseen, context_of(jnp.arange(TASKS)), KEY, 12)
+    contexts = sample_windows(unseen, context_of(jnp.arange(TASKS))[:, None], KEY, 12)
     obs = jax.random.uniform(KEY, (50, 2), minval=-1, maxval=1)
 
     @jax.jit
