@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import stub_run
+from metastar import files
 from metastar.evaluation import results
 from metastar.main import main
 from metastar.ops.statistics import seed_task_interval
-from metastar.tools.report import compare, groups
+from metastar.tools.report import codes, compare, groups
 
 ROOT = Path(__file__).parents[3]
 
@@ -39,6 +40,7 @@ def make(few, seed=0, method="metastar", preset="quick", split="test", **fields)
     ood = {name: fields.pop(name) for name in ("ood_moderate", "ood_extreme") if name in fields}
     return {
         "method": method,
+        "privileged": method == "oracle",
         "preset": preset,
         "family": family,
         "seed": seed,
@@ -269,6 +271,32 @@ def test_command_writes_the_page_and_the_figure(save, tmp_path, capsys, monkeypa
     assert main(["compare", *paths, "--out=again/there"]) == 0
     assert (tmp_path / "again/there/compare.md").read_text() == page
     assert not list(tmp_path.glob("**/.*.tmp"))
+
+
+def test_audits_beside_the_results_are_a_table_of_codes(save, tmp_path):
+    """Of two seeds one is audited, and the other group is not."""
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    of = make([1.0, 2.0]), make([2.0, 3.0], seed=1), make([3.0, 4.0], preset="other")
+    for folder, run in zip(folders, of):
+        folder.mkdir()
+        results.write(folder, run)
+    sources = [str(folder) for folder in folders]
+    assert "Codes" not in compare.compare(sources, tmp_path / "out")
+    trained = {
+        "ratio": {"ratio": 0.25},
+        "identity": {"chance": 0.5, "linear": {"accuracy": 0.75}},
+        "task_of_training": {"linear": {"r2": 0.9}},
+    }
+    audit = {"splits": {"test": {"trained": trained}}}
+    files.write_json(folders[0] / "audit.json", audit)
+    rows = codes.table(groups.read(sources))
+    assert rows[1][1:] == ("1 of 2", "0.2500", "75%", "50%", "0.900")
+    assert rows[2][1:] == ("0 of 1", "–", "–", "–", "–")
+    assert "Codes, by audit" in compare.compare(sources, tmp_path / "out")
+    assert "## Codes" in (tmp_path / "out" / "compare.md").read_text()
+    del trained["ratio"]["ratio"]  # an audit says why where it could not compute a measure
+    files.write_json(folders[0] / "audit.json", audit)
+    assert codes.table(groups.read(sources))[1][2] == "–"
 
 
 def test_a_single_group_has_no_differences(save, tmp_path):

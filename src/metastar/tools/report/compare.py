@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from metastar import files
 from metastar.errors import UserError
 from metastar.ops.statistics import percentile_interval, seed_task_interval, seed_task_means
-from metastar.tools.report import figures, groups, tables
+from metastar.tools.report import codes, figures, groups, tables
 from metastar.tools.report.groups import Group, Scores
 
 FILE = "compare.md"
@@ -80,6 +80,9 @@ def compare(sources: Sequence[str], out: str | Path) -> str:
         text += [f"{head}\n{tables.plain(rows)}"]
     page += ["## Stability and success", tables.markdown(steadiness(found))]
     text += [tables.plain(steadiness(found))]
+    if rows := codes.table(found):
+        page += ["## Codes", tables.markdown(rows), codes.NOTE]
+        text += [f"Codes, by audit\n{tables.plain(rows)}"]
     page += [NOTES.rstrip(), f"![comparison]({FIGURE})", CAPTION]
     page += ["## Runs", tables.markdown(provenance(found))]
     files.save(out / FILE, "\n\n".join(page) + "\n")

@@ -1,0 +1,63 @@
+"""What audits say of the codes of runs, for `metastar compare`: of those runs that have one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from metastar import files
+from metastar.evaluation import results
+from metastar.tools.report.groups import Group, Run
+
+FILE = "audit.json"  # of `metastar audit`, beside the run's results
+NOTE = (
+    "*Codes* are audited on held-out tasks under the sources that the agent learned from, means "
+    "over seeds (`metastar audit`): the *ratio* of what the source moves codes by to what the task "
+    "does; how well a linear *probe* names the source, and chance; and how well the task can be "
+    "read off by a linear map fitted on the training tasks (*task R²*)."
+)
+_MEASURES = {
+    "ratio": ("ratio", "ratio"),
+    "probe": ("identity", "linear", "accuracy"),
+    "chance": ("identity", "chance"),
+    "task R²": ("task_of_training", "linear", "r2"),
+}
+_FORMS = {"ratio": "{:.4f}", "probe": "{:.0%}", "chance": "{:.0%}", "task R²": "{:.3f}"}
+
+
+def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """Rows of text cells, one of each group with "–" where its runs have no audit; [] if none has.
+
+    Raises `UserError` if an audit is damaged.
+    """
+    rows, known = [("group", "audited", *_MEASURES)], False
+    for group in groups:
+        audits = [audit for run in group.runs if (audit := _audit(run)) is not None]
+        known |= bool(audits)
+        cells = [
+            _cell(name, [_number(audit, path) for audit in audits])
+            for name, path in _MEASURES.items()
+        ]
+        rows.append((group.name, f"{len(audits)} of {len(group.runs)}", *cells))
+    return rows if known else []
+
+
+def _audit(run: Run) -> dict | None:
+    source = Path(run.source)
+    path = (source.parent if source.name == results.FILE else source) / FILE
+    if not path.exists():  # as for a file that is not in its run's folder
+        return None
+    return files.read_json(path, f"run `metastar audit --workdir={path.parent}` again")
+
+
+def _number(audit: dict, path: Sequence[str]) -> float | None:
+    """A number of the held-out tasks; None where the audit could not compute it."""
+    found = audit["splits"]["test"]["trained"]
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _cell(name: str, values: list[float | None]) -> str:
+    values = [value for value in values if value is not None]
+    return _FORMS[name].format(np.mean(values)) if values else "–"
