@@ -77,13 +77,16 @@ CHEETAHS = {
         "bc.hidden": (256, 256),
     },
 }
+DENSE_POINT_ROBOTS = {
+    "": POINT_ROBOT,
+    "quick": POINT_ROBOT,
+    "debug": {**POINT_ROBOT, "sampler.batch_size": 16},
+}
 FAMILIES = {
     "point_robot_sparse": {},
-    "point_robot": {
-        "": POINT_ROBOT,
-        "quick": POINT_ROBOT,
-        "debug": {**POINT_ROBOT, "sampler.batch_size": 16},
-    },
+    "point_robot": DENSE_POINT_ROBOTS,
+    # In the wind as in still air; not tuned, and not measured yet.
+    "point_robot_wind": DENSE_POINT_ROBOTS,
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     "cheetah_dir": {

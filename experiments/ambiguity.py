@@ -23,7 +23,7 @@ from metastar import files
 from metastar.collection import collect
 from metastar.data import store
 from metastar.data.sampler import sample_windows
-from metastar.data.sources import sources
+from metastar.data.sources import sources_in
 from metastar.tools.report import tables
 from metastar.training import provenance
 from metastar.types import Array, View
@@ -64,7 +64,7 @@ def measure(cfg: ConfigDict) -> dict:
     spread = np.square(goal - goal.mean(0)).sum(-1).mean()
     observers = {resolution: make_observer(resolution) for resolution in RESOLUTION}
     found = {}
-    for source in sources(manifest.policies, manifest.stages, data.policy, data.stage):
+    for source in sources_in(manifest.policies, manifest.stages, [data]):
         own = store.restrict(data, source.policy, source.stage)
         view = sample_windows(own, task_id, jax.random.key(0), cfg.world_model.context_len)
         found[source.name] = {}

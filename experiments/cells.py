@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from metastar import files
+from metastar.evaluation import results
 from metastar.ops.statistics import seed_task_interval
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,8 +50,8 @@ def train(workdir: Path, config: str, fields: dict) -> list[Path]:
 
 
 def read(folder: Path, name: str) -> dict:
-    """The JSON file `name` of a folder; one that has a checksum must match it."""
-    return files.read_json(folder / name, "make it again", sealed=False)
+    """The JSON file `name` of a folder, results in today's shape; a checksum must match."""
+    return results.translate(files.read_json(folder / name, "make it again", sealed=False))
 
 
 def audited(folder: Path) -> dict:
@@ -89,12 +90,12 @@ def spread(values: np.ndarray | list[float | None], form: str = "{:.3f}") -> str
     return f"{form.format(np.mean(values))} ({low} to {high})"
 
 
-def interval(results: list[dict], *path: str, form: str = "{:.1f}") -> str:
+def interval(blocks: list[dict], *path: str, form: str = "{:.1f}") -> str:
     """Mean over seeds and tasks of one block of results, with its interval; – if one lacks it."""
     for name in path:
-        if any(result.get(name) is None for result in results):
+        if any(block.get(name) is None for block in blocks):
             return "–"
-        results = [result[name] for result in results]
-    scores = np.array([result["per_task"] for result in results], float)
+        blocks = [block[name] for block in blocks]
+    scores = np.array([block["per_task"] for block in blocks], float)
     low, high = seed_task_interval(scores)
     return f"{form.format(scores.mean())} ({form.format(low)} to {form.format(high)})"

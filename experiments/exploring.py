@@ -33,7 +33,7 @@ STRATEGIES = registry.names("exploration strategy")
 ROWS = {
     "few-shot, windows with reward": ("few_shot", "informative"),
     "zero-shot, plain": ("zero_shot",),
-    **{f"zero-shot, exploring: {name}": ("explored", name) for name in STRATEGIES},
+    **{f"zero-shot, exploring: {name}": (f"explored_{name}",) for name in STRATEGIES},
 }
 
 
@@ -45,7 +45,7 @@ def table() -> str:
     ]
     rows = [("return, mean over tasks and seeds", "mean", "95 % interval", "by seed", "of optimum")]
     for name, path in ROWS.items():
-        blocks = results
+        blocks = [result["protocols"] for result in results]
         for key in path:
             blocks = [block.get(key) for block in blocks]
         if None in blocks:
@@ -67,7 +67,8 @@ def main() -> None:
     workdir = args.runs / LABEL
     fields = {**FIELDS, "num_seeds": args.num_seeds}
     for seed, folder in enumerate(cells.train(workdir, CONFIG, fields)):
-        if set(cells.read(folder, "results.json").get("explored", {})) != set(STRATEGIES):
+        evaluated = cells.read(folder, "results.json")["protocols"]
+        if not {f"explored_{name}" for name in STRATEGIES} <= set(evaluated):
             cells.metastar("evaluate", folder, f"--explore={','.join(STRATEGIES)}")
         content = cells.read(folder, "results.json")
         files.write_json(cells.RESULTS / LABEL / f"metastar_{seed}.json", content)

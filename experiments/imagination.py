@@ -107,7 +107,7 @@ def row(name: str, results: list[dict]) -> tuple[str, ...]:
     fields = CELLS[name]
     imagined = fields["imagine.horizon"] * fields["imagine.num_rollouts"]
     errors = [result["open_loop"] for result in results]
-    values = [result["few_shot"]["value"] for result in results]
+    values = [result["protocols"]["few_shot"]["value"] for result in results]
     return (
         name,
         str(len(results)),
@@ -116,8 +116,8 @@ def row(name: str, results: list[dict]) -> tuple[str, ...]:
         cells.spread([e["reward"]["right"][0] for e in errors]),
         cells.spread([value["value"] for value in values], "{:.2f}"),
         cells.interval(values, form="{:.2f}"),
-        cells.interval(results, "few_shot"),
-        cells.interval(results, "zero_shot"),
+        cells.interval(results, "protocols", "few_shot"),
+        cells.interval(results, "protocols", "zero_shot"),
         f"{max(result['wall_seconds'] for result in results) / 60:.1f}",
     )
 

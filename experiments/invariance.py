@@ -94,7 +94,8 @@ def run(workdir: Path, config: str, fields: dict) -> list[tuple[dict, dict]]:
     explores = fields.get("task_losses.reconstruction", 1.0) > 0
     found = []
     for folder in cells.train(workdir, config, fields):
-        if explores and "explored" not in cells.read(folder, "results.json"):
+        evaluated = cells.read(folder, "results.json")["protocols"]
+        if explores and "explored_posterior" not in evaluated:
             cells.metastar("evaluate", folder, "--explore=posterior")
         audit = cells.audited(folder)
         found.append((cells.read(folder, "results.json"), audit))
@@ -148,9 +149,9 @@ def row(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]:
         f"{100 * differing:.0f} % ({100 * control:.0f} %)",
         f"{100 * accuracy:.0f} % ({100 * upper:.0f} %, {100 * chance:.0f} %)",
         cells.spread(mean_of(audits, "task_of_training", "linear", "r2")),
-        cells.interval(results, "few_shot"),
-        cells.interval(results, "zero_shot"),
-        cells.interval(results, "explored", "posterior"),
+        cells.interval(results, "protocols", "few_shot"),
+        cells.interval(results, "protocols", "zero_shot"),
+        cells.interval(results, "protocols", "explored_posterior"),
         f"{np.mean([r['wall_seconds'] for r in results]) / 60:.1f}",
     )
 
@@ -158,7 +159,8 @@ def row(cell: str, results: list[dict], audits: list[dict]) -> tuple[str, ...]:
 def costs(cell: str, results: list[dict], audits: list[dict], bound: float) -> tuple[str, ...]:
     """What a user feels of one cell: returns on every kind of tasks, and what changes them."""
     few, zero = (
-        [cells.interval(results, *path, kind) for path in SPLITS.values()] for kind in KINDS
+        [cells.interval(results, *path, "protocols", kind) for path in SPLITS.values()]
+        for kind in KINDS
     )
     drop = [drop_of(audit, bound) for audit in audits]
     last = [result["stability"]["few_shot"] for result in results]
@@ -166,7 +168,10 @@ def costs(cell: str, results: list[dict], audits: list[dict], bound: float) -> t
         cell,
         *few,
         *zero,
-        *(cells.spread([r[kind]["success"] for r in results], "{:.2f}") for kind in KINDS),
+        *(
+            cells.spread([r["protocols"][kind]["success"] for r in results], "{:.2f}")
+            for kind in KINDS
+        ),
         cells.spread(100 * np.array(drop), "{:.0f}"),
         *(cells.spread([block[name] for block in last], "{:.1f}") for name in ("mean", "drop")),
     )
@@ -187,7 +192,9 @@ def drop_of(audit: dict, bound: float) -> float:
 def bound_of(out: Path, results: list[dict]) -> float:
     """Few-shot return of the best oracle: those that the rows had, and the newest in the folder."""
     newest = "oracle_results.json"
-    found = [cells.read(out, newest)["few_shot"]["mean"]] if (out / newest).exists() else []
+    found = []
+    if (out / newest).exists():
+        found = [cells.read(out, newest)["protocols"]["few_shot"]["mean"]]
     return max(found + [result["bounds"]["oracle"] for result in results])
 
 

@@ -47,8 +47,8 @@ def read(workdir: Path) -> tuple[Codes, np.ndarray, np.ndarray, list[str]]:
     data, side = audit.load(run, data_set)
     found = sources(manifest.policies, manifest.stages, *audit_codes.drawn_from(data))
     draws = [audit_codes.halves(data, source) for source in found]
-    length, key = run.cfg.world_model.context_len, jax.random.key(audit.SEED)
-    reader = audit_codes.make_reader(run.method, draws, length, audit.WINDOWS, key)
+    key = jax.random.key(audit.SEED)
+    reader = audit_codes.make_reader(run.method, draws, audit.WINDOWS, key)
     goal = np.asarray(join_parameters(data.task), float)
     names = [source.name for source in found]
     return reader(run.method.export(run.state)), goal, side == "test", names

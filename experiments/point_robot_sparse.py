@@ -30,7 +30,8 @@ def run(method: str, preset: str, workdir: Path, fields: dict) -> dict:
 
 
 def per_task(results: list[dict], *path: str) -> np.ndarray:
-    """Per-task means [S, N] of one block of every seed's results; None becomes NaN."""
+    """Per-task means [S, N] of one protocol's block of every seed's results; None becomes NaN."""
+    results = [r["protocols"] for r in results]
     for name in path:
         results = [r[name] for r in results]
     return np.array([r["per_task"] for r in results], float)
@@ -52,16 +53,17 @@ def summarise(results: list[dict], *path: str) -> dict:
 
 def blocks(results: list[dict]) -> dict:
     kind = "by_context_source"
-    sources = results[0]["few_shot"][kind]
+    sources = results[0]["protocols"]["few_shot"][kind]
     rows = {
         "few-shot, windows with reward": ("few_shot", "informative"),
         "few-shot, windows without reward": ("few_shot", "uninformative"),
         "few-shot, uniform windows": ("few_shot",),
         **{f"few-shot, {name} windows": ("few_shot", kind, name) for name in sources},
         "zero-shot (episode 2)": ("zero_shot",),
-        "few-shot on training tasks, windows with reward": ("train_few_shot", "informative"),
     }
-    return {name: summarise(results, *path) for name, path in rows.items()}
+    found = {name: summarise(results, *path) for name, path in rows.items()}
+    of_train = summarise([r["train"] for r in results], "few_shot", "informative")
+    return {**found, "few-shot on training tasks, windows with reward": of_train}
 
 
 def table(summary: dict) -> str:
@@ -112,7 +114,7 @@ def main() -> None:
 
     ours = results["metastar"]
     command = f"python experiments/point_robot_sparse.py --seeds {' '.join(map(str, args.seeds))}"
-    informative = [r["few_shot"]["informative"] for r in ours]
+    informative = [r["protocols"]["few_shot"]["informative"] for r in ours]
     summary = {
         "command": command + f" --preset={args.preset}" + f" --validation={args.validation}",
         "commit": ours[0]["commit"],
@@ -127,10 +129,12 @@ def main() -> None:
         "bounds": {
             "uniform random actions": ours[0]["bounds"]["random"],
             "best behaviour stage": ours[0]["bounds"]["behavior_best"],
-            "oracle, few-shot": float(np.mean([r["few_shot"]["mean"] for r in results["oracle"]])),
-            "oracle, zero-shot": float(
-                np.mean([r["zero_shot"]["mean"] for r in results["oracle"]])
-            ),
+            **{
+                f"oracle, {title}": float(
+                    np.mean([r["protocols"][name]["mean"] for r in results["oracle"]])
+                )
+                for name, title in (("few_shot", "few-shot"), ("zero_shot", "zero-shot"))
+            },
             "analytic optimum": ours[0]["bounds"]["optimum"],
         },
     }

@@ -92,7 +92,7 @@ def text(found: dict) -> str:
     points = found["curve"]
     for point in points[:: max(1, len(points) // 8)]:
         rows.append(_row(point["updates"], point["few_shot"], point["zero_shot"]))
-    ends = [found[name] for name in ("few_shot", "zero_shot")]
+    ends = [results.translate(found)["protocols"][name] for name in ("few_shot", "zero_shot")]
     scores = [f"**{x['mean']:.1f}** ({x['ci95'][0]:.1f} to {x['ci95'][1]:.1f})" for x in ends]
     rows.append((f"**{found['updates'] - PRETRAIN}**, four windows, two streams", *scores))
     rows += [_row(f"*reference, {updates:,}*", *scores) for updates, *scores in PUBLISHED]

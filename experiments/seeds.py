@@ -55,7 +55,8 @@ def by_source(found: list[groups.Group]) -> list[tuple[str, ...]]:
     """Rows of text cells: mean few-shot return of each group with its interval, by source."""
     names = [group.name for group in found]
     blocks = [
-        [run.results["few_shot"]["by_context_source"] for run in group.runs] for group in found
+        [run.results["protocols"]["few_shot"]["by_context_source"] for run in group.runs]
+        for group in found
     ]
     rows = [("context from", *names)]
     for source in blocks[0][0]:

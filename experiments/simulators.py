@@ -20,13 +20,13 @@ from mujoco.rollout import Rollout
 
 from metastar import config, files
 from metastar.envs.backends import physics
-from metastar.envs.families import cheetah_vel as family
+from metastar.envs.families.cheetah_vel import FAMILY
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.training import provenance
 
 BATCH, STEPS, ROUNDS = 64, 200, 7
-BODY = family.BODY
+BODY = FAMILY.body
 
 
 def raw_loop(threads: int):
@@ -39,7 +39,7 @@ def raw_loop(threads: int):
     def run(actions):
         state = start
         for action in actions:
-            control = np.repeat(action[:, None], BODY.FRAME_SKIP, 1)
+            control = np.repeat(action[:, None], BODY.frame_skip, 1)
             state = pool.rollout(model, data, state, control)[0][:, -1]
 
     return run
@@ -50,9 +50,9 @@ def env_loop(env, tasks):
     noise = jax.device_get(jax.vmap(env.draw_reset)(jax.random.split(jax.random.key(0), BATCH)))
 
     def run(actions):
-        state, _ = env.reset(noise, tasks)
+        state, _ = env.reset(noise, tasks, ())
         for action in actions:
-            state, _ = env.step(state, action, tasks)
+            state, _ = env.step(state, action, tasks, ())
 
     return run
 

@@ -5,14 +5,14 @@ import jax.numpy as jnp
 
 import make_config
 from metastar import config, registry
-from metastar.losses.world_model import Weights
-from metastar.types import Batch, DataSpec, View
+from metastar.types import Batch, Codes, DataSpec, View
 
 OBS, ACTION, LENGTH = 3, 2, 6
 SPEC = DataSpec("fake", OBS, ACTION, 1, 4, 10, (0.0,) * OBS, (1.0,) * OBS)
-WEIGHTS = Weights(
-    recon=1.0, dyn=1.0, rep=0.1, free_bits=0.0, task_losses={"distance": 1.0, "infonce": 1.0}
-)
+HP = {
+    "world_model": {"recon_weight": 1.0, "dyn_weight": 1.0, "rep_weight": 0.1, "free_bits": 0.0},
+    "task_losses": {"distance": 1.0, "infonce": 1.0},
+}
 AGENT_HP = {
     "actor_lr": 1e-3,
     "critic_lr": 1e-3,
@@ -42,6 +42,11 @@ def make_loss(module, cfg, spec):
     return module.make(config.scope(cfg, name, module), spec)
 
 
+def as_codes(**arrays):
+    """Codes [M, Z] by view, as task losses take them."""
+    return {name: Codes(x) for name, x in arrays.items()}
+
+
 def random_view(key, *shape):
     """Consecutive valid steps without an episode boundary, leaves [*shape, ...]."""
     keys = jax.random.split(key, 5)
@@ -55,6 +60,8 @@ def random_view(key, *shape):
         done=jnp.zeros(shape, bool),
         valid=jnp.ones(shape, bool),
         first=jnp.zeros(shape, bool),
+        episode=jnp.zeros(shape, int),
+        step=jnp.broadcast_to(jnp.arange(shape[-1]), shape),
         policy=jnp.zeros(batch, int),
         stage=jnp.zeros(batch, int),
     )

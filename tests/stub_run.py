@@ -10,10 +10,11 @@ from ml_collections import FrozenConfigDict
 
 import make_config
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.envs.families import point_robot_sparse as family
 from metastar.evaluation import evaluate
-from metastar.types import Adaptation, Method, Policy
+from metastar.train import exploring
+from metastar.types import Adaptation, Context, Method, Policy
 
 STAGES = ("random", "medium", "expert")
 NUM_TRAIN, NUM_TEST = 3, 2
@@ -58,6 +59,7 @@ def save_data(directory: Path, cfg=None) -> Path:
     stage = np.broadcast_to(np.arange(episodes), (num, episodes))
     manifest = store.Manifest(
         family=family.SPEC.name,
+        env_spec=family.SPEC,
         tasks=tasks,
         split=split,
         policies=("stub",),
@@ -76,7 +78,7 @@ def save_data(directory: Path, cfg=None) -> Path:
         "stage": stage,
         "collector": np.arange(num)[:, None] + 0 * stage,
     }
-    store.save(directory, manifest, fields)
+    store.save(directory, manifest, layout.concatenate(fields))
     return directory
 
 
@@ -96,14 +98,14 @@ def seeker(counter=None) -> Method:
     """Takes the mean position that paid in the context for the goal; without any it stays."""
 
     def infer(params, view, task, key):
-        paid = ((view.reward > 0) & view.valid).astype(view.obs.dtype)
-        place = (view.next_obs * paid[:, None]).sum(0) / jnp.maximum(paid.sum(), 1)
+        paid = ((view.reward > 0) & view.valid).astype(view.obs.dtype)  # [C, L]
+        place = (view.next_obs * paid[..., None]).sum((0, 1)) / jnp.maximum(paid.sum(), 1)
         return Adaptation(jnp.append(place, (paid.sum() > 0).astype(place.dtype)))
 
     def value(params, obs, action, code):
         return 5.0 * params  # whatever the state
 
-    return Method(None, (), None, infer, _go_to_code(counter), 12, value=value)
+    return Method(None, (), None, infer, _go_to_code(counter), Context(12), value=value)
 
 
 def knower() -> Method:
@@ -112,7 +114,7 @@ def knower() -> Method:
     def infer(params, view, task, key):
         return Adaptation(jnp.append(task["goal"], 1.0))
 
-    return Method(None, (), None, infer, _go_to_code(), 12, privileged=True)
+    return Method(None, (), None, infer, _go_to_code(), Context(12), privileged=True)
 
 
 PARAMS = jnp.ones(())
@@ -128,7 +130,8 @@ META = {
 def evaluate_run(cfg, method, workdir: Path, data_dir: Path, strategies=()) -> dict:
     """Evaluates a method with `PARAMS` as a run of `META`."""
     tasks = store.tasks_of(store.verify(data_dir), cfg)
-    return evaluate.make_final(cfg, method, tasks, strategies)(cfg, PARAMS, workdir, META)
+    final = evaluate.make_final(cfg, method, tasks, exploring(cfg, strategies))
+    return final(cfg, PARAMS, workdir, META)
 
 
 @functools.cache

@@ -1,9 +1,10 @@
 """A small data set on the point robot, drawn from a seed: for tests that need no behaviour."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
-from metastar.types import DataSpec, TaskData
+from metastar.data import layout
+from metastar.types import DataSpec
 
 
 def point_robot_data(num_tasks=4, episodes=4, steps=60, seed=0):
@@ -14,18 +15,17 @@ def point_robot_data(num_tasks=4, episodes=4, steps=60, seed=0):
     start = rng.uniform(-1, 1, (*shape, 1, 2)).astype(np.float32)
     obs = np.concatenate([start, start + 0.1 * np.cumsum(action, -2)], -2)
     reward = (np.linalg.norm(obs[..., 1:, :], axis=-1) < 0.5).astype(np.float32)
-    return TaskData(
-        obs=jnp.asarray(obs),
-        action=jnp.asarray(action),
-        reward=jnp.asarray(reward),
-        done=jnp.zeros((*shape, steps), bool),
-        length=jnp.full(shape, steps),
-        policy=jnp.zeros(shape, int),
-        stage=jnp.zeros(shape, int),
-        task={"goal": jnp.asarray(rng.normal(size=(num_tasks, 2)), jnp.float32)},
-        flat=jnp.tile(jnp.arange(episodes * steps)[None], (num_tasks, 1)),
-        count=jnp.full(num_tasks, episodes * steps),
-    )
+    blocks = {
+        "obs": obs,
+        "action": action,
+        "reward": reward,
+        "done": np.zeros((*shape, steps), bool),
+        "length": np.full(shape, steps),
+        "policy": np.zeros(shape, int),
+        "stage": np.zeros(shape, int),
+    }
+    task = {"goal": rng.normal(size=(num_tasks, 2)).astype(np.float32)}
+    return layout.from_blocks(blocks, task)
 
 
 def point_robot_spec(num_tasks=4):
@@ -39,3 +39,8 @@ def point_robot_spec(num_tasks=4):
         obs_mean=(0.1, -0.2),
         obs_std=(0.9, 1.1),
     )
+
+
+def one_window(view):
+    """A window [L] as `Method.infer` takes it, [1, L]."""
+    return jax.tree.map(lambda x: x[None], view)

@@ -5,16 +5,16 @@ import hashlib
 from collections import Counter
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 import stub_run
 from metastar import train
 from metastar.evaluation import evaluate
 from metastar.training import memory
+from metastar.training.chunk import LoopState
 from metastar.training.loop import Fit
 from metastar.training.runs import Run
-from metastar.types import TrainState
+from metastar.types import Learner
 
 
 def held():
@@ -30,18 +30,18 @@ def counted(tmp_path, monkeypatch):
     stub_run.save_data(tmp_path / "data", cfg)
     hashes, sizes, before = Counter(), {}, held()
     digest, make_final = hashlib.file_digest, evaluate.make_final
-    method = stub_run.seeker()._replace(export=lambda state: state.params)
+    method = stub_run.seeker()._replace(export=lambda state: state["stub"].params)
 
     def count(stream, name):
         hashes[stream.name.rpartition("/")[2]] += 1
         return digest(stream, name)
 
     def fit(runs, method, data, hps, evaluate_fn):
-        state = TrainState(stub_run.PARAMS, (), (), {"bad_step": -1}, jnp.zeros((), int))
+        state = {"stub": Learner(stub_run.PARAMS)}
         assert len(data.count) == stub_run.NUM_TRAIN  # no other task is in the program
         evaluate_fn(state, 1)
         sizes["training"] = held() - before
-        return Fit([state], 1.0, {})
+        return Fit([LoopState(state, -1, ())], 1.0, {})
 
     def final(*args):
         made = make_final(*args)

@@ -7,6 +7,7 @@ import shlex
 import time
 from pathlib import Path
 
+import cells
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,12 +17,13 @@ from ml_collections import FrozenConfigDict
 import make_config
 from metastar import config, registry
 from metastar import main as cli
+from metastar.data import layout
 from metastar.data.sampler import sample_windows
-from metastar.envs.make import make_env
+from metastar.envs.make import family_of, make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
 from metastar.training import runs
-from metastar.types import DataSpec, StepIn, TaskData
+from metastar.types import DataSpec, StepIn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -60,7 +62,7 @@ def test_the_results_are_those_of_the_committed_files(page):
     summary = json.loads((folder / "summary.json").read_text())
     files = sorted(folder.glob("metastar_seed*.json"))
     assert len(files) == summary["num_seeds"] >= 3
-    again = experiment.blocks([json.loads(file.read_text()) for file in files])
+    again = experiment.blocks([cells.read(file.parent, file.name) for file in files])
     assert again == summary["metastar"]
     assert experiment.table(summary) in (ROOT / page).read_text()
 
@@ -200,19 +202,18 @@ def make_cfg(**changes):
 def make_data():
     rng = np.random.default_rng(0)
     shape = (TASKS, EPISODES, STEPS)
-    zeros = jnp.zeros((TASKS, EPISODES), int)
-    return TaskData(
-        obs=jnp.array(rng.normal(size=(TASKS, EPISODES, STEPS + 1, 2)), jnp.float32),
-        action=jnp.array(rng.uniform(-1, 1, (*shape, 2)), jnp.float32),
-        reward=jnp.array(rng.normal(size=shape), jnp.float32),
-        done=jnp.zeros(shape, bool),
-        length=zeros + STEPS,
-        policy=zeros,
-        stage=zeros,
-        task={"goal": jnp.array(rng.normal(size=(TASKS, 2)), jnp.float32)},
-        flat=jnp.tile(jnp.arange(EPISODES * STEPS), (TASKS, 1)),
-        count=jnp.full(TASKS, EPISODES * STEPS),
-    )
+    zeros = np.zeros((TASKS, EPISODES), int)
+    blocks = {
+        "obs": rng.normal(size=(TASKS, EPISODES, STEPS + 1, 2)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (*shape, 2)).astype(np.float32),
+        "reward": rng.normal(size=shape).astype(np.float32),
+        "done": np.zeros(shape, bool),
+        "length": zeros + STEPS,
+        "policy": zeros,
+        "stage": zeros,
+    }
+    task = {"goal": rng.normal(size=(TASKS, 2)).astype(np.float32)}
+    return layout.from_blocks(blocks, task)
 
 
 def make_spec():
@@ -262,7 +263,7 @@ def test_the_example_method_is_found_trained_and_acts(known_outside):
     before, after, _ = one_update(method)
     assert moved(before.params["actor"], after.params["actor"])
     params = method.export(after)
-    window = sample_windows(make_data(), jnp.array(0), jax.random.key(2), 12)
+    window = sample_windows(make_data(), jnp.array([0]), jax.random.key(2), 12)
     adaptation = method.infer(params, window, None, jax.random.key(3))
     step = StepIn(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()), jnp.zeros(2), jnp.array(True))
     carry = method.policy.init(params, adaptation)
@@ -273,18 +274,27 @@ def test_the_example_method_is_found_trained_and_acts(known_outside):
 def test_the_example_family_is_found_and_played(known_outside):
     cfg = make_cfg(imports=("examples.ring_family",), family="ring_family")
     assert cfg.data.train_tasks == 4 and cfg.agent.conservative.gamma == 0.9
-    family, env = registry.find("family", cfg.family), make_env(cfg)
-    tasks = family.draw_tasks(np.random.default_rng(0), 3)
+    family, env = family_of(cfg.family), make_env(cfg)
+    tasks = family.law["own"](np.random.default_rng(0), 3)
+    tasks["current"][0] = 0.05  # 60 steps of it are 3 length units: it carries out of the field
 
     @jax.jit
     def play_randomly(tasks, key):
         return rollout(env, uniform_policy(2), None, no_adaptation(3, 2), tasks, key, episodes=2)
 
-    play = play_randomly(tasks, jax.random.key(0))
-    assert play.reward.shape == (3, 2, 2, 60) and not play.done.any()
+    play = jax.device_get(play_randomly(tasks, jax.random.key(0)))
+    assert play.reward.shape == (3, 2, 2, 60) and play.done[0].any(-1).all()
+    current = tasks["current"][:, None, None, None]
+    moved = (play.next_obs - play.obs - 0.1 * play.action - current)[play.valid]
+    np.testing.assert_allclose(moved, 0, atol=1e-6)
     radius = tasks["radius"][:, None, None, None]
     distance = np.abs(np.linalg.norm(play.next_obs, axis=-1) - radius)
-    np.testing.assert_allclose(play.reward, -distance, atol=1e-5)
+    lost = np.abs(play.next_obs).max(-1) > 2
+    np.testing.assert_array_equal(play.done, lost)
+    np.testing.assert_allclose(play.reward, -distance - 20 * lost, atol=1e-5)
+    np.testing.assert_array_equal(play.success, distance < 0.1)
+    ended = np.cumsum(play.done, -1) - play.done > 0
+    np.testing.assert_array_equal(play.valid, ~ended)
     assert family.label(tasks)[1].shape == (3,)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metastar.data.checks import FIELDS
+from metastar.data.layout import FIELDS
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs/metastar.py"
@@ -50,7 +50,7 @@ def test_a_killed_run_ends_bitwise_where_a_whole_run_ends(tmp_path):
         process.communicate()
     killed, rows = finish(tmp_path, "killed")
     assert killed["params_sha256"] == whole["params_sha256"]
-    for block in ("few_shot", "zero_shot", "train_few_shot", "bounds"):
+    for block in ("protocols", "train", "bounds"):
         assert killed[block] == whole[block]
     steps = [row["step"] for row in rows]
     assert steps == [row["step"] for row in whole_rows] and len(set(steps)) == len(steps)

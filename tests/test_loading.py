@@ -13,8 +13,18 @@ from metastar import load, loading
 from metastar.envs.rollout import make_rollout
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs, workdir
-from metastar.training.chunk import abstract_state
-from metastar.types import Adaptation, DataSpec, Env, EnvSpec, Method, Policy, StepOut, View
+from metastar.types import (
+    Adaptation,
+    Context,
+    DataSpec,
+    Env,
+    EnvSpec,
+    Method,
+    Policy,
+    StepOut,
+    View,
+)
+from synthetic import one_window
 
 SPEC = DataSpec("point_robot_sparse", 2, 2, 2, 4, 60, (0.1, -0.2), (0.5, 2.0))
 
@@ -25,7 +35,8 @@ def parts(name):
     method = runs.make_method(cfg, SPEC)
     rng = np.random.default_rng(0)
     state = jax.tree.map(
-        lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), abstract_state(method)
+        lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype),
+        jax.eval_shape(method.init, jax.random.key(0)),
     )
     return cfg, method, state, loading.make_agent(method, SPEC, method.export(state))
 
@@ -62,10 +73,12 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
         done=jnp.zeros(12, bool),
         valid=jnp.ones(12, bool),
         first=jnp.arange(12) == 0,
+        episode=jnp.zeros(12, int),
+        step=jnp.arange(12),
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )
-    expected = method.infer(method.export(state), view, None, jax.random.key(0))
+    expected = method.infer(method.export(state), one_window(view), None, jax.random.key(0))
     np.testing.assert_allclose(adapted.adaptation.code, expected.code, rtol=1e-5)
     assert action.shape == (2,) and (np.abs(action) <= 1).all()
     np.testing.assert_array_equal(action, adapted.act(obs))
@@ -79,7 +92,7 @@ def test_short_contexts_are_padded_and_padding_does_not_matter():
     padded = loading._view(given, SPEC, 12)
     assert padded.valid.tolist() == [True] * 5 + [False] * 7
     other = padded._replace(obs=padded.obs.at[5:].set(9.0))
-    repeated = agent.infer(agent.params, other, None, jax.random.key(0)).code
+    repeated = agent.infer(agent.params, one_window(other), None, jax.random.key(0)).code
     np.testing.assert_allclose(repeated, code, rtol=1e-5, atol=1e-6)
     assert agent.infer._cache_size() == 1
 
@@ -149,17 +162,19 @@ def rememberer():
         policy=Policy(lambda params, adaptation: jnp.zeros(2), act),
     )
     spec = DataSpec("walk", 2, 2, 1, 1, WALK.max_episode_steps, (0.0, 0.0), (1.0, 1.0))
-    return loading.make_agent(method._replace(context_len=12), spec, None)
+    return loading.make_agent(method._replace(context=Context(12)), spec, None)
 
 
 def walked(agent, adapted):
     """Three episodes of the agent's policy as evaluation plays them."""
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 0.1 * action
         return state, StepOut(state, state.sum(), jnp.zeros((), bool))
 
-    world = Env(WALK, lambda key: jax.random.normal(key, (2,)), lambda x, task: (x, x), step)
+    world = Env(
+        WALK, lambda key: jax.random.normal(key, (2,)), lambda x, task, physics: (x, x), step
+    )
     given = jax.tree.map(lambda x: x[None, None], adapted.adaptation)
     run = make_rollout(world, agent.method.policy, episodes=3)
     return jax.tree.map(lambda x: x[0, 0], run(None, given, jnp.zeros(1), jax.random.key(0)))

@@ -33,7 +33,7 @@ def contents(folder):
 
 
 def test_the_config_is_translated():
-    assert format_of(RUN) == 1 and config.FORMAT == 2
+    assert format_of(RUN) == 1 and config.FORMAT == 3
     cfg = read_config(RUN)
     assert cfg.agent.conservative.cql_states == 8 and cfg.agent.conservative.hidden == (16, 16)
     assert cfg.collect.sac.batch_size == 16 and cfg.sampler.normalize_obs
@@ -72,7 +72,8 @@ def test_it_is_evaluated_and_scores_as_before(capsys):
     assert cli.main(["evaluate", f"--workdir={RUN}"]) == 0, capsys.readouterr().err
     after = results.read(RUN)
     for protocol in ("few_shot", "zero_shot"):
-        assert after[protocol]["per_task"] == pytest.approx(before[protocol]["per_task"], abs=1e-4)
+        old, new = (found["protocols"][protocol]["per_task"] for found in (before, after))
+        assert new == pytest.approx(old, abs=1e-4)
 
 
 def test_training_goes_on_only_in_the_version_that_wrote_it(capsys):

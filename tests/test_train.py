@@ -16,7 +16,7 @@ from metastar import config, files
 from metastar.errors import UserError
 from metastar.training import checkpoint, plan
 from metastar.training.checkpoint import params_sha256
-from metastar.training.chunk import end_phase, init_state, replay, update_keys
+from metastar.training.chunk import end_phase, init, replay, update_keys
 from metastar.training.loop import chunk_end, fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
@@ -36,8 +36,8 @@ def run(path, method=None, evaluate_fn=None, **settings):
     return fit([found], method, make_data(), [method.hp], evaluate_fn)
 
 
-def restored(path, state):
-    return checkpoint.restore_latest(path / "checkpoints", state, identity(path))
+def restored(path, loop):
+    return checkpoint.restore_latest(path / "checkpoints", loop, identity(path))
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +57,17 @@ def by_hand(method, num_updates, validate_every):
         update, sample = jax.jit(phase.update), jax.jit(phase.sample)
         for done in range(1, phase.num_updates + 1):
             keys = update_keys(run_key, step)
-            state, _ = update(state, sample(data, keys.sample, step), keys.update, hp)
+            batch = sample(data, keys.sample, step)
+            state, _ = update(state, batch, keys.update, hp, done - 1)
             if phase.validate and (done % validate_every == 0 or done == phase.num_updates):
                 key_sample, key_loss = jax.random.split(keys.validate)
                 batch = sample(data, key_sample, step)
                 loss = float(jax.jit(phase.validate)(state, batch, key_loss, hp))
                 if loss < best_loss:
-                    best_loss, best = loss, state.params
+                    best_loss, best = loss, state["line"].params
             step += 1
-            state = state._replace(step=jnp.asarray(step, jnp.int32))
         if best is not None:
-            state = state._replace(params=best)
+            state = {"line": state["line"]._replace(params=best)}
     return state
 
 
@@ -75,19 +75,17 @@ def test_equals_a_plain_loop_and_traces_each_phase_once(whole):
     _, fitted = whole
     assert fitted.traces == {"pretrain": 1, "joint": 1}  # with full and shorter chunks
     expected = by_hand(make_method(), 24, 3)
-    assert int(fitted.states[0].step) == 24
-    for name in ("params", "opt_state"):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
-            getattr(fitted.states[0], name),
-            getattr(expected, name),
-        )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+        fitted.loops[0].state,
+        expected,
+    )
 
 
 @pytest.mark.parametrize("chunk", [1, 100])
 def test_the_result_does_not_depend_on_the_size_of_a_chunk(tmp_path, whole, chunk):
     fitted = run(tmp_path, chunk=chunk)
-    assert params_sha256(fitted.states[0]) == params_sha256(whole[1].states[0])
+    assert params_sha256(fitted.loops[0]) == params_sha256(whole[1].loops[0])
     if chunk == 1:  # and a row is the mean of its chunk
         losses = [row["loss"] for row in read_rows(tmp_path / "metrics.jsonl")]
         first = read_rows(whole[0] / "metrics.jsonl")[0]
@@ -108,14 +106,14 @@ def test_rows_evaluations_and_checkpoints_come_when_asked(tmp_path):
     asked = []
 
     def evaluate_fn(state, step):
-        asked.append((step, int(state.step)))
+        asked.append((step, set(state)))
         return {"few_shot": step}
 
     run(tmp_path, evaluate_fn=evaluate_fn, keep_checkpoints=2)
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [4, 8, 10, 12, 16, 20, 24]
     assert [row["phase"] for row in rows] == 3 * ["pretrain"] + 4 * ["joint"]
-    assert asked == [(10, 10), (20, 20)]
+    assert asked == [(10, {"line"}), (20, {"line"})]
     assert [row["step"] for row in rows if "eval/few_shot" in row] == [10, 20]
     assert all(row["loss"] == row["error"] > 0 for row in rows)
     assert checkpoint.steps(tmp_path / "checkpoints") == [16, 24]  # 8 and 10 made room
@@ -123,27 +121,25 @@ def test_rows_evaluations_and_checkpoints_come_when_asked(tmp_path):
 
 def test_the_best_validated_parameters_go_on(tmp_path):
     method = make_method(pretrain=9, updates=0)
-    losses, kept = [], []
+    kept = []
 
     def evaluate_fn(state, step):
-        kept.append(jax.tree.map(np.copy, state.params))
-        losses.append(float(state.extra["best"]["loss"]))
+        kept.append(jax.tree.map(np.copy, state["line"].params))
         return {}
 
     # Without validation in the last phase nothing is chosen; `eval_every=1` sees every update.
-    state = run(tmp_path, method, evaluate_fn, chunk=1, eval_every=1).states[0]
-    running = losses[:-1]  # the last one is after the phase's end
-    assert running[0] == np.inf and running[2] >= running[5]
-    best = min(row["best_validation_loss"] for row in read_rows(tmp_path / "metrics.jsonl")[2:])
-    assert best <= running[5]
-    jax.tree.map(np.testing.assert_array_equal, state.params, kept[-1])
-    assert np.isinf(state.extra["best"]["loss"])
+    loop = run(tmp_path, method, evaluate_fn, chunk=1, eval_every=1).loops[0]
+    best = [row.get("best_validation_loss") for row in read_rows(tmp_path / "metrics.jsonl")]
+    assert best[:2] == [None] * 2 and best[2] >= best[5] >= best[8]
+    kept_at = best.index(best[8])  # the update after which the lowest loss was found
+    jax.tree.map(np.testing.assert_array_equal, loop.state["line"].params, kept[kept_at])
+    assert np.isinf(loop.best["loss"])
 
 
 def test_end_phase_without_any_validation_keeps_the_parameters():
-    state = init_state(make_method(), jax.random.key(1))
-    after = end_phase(state)
-    jax.tree.map(np.testing.assert_array_equal, state.params, after.params)
+    loop = init(make_method(), jax.random.key(1))
+    after = end_phase(loop)
+    jax.tree.map(np.testing.assert_array_equal, loop.state, after.state)
 
 
 def test_a_number_that_is_not_finite_stops_the_run_and_keeps_what_is_good(tmp_path):
@@ -153,24 +149,25 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_what_is_good(tmp_pa
     saved = np.load(tmp_path / "bad_batch_13.npz")
     method, data = make_method(nan_at=13), jax.device_put(make_data())
     key_init, run_key = jax.random.split(jax.random.key(0))
-    state = init_state(method, key_init)._replace(step=jnp.asarray(13, jnp.int32))
-    batch, _ = replay(method.phases[1], state, data, run_key, method.hp, 13)
+    loop = init(method, key_init)
+    batch, _ = replay(method.phases[1], 10, loop.state, data, run_key, method.hp, 13)
     np.testing.assert_array_equal(saved["task_id"], batch.task_id)
     np.testing.assert_array_equal(saved["views['real'].reward"], batch.views["real"].reward)
-    good = restored(tmp_path, state)[0]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.params))
+    good = restored(tmp_path, loop)[0]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(good.state))
 
 
 def test_a_parameter_that_is_not_finite_is_named_when_no_metric_is(tmp_path):
     method = make_method()
 
-    def update(state, batch, key, hp):
-        new, metrics = method.phases[1].update(state, batch, key, hp)
-        bias = jnp.where(state.step == 12, jnp.inf, new.params["b"])
-        return new._replace(params={**new.params, "b": bias}), metrics
+    def update(state, batch, key, hp, step):
+        new, metrics = method.phases[1].update(state, batch, key, hp, step)
+        line = new["line"]
+        bias = jnp.where(step == 2, jnp.inf, line.params["b"])
+        return {"line": line._replace(params={**line.params, "b": bias})}, metrics
 
     broken = method._replace(phases=(method.phases[0], method.phases[1]._replace(update=update)))
-    with pytest.raises(UserError, match=r"^params\['b'\] is not finite in update 12"):
+    with pytest.raises(UserError, match=r"^params\['line'\]\['b'\] is not finite in update 12"):
         run(tmp_path, broken)
 
 
@@ -178,7 +175,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_end_is_the_same(tmp_path, 
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     newest = tmp_path / "checkpoints" / "24" / "record.json"
     newest.write_text(newest.read_text()[:100])
-    assert params_sha256(run(tmp_path).states[0]) == params_sha256(whole[1].states[0])
+    assert params_sha256(run(tmp_path).loops[0]) == params_sha256(whole[1].loops[0])
     said = capsys.readouterr().out
     assert "24 is damaged" in said and "resuming after update 16" in said
     assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [4, 8, 10, 12, 16, 20, 24]
@@ -198,7 +195,7 @@ def test_sigterm_saves_at_the_end_of_the_chunk_and_says_how_to_go_on(tmp_path, w
     assert "SIGTERM after update 12" in capsys.readouterr().out
     assert checkpoint.steps(tmp_path / "checkpoints")[-1] == 12
     resumed = run(tmp_path, eval_every=4)
-    assert params_sha256(resumed.states[0]) == params_sha256(whole[1].states[0])
+    assert params_sha256(resumed.loops[0]) == params_sha256(whole[1].loops[0])
     assert [r["step"] for r in read_rows(tmp_path / "metrics.jsonl")] == [
         *(4, 8, 10, 12, 16, 20, 24)
     ]
@@ -209,15 +206,15 @@ def test_trains_in_a_thread_that_may_not_handle_signals(tmp_path):
     thread = threading.Thread(target=lambda: results.append(run(tmp_path)))
     thread.start()
     thread.join()
-    assert int(results[0].states[0].step) == 24
+    assert int(results[0].loops[0].bad_step) == -1
 
 
 def test_a_finished_run_trains_no_more_and_its_time_adds_up(tmp_path, whole):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     again = run(tmp_path)
-    meta = restored(tmp_path, whole[1].states[0])[2]
+    meta = restored(tmp_path, whole[1].loops[0])[2]
     assert again.wall_seconds > meta["wall_seconds"] > 0
-    assert params_sha256(again.states[0]) == params_sha256(whole[1].states[0])
+    assert params_sha256(again.loops[0]) == params_sha256(whole[1].loops[0])
     assert again.traces == {"pretrain": 0, "joint": 0}
 
 
@@ -296,5 +293,5 @@ def test_a_spec_is_kept_and_compared(tmp_path):
 
 def test_a_plan_names_what_a_run_costs_and_changes_nothing():
     text = plan.describe(make_cfg(), make_method(), make_data(), "fake")
-    assert "parameters   3 (b 1, w 2)" in text
+    assert "parameters   3 (line 3)" in text
     assert "pretrain" in text and "joint" in text and "expected" in text

@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metastar.data.contexts import folded, steps_of
 from metastar.errors import UserError
 from metastar.training import restore
-from metastar.types import Adaptation, DataSpec, Method, StepIn, View
+from metastar.types import DataSpec, Method, StepIn, View
 
 
 class Agent(NamedTuple):
@@ -27,7 +28,6 @@ class Agent(NamedTuple):
     method: Method
     params: Any
     spec: DataSpec
-    context_len: int
     infer: Callable  # method.infer, jitted
     policy_act: Callable  # method.policy.act, jitted
 
@@ -36,9 +36,10 @@ class Agent(NamedTuple):
 
         Args:
             context: a `View` [L], or a mapping with arrays `obs` [L, O], `action` [L, A] in
-                [-1, 1] and `reward` [L] of at most `context_len` steps of one task in time order;
-                optional are `first` [L] (starts of episodes; by default the first step only),
-                `prev_reward`, `next_obs`, `done`.
+                [-1, 1] and `reward` [L] of at most as many steps of one task, in time order, as
+                `method.context` asks for in all its windows together; optional are `first` [L]
+                (starts of episodes; by default the first step only), `prev_reward`, `next_obs`,
+                `done`.
             task: the true task parameters, for privileged methods only.
             seed: of the noise in the inference.
 
@@ -51,7 +52,8 @@ class Agent(NamedTuple):
         """
         if self.method.privileged and task is None:
             raise UserError("this method is privileged: give adapt(context, task=parameters)")
-        view = _view(context, self.spec, self.context_len)
+        asked = self.method.context
+        view = folded(_view(context, self.spec, steps_of(asked)), asked)
         task = jax.tree.map(jnp.asarray, task) if self.method.privileged else None
         return Adapted(self, self.infer(self.params, view, task, jax.random.key(seed)))
 
@@ -63,7 +65,7 @@ class Adapted:
     remembers persists over them, as in evaluation.
     """
 
-    def __init__(self, agent: Agent, adaptation: Adaptation):
+    def __init__(self, agent: Agent, adaptation: Any):
         """Use `Agent.adapt`."""
         self.adaptation = adaptation
         self._agent = agent
@@ -122,7 +124,7 @@ def load(path: str | Path) -> Agent:
 def make_agent(method: Method, spec: DataSpec, params) -> Agent:
     """Binds exported parameters, e.g. of a run in memory, into an `Agent`."""
     infer, act = jax.jit(method.infer), jax.jit(method.policy.act)
-    return Agent(method, params, spec, method.context_len, infer, act)
+    return Agent(method, params, spec, infer, act)
 
 
 def _view(context, spec, length):
@@ -140,7 +142,8 @@ def _view(context, spec, length):
     check = partial(_checked_field, given)
     obs = check("obs", (num, spec.obs_dim))
     reward = check("reward", (num,))
-    first = check("first", (num,), jnp.arange(num) == 0).astype(bool)
+    number = jnp.arange(num)
+    first = check("first", (num,), number == 0).astype(bool)
     before = jnp.where(first, 0, jnp.concatenate([jnp.zeros(1, reward.dtype), reward[:-1]]))
     view = View(
         obs=obs,
@@ -151,6 +154,8 @@ def _view(context, spec, length):
         done=check("done", (num,), jnp.zeros(num)).astype(bool),
         valid=check("valid", (num,), jnp.ones(num)).astype(bool),
         first=first,
+        episode=jnp.cumsum(first) - first[0],
+        step=number - jax.lax.cummax(jnp.where(first, number, 0)),
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )

@@ -22,12 +22,9 @@ KINDS = {
     "agent": Kind("metastar.agents", "agent.{name}"),
     "encoder": Kind("metastar.models.encoders", "encoder.{name}"),
     "task loss": Kind("metastar.losses.task", "{name}"),
-    "family": Kind(
-        "metastar.envs.families",
-        "env",
-        ("DEFAULTS", "DATA", "SPEC", "SPARSE", "draw_tasks", "reward", "label"),
-    ),
+    "family": Kind("metastar.envs.families", "env", ("DEFAULTS", "DATA", "FAMILY")),
     "behavior": Kind("metastar.collection.behaviors", "collect.{name}"),
+    "protocol": Kind("metastar.evaluation.protocols", "eval"),
     "exploration strategy": Kind("metastar.evaluation.exploration", "explore.{name}"),
 }
 

@@ -88,7 +88,7 @@ def evaluate_workdir(
 
     Args:
         workdir: of the run.
-        strategies: those of `evaluate.make_final`.
+        strategies: of purposeful exploration, each of which adds its protocol (`explored`).
         oracle: the workdir of an oracle that takes the place of the config's `eval.oracle` here.
 
     Raises:
@@ -101,9 +101,18 @@ def evaluate_workdir(
             cfg.eval.oracle = str(oracle)
             run = run._replace(cfg=FrozenConfigDict(cfg))
         tasks = store.tasks_of(collect.data_set(run.cfg), run.cfg)
-        final = evaluate.make_final(run.cfg, run.method, tasks, strategies)
+        final = evaluate.make_final(run.cfg, run.method, tasks, exploring(run.cfg, strategies))
         _evaluate(run, path, final)
         report.write(path)
+
+
+def exploring(cfg: ConfigDict, strategies: Sequence[str]) -> list[ConfigDict]:
+    """The config with one protocol only, purposeful exploration, for each of the strategies.
+
+    Raises `UserError` if there is no such strategy.
+    """
+    changes = [{"eval.protocols": "explored", "eval.strategy": name} for name in strategies]
+    return [config.change(cfg, change) for change in changes]
 
 
 def _train_all(path: Path, found: list[Run], command: str) -> str | None:

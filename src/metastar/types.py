@@ -1,11 +1,11 @@
 """Every record that crosses a module boundary, in one place (imports no project code).
 
-Axes: N tasks, M meta-batch, W windows per task, E episodes, T steps, L context, H horizon,
-R rollouts, B batch, K samples; O observation, A action, Z task code.
+Axes: N tasks, M meta-batch, W windows per task, E episodes of T steps, P transitions of a task,
+L context, H horizon, R rollouts, B batch, K samples; O observation, A action, Z task code.
 Names are singular even when batched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -44,18 +44,37 @@ class DataSpec(NamedTuple):
 
 
 class TaskData(NamedTuple):
-    """A data set on the device; never batched over seeds, never holding a task it may not show."""
+    """A data set on the device; never batched over seeds, never holding a task it may not show.
 
-    obs: Array  # [N, E, T+1, O]
-    action: Array  # [N, E, T, A] in [-1, 1]
-    reward: Array  # [N, E, T]
-    done: Array  # [N, E, T] bool: a true terminal; a time limit is False
-    length: Array  # [N, E] int: valid steps; what lies beyond is padding
+    A task's episodes stand one behind the other, in time order, without padding between them; a
+    row ends with padding where other tasks have more. Of P transitions and E episodes a task has
+    P + E observations, since each episode has one more: transition p of episode e leads from row
+    p + e to row p + e + 1. So nothing is stored twice. A restriction to some of the episodes
+    (`data.store.restrict`) shares all large arrays.
+    """
+
+    obs: Array  # [N, P + E, O]
+    action: Array  # [N, P, A] in [-1, 1]
+    reward: Array  # [N, P]
+    done: Array  # [N, P] bool: a true terminal; a time limit is False
+    episode: Array  # [N, P] int: which of its task's episodes a transition is of
+    step: Array  # [N, P] int: its number within the episode
+    length: Array  # [N, E] int: transitions of an episode; 0 where the task has fewer episodes
     policy: Array  # [N, E] int: index into the manifest's table of behaviour policies
     stage: Array  # [N, E] int: index into the manifest's table of stages
     task: Any  # task parameters, leaves [N, ...]
-    flat: Array  # [N, P] int: episode * T + step of the p-th valid transition, in time order
-    count: Array  # [N] int: how many entries of a row of `flat` are valid
+    visible: Array  # [N, E] bool: episodes that draws may see; the next two follow from it
+    index: Array  # [N, P] int: positions p of their transitions, in time order; 0 beyond `count`
+    count: Array  # [N] int: how many entries of a row of `index` there are
+    next_obs: Array | None = None  # [N, P, O]; only of imported data whose observations leave gaps
+
+
+class Index(NamedTuple):
+    """Which transitions a draw chose; `data.sampler.gather` makes a `View` of it."""
+
+    task: Array  # [...] int
+    position: Array  # [..., L] int: p, among the transitions of the task
+    valid: Array  # [..., L] bool: False is padding, always at the end
 
 
 class View(NamedTuple):
@@ -69,8 +88,21 @@ class View(NamedTuple):
     done: Array  # [..., L] bool
     valid: Array  # [..., L] bool: False is padding, always at the end
     first: Array  # [..., L] bool: first step of an episode: an episode boundary in a window
+    episode: Array  # [..., L] int: number of the episode within its task or stream
+    step: Array  # [..., L] int: number of the step within its episode
     policy: Array  # [...] int; of the last valid step's episode
     stage: Array  # [...] int; of the last valid step's episode
+
+
+class Context(NamedTuple):
+    """What a method asks to infer a task from: a `View` [C, L] of `num` = C windows, L steps each.
+
+    An ordered window is consecutive steps in time order; otherwise it is a bag of transitions.
+    """
+
+    length: int  # L
+    num: int = 1  # C
+    ordered: bool = True
 
 
 class Batch(NamedTuple):
@@ -111,18 +143,18 @@ class Phase(NamedTuple):
     validate: Callable | None = None  # (TrainState, Batch, key, hp) -> scalar loss
 
 
-class Context(NamedTuple):
-    """What a method asks to infer a task from: C windows of L steps, a `View` [C, L]."""
-
-    length: int  # L
-    num: int = 1  # C
-    ordered: bool = True  # windows in time order; otherwise bags of transitions
-
-
 class Adaptation(NamedTuple):
-    """What a method knows of the task after seeing a context."""
+    """What a method knows of the task after seeing a context, in the usual form.
+
+    Any pytree will do; what reads task codes (`code_of`) refuses a method that has none.
+    """
 
     code: Array  # [Z]
+
+
+def code_of(adaptation: Any) -> Array | None:
+    """The task code [..., Z] of an adaptation; None if it has none."""
+    return getattr(adaptation, "code", None)
 
 
 class StepIn(NamedTuple):
@@ -144,6 +176,8 @@ class StepOut(NamedTuple):
     obs: Array  # [O] the state the action led to
     reward: Array  # []
     done: Array  # [] bool
+    # [] bool: the step met what the task asks for; None where the family knows none, and in models
+    success: Array | None = None
 
 
 class Trajectory(NamedTuple):
@@ -155,6 +189,7 @@ class Trajectory(NamedTuple):
     next_obs: Array
     done: Array
     valid: Array  # False after the end of an episode
+    success: Array | None = None  # of a simulator, as in `StepOut`
 
 
 class Policy(NamedTuple):
@@ -202,11 +237,11 @@ class Method(NamedTuple):
     init: Callable  # (key) -> TrainState
     phases: tuple[Phase, ...]
     export: Callable  # (TrainState) -> params that infer and policy take (averaged actor, ...)
-    context: Context
     # (params, View [C, L], task, key) -> adaptation, any pytree, with the field `code` if the
     # method has task codes; task is None unless privileged
     infer: Callable
     policy: Policy
+    context: Context  # what `infer` is given; an evaluation draws and keeps so much
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
     task_model: TaskModel | None = None  # None for a method whose code predicts nothing
     # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
@@ -273,6 +308,45 @@ class Opponent(NamedTuple):
     inner_steps: int = 1  # of an update, each with noise of its own
 
 
+class Given(NamedTuple):
+    """What a protocol is given of the N tasks on which a method is evaluated."""
+
+    task: Any  # parameters, leaves [N, ...]: for privileged methods only
+    parts: tuple[TaskData, ...] = ()  # their data, in order; empty unless `Protocol.from_data`
+
+
+class Contexts(NamedTuple):
+    """What is known of the contexts that were drawn from the tasks' own data."""
+
+    present: Array  # [N, W] bool: there was any data to draw from
+    rewarded: Array  # [N, W] bool: a positive reward is in the context
+
+
+class Protocol(NamedTuple):
+    """How an agent comes by its adaptation, and what is scored: a file of `evaluation/protocols/`.
+
+    It trains nothing. Each of N tasks is played in W independent streams of consecutive episodes.
+    """
+
+    name: str  # of its block of `results.json`, an identifier
+    title: str  # in tables and figures
+    # (params, train TaskData, Given, W, key) -> (what `policy` is given, leaves [N, W, ...];
+    # `Contexts`, or None unless `from_data`). Jitted, once for each W and set of tasks.
+    prepare: Callable
+    policy: Policy
+    streams: int  # W in the evaluation after the training
+    episodes: int  # of a stream
+    # Steps of a stream, over its resets, before it is scored: whole episodes that start afterwards
+    budget: int = 0
+    # Whether `prepare` makes the method's adaptation of the tasks' own data, which the policy then
+    # keeps: it is also evaluated by source of the data, and its critics' values are checked
+    from_data: bool = False
+    inferences: int = 1  # of `Method.infer` in one stream, for its price
+    # (key of the evaluation) -> (key of `prepare`, key of the episodes): the same key of episodes
+    # gives streams of the same number the same starts
+    keys: Callable = lambda key: jax.random.split(jax.random.fold_in(key, 1))
+
+
 class TaskLoss(NamedTuple):
     """A term of the task objective, which shapes the codes: one file of `losses/task/`."""
 
@@ -285,14 +359,64 @@ class TaskLoss(NamedTuple):
     opponent: Opponent | None = None
 
 
+class Body(NamedTuple):
+    """What moves in a family, whatever simulates it."""
+
+    draw_reset: Callable  # (key) -> noise of the start of one episode
+    # MJCF file: a name among gymnasium's or a path; "" for a back end that has no such file
+    model: str = ""
+    frame_skip: int = 1  # simulation steps per action
+    dt: float | None = None  # seconds per action; None where only steps are counted
+    # (model, task of one task, NumPy) -> model: changes the back end's own copy as the task says;
+    # None: all tasks have the same physics
+    edit: Callable | None = None
+    # (obs [T+1, O], profile) -> positions [T+1, P], to draw a recorded episode; None: they do not
+    # follow from what is seen
+    positions: Callable | None = None
+
+
+class Family(NamedTuple):
+    """A law of tasks over one body: `FAMILY` in a file of `envs/families/`.
+
+    Functions of `xp` run on NumPy and on `jax.numpy`, for arrays with any leading axes. `before`
+    and `after` are states of the back end: a position, or `envs.state.State` of a robot.
+    """
+
+    name: str
+    specs: Mapping[str, EnvSpec]  # by observation profile; "default" among them
+    # (rng, num) -> tasks, float64 leaves [num, ...], by law: "own", the family's; "id" and the
+    # names of `store.OOD`, which leave gaps, all three or none of them
+    law: Mapping[str, Callable]
+    label: Callable  # (tasks) -> (name with its unit, [N]): the one number that plots show
+    start: Callable  # (xp, noise, rest state, task) -> state
+    observe: Callable  # (xp, state, profile) -> [..., O]
+    reward: Callable  # (xp, before, after, action, task) -> [...]
+    body: Body
+    # as `reward`, bool: a true terminal, success; None: no step is terminal; nothing to succeed in
+    done: Callable | None = None
+    success: Callable | None = None
+    # (start [..., O], task) -> [...]: the largest possible return of an episode; None: not known
+    optimum: Callable | None = None
+    sparse: bool = False  # most steps pay nothing: windows with and without reward are told apart
+    # (tasks) -> [N, 2]: the place that a success is within `goal_radius` of, for figures; or None
+    goal: Callable | None = None
+    goal_radius: float | None = None
+    # a file of `envs/backends/` or the dotted name of a module outside; None: the engine of
+    # `simulator.backend`
+    backend: str | None = None
+
+
 class Env(NamedTuple):
     """A simulator: in JAX for one task and one episode, or on the host for a batch of them."""
 
     spec: EnvSpec
     draw_reset: Callable  # (key) -> noise, for one episode; always in JAX
-    reset: Callable  # (noise, task) -> (env_state, obs [O])
-    step: Callable  # (env_state, action [A], task) -> (env_state, StepOut)
+    reset: Callable  # (noise, task, physics) -> (env_state, obs [O])
+    step: Callable  # (env_state, action [A], task, physics) -> (env_state, StepOut)
     on_host: bool = False  # reset and step take NumPy arrays with a leading axis over streams
+    # (tasks, leaves [N, ...]) -> physics, leaves [N, ...]: how the world of each task differs, once
+    # per batch and outside of jit; without leaves where all are alike
+    prepare: Callable = lambda tasks: ()
 
 
 class Episodes(NamedTuple):

@@ -8,11 +8,12 @@ import pytest
 import make_config
 from metastar.agents import conservative as agents
 from metastar.data.rows import Transitions
-from metastar.types import TrainState
-from model_helpers import ACTION, AGENT_HP, OBS, SPEC
+from metastar.types import RowSpec
+from model_helpers import ACTION, AGENT_HP, OBS
 
 TASKS, REAL, IMAGINED = 2, 4, 4
 SIZE = REAL + IMAGINED
+ROWS = RowSpec(ACTION, SIZE, IMAGINED)
 
 
 def make_cfg(penalty, most=0):
@@ -39,7 +40,7 @@ def make_rows():
 def check_combo(choose):
     """Rows 4 to 7 of each eight are imagined."""
     for most, expected in ((0, [4, 5, 6, 7, 12, 13, 14, 15]), (2, [4, 6, 12, 14]), (1, [4, 12])):
-        states = choose(make_rows(), make_cfg("combo", most), SIZE, IMAGINED)
+        states = choose(make_rows(), make_cfg("combo", most), ROWS)
         assert states.reward.tolist() == expected and not states.real.any()
 
 
@@ -49,24 +50,22 @@ def test_combo_pushes_down_values_at_imagined_states_alone():
 
 def test_states_of_the_data_are_found():
     with pytest.raises(AssertionError):
-        check_combo(lambda rows, cfg, size, _: agents.cql_rows(rows, cfg, size, 0))
+        check_combo(lambda *args: agents.cql_rows(*args[:2], ROWS._replace(imagined=0)))
 
 
 def test_cql_takes_both_kinds_and_so_does_an_agent_that_imagines_nothing():
     rows = make_rows()
     for cfg, imagined in ((make_cfg("cql", 4), IMAGINED), (make_cfg("combo", 4), 0)):
-        states = agents.cql_rows(rows, cfg, SIZE, imagined)
+        states = agents.cql_rows(rows, cfg, ROWS._replace(imagined=imagined))
         assert states.reward.tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
 
 
 def updated(penalty, **hp):
-    agent = agents.make(make_cfg(penalty), SPEC, lambda obs: obs, 3, SIZE, IMAGINED)
-    params, opt_state = agent.init(jax.random.key(1))
-    state = TrainState(
-        params, {"critic": params["critic"]}, opt_state, {"actor": params["actor"]}, jnp.array(0)
-    )
-    state, metrics = jax.jit(agent.update)(state, make_rows(), jax.random.key(2), AGENT_HP | hp)
-    return state.params, metrics
+    agent = agents.make(make_cfg(penalty), ROWS)
+    learner = agent.init(jax.random.key(1), OBS + 3)
+    arguments = make_rows(), jax.random.key(2), AGENT_HP | hp, 0
+    learner, metrics = jax.jit(agent.update)(learner, *arguments)
+    return learner.params, metrics
 
 
 def test_without_a_term_on_values_the_update_is_that_of_weight_zero():

@@ -99,7 +99,7 @@ def test_contract_of_a_behavior(name, caplog, log_compiles):
     assert trajectory.reward.shape == trajectory.done.shape == (3, num, 60)
     assert policy.min() >= 0 and policy.max() < len(behavior.policies)
     assert stage.min() >= 0 and stage.max() < len(behavior.stages)
-    for leaf in trajectory:
+    for leaf in jax.tree.leaves(trajectory):
         assert isinstance(leaf, np.ndarray) and np.isfinite(leaf).all()
     goal = np.asarray(TASKS["goal"])[:, None, None]
     distance = np.linalg.norm(trajectory.next_obs - goal, axis=-1)
@@ -178,8 +178,8 @@ def short_env():
     """The point robot whose episodes end once it is within 0.5 of the goal."""
     env = make_env(make_cfg())
 
-    def step(state, action, task):
-        state, out = env.step(state, action, task)
+    def step(state, action, task, physics):
+        state, out = env.step(state, action, task, physics)
         return state, out._replace(done=out.reward > -0.5)
 
     return env._replace(spec=env.spec._replace(done_ends_episode=True), step=step)

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import make_config
+from metastar import files
 from metastar.collection import collect
 from metastar.collection.behaviors import random
-from metastar.data import checks, store
+from metastar.data import layout, store
+from metastar.envs.families import point_robot_sparse
 from metastar.errors import UserError
 from metastar.types import Behavior, Episodes, Trajectory
 
@@ -59,11 +61,23 @@ def test_ensure_makes_the_data_once(tmp_path):
     assert manifest.family == "point_robot_sparse" and manifest.stages == ("random",)
     assert {"metastar-jax", "jax", "numpy", "python"} <= set(manifest.versions)
     np.testing.assert_allclose(np.linalg.norm(manifest.tasks["goal"], axis=1), 1, rtol=1e-15)
-    move = fields["obs"][:, :, 1:] - fields["obs"][:, :, :-1]
+    assert manifest.env_spec.max_episode_steps == 60 and manifest.origin == "metastar collect"
+    at = layout.transitions(fields).obs
+    move = fields["obs"][at + 1] - fields["obs"][at]
     np.testing.assert_allclose(move, 0.1 * fields["action"], atol=1e-6)
     before = {p: p.stat().st_mtime_ns for p in path.iterdir()}
     assert collect.ensure(cfg, lines.clear) == path
     assert {p: p.stat().st_mtime_ns for p in path.iterdir()} == before
+
+
+def test_data_of_other_sizes_than_the_familys_are_refused(tmp_path, fake):
+    path = collect.ensure(make_cfg(tmp_path / "set"), quiet)
+    manifest = files.read_json(path / store.MANIFEST, "")
+    manifest["env_spec"]["max_episode_steps"] = 70
+    files.write_json(path / store.MANIFEST, manifest)
+    store.verify(path)  # by itself it is sound
+    with pytest.raises(UserError, match=r"has max_episode_steps=70, but family .* has 60"):
+        collect.ensure(make_cfg(tmp_path / "set"), quiet)
 
 
 def test_the_default_folder_is_named_after_family_and_preset():
@@ -94,7 +108,8 @@ def test_tasks_out_of_distribution_are_in_the_manifest(tmp_path, fake):
 
 
 def test_a_family_without_such_tasks_says_so(tmp_path, fake, monkeypatch):
-    monkeypatch.delattr("metastar.envs.families.point_robot_sparse.draw_split")
+    alone = {"own": point_robot_sparse.FAMILY.law["own"]}
+    monkeypatch.setattr(point_robot_sparse, "FAMILY", point_robot_sparse.FAMILY._replace(law=alone))
     with pytest.raises(UserError, match=r"no tasks out of distribution; set data\.ood_tasks=0"):
         collect.ensure(make_cfg(tmp_path / "set", **{"data.ood_tasks": 2}), quiet)
     assert not (tmp_path / "set").exists()
@@ -205,7 +220,7 @@ def test_killed_while_writing_and_started_again(moment, tmp_path, request, fake)
     again = collect.ensure(make_cfg(tmp_path / "set"), quiet)
     whole = collect.ensure(make_cfg(tmp_path / "whole"), quiet)
     assert not (tmp_path / ".set.tmp").exists()
-    for name in checks.FIELDS:
+    for name in layout.FIELDS:
         assert (again / f"{name}.npy").read_bytes() == (whole / f"{name}.npy").read_bytes()
 
 

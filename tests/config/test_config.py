@@ -207,7 +207,7 @@ def test_a_family_without_what_its_kind_needs_is_refused(tmp_path, monkeypatch):
     (tmp_path / "sac.py").write_text('KIND = "behavior"\nDEFAULTS = {}\nmake = None\n')
     (tmp_path / "broken.py").write_text("1 / 0\n")
     for name, words in (
-        ("plain_family", "family 'plain_family' does not define DATA, SPEC"),
+        ("plain_family", "family 'plain_family' does not define DATA, FAMILY"),
         ("sac", "'sac' and 'metastar.collection.behaviors.sac' are both behavior 'sac'"),
         ("broken", "fails with ZeroDivisionError"),
     ):

@@ -1,5 +1,7 @@
 """A stored data set comes back as it was, or the reader says in one sentence what is wrong."""
 
+import hashlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,14 +9,16 @@ import pytest
 
 import make_config
 from metastar import files
-from metastar.data import checks, store
+from metastar.data import checks, layout, store
 from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
+from metastar.tools.card import card
+from metastar.types import EnvSpec
 
 TASKS, EPISODES, STEPS = 5, 3, 60
 
 
-def make_fields():
+def make_blocks():
     """obs tells task, episode and step apart; episodes are ragged."""
     rng = np.random.default_rng(0)
     shape = (TASKS, EPISODES, STEPS)
@@ -31,9 +35,14 @@ def make_fields():
     }
 
 
+def make_fields():
+    return layout.concatenate(make_blocks())
+
+
 def make_manifest():
     return store.Manifest(
         family="point_robot",
+        env_spec=EnvSpec("point_robot", 2, 2, STEPS),
         tasks={"goal": np.random.default_rng(1).uniform(-1, 1, (TASKS, 2))},
         split={"train": [0, 1, 2], "test": [3, 4]},
         policies=("random", "sac"),
@@ -60,11 +69,11 @@ def path(tmp_path):
 def test_round_trip_in_full_precision(path):
     _, manifest, fields = store.verify(path)
     for name, value in make_fields().items():
-        np.testing.assert_array_equal(fields[name], value.astype(checks.FIELDS[name][0]))
+        np.testing.assert_array_equal(fields[name], value.astype(layout.FIELDS[name][0]))
     assert manifest.tasks["goal"].dtype == np.float64
     np.testing.assert_array_equal(manifest.tasks["goal"], make_manifest().tasks["goal"])
     assert (manifest.policies, manifest.stages) == (("random", "sac"), make_manifest().stages)
-    assert set(manifest.files) == set(checks.FIELDS)
+    assert set(manifest.files) == set(layout.FIELDS)
     assert manifest.config["agent"]["conservative"]["hidden"] == [128, 128]
     assert sorted(p.name for p in path.parent.iterdir()) == ["set"]
 
@@ -77,15 +86,21 @@ def test_the_same_data_are_the_same_bytes(path, tmp_path):
 
 def test_load_gives_one_side_of_the_split_and_a_ragged_table(path):
     train, test = (store.load(store.verify(path), side, make_cfg()) for side in ("train", "test"))
-    np.testing.assert_array_equal(train.obs[:, 0, 0, 0], [0, 10, 20])
-    np.testing.assert_array_equal(test.obs[:, 0, 0, 0], [30, 40])
+    np.testing.assert_array_equal(train.obs[:, 0, 0], [0, 10, 20])
+    np.testing.assert_array_equal(test.obs[:, 0, 0], [30, 40])
     np.testing.assert_allclose(test.task["goal"], make_manifest().tasks["goal"][3:], rtol=1e-6)
-    length = make_fields()["length"]
+    length = make_blocks()["length"]
     for n in range(3):
-        ids = [e * STEPS + t for e in range(EPISODES) for t in range(length[n, e])]
-        assert train.count[n] == len(ids)
-        np.testing.assert_array_equal(train.flat[n, : len(ids)], ids)
-        assert (train.flat[n, len(ids) :] == 0).all()
+        steps = [(e, t) for e in range(EPISODES) for t in range(length[n, e])]
+        assert train.count[n] == len(steps)
+        np.testing.assert_array_equal(train.index[n, : len(steps)], np.arange(len(steps)))
+        assert (train.index[n, len(steps) :] == 0).all()
+        found = np.stack([train.episode[n], train.step[n]], -1)[: len(steps)]
+        np.testing.assert_array_equal(found, steps)
+        # Every episode has one more observation than steps, and nothing is between two episodes.
+        seen = [(10 * n + e, t) for e in range(EPISODES) for t in range(length[n, e] + 1)]
+        np.testing.assert_array_equal(train.obs[n, : len(seen)], seen)
+    assert train.reward.shape == (3, length[:3].sum(1).max())
     assert len(store.load(store.verify(path), "all", make_cfg()).obs) == TASKS
 
 
@@ -94,11 +109,11 @@ def test_validation_tasks_take_the_place_of_the_test_tasks(path):
     split = store.split_ids(store.read_manifest(path), cfg)
     assert split == {"train": [0, 1], "test": [2]}
     np.testing.assert_array_equal(
-        store.load(store.verify(path), "train", cfg).obs[:, 0, 0, 0], [0, 10]
+        store.load(store.verify(path), "train", cfg).obs[:, 0, 0], [0, 10]
     )
-    np.testing.assert_array_equal(store.load(store.verify(path), "test", cfg).obs[:, 0, 0, 0], [20])
+    np.testing.assert_array_equal(store.load(store.verify(path), "test", cfg).obs[:, 0, 0], [20])
     np.testing.assert_array_equal(
-        store.load(store.verify(path), "all", cfg).obs[:, 0, 0, 0], [0, 10, 20]
+        store.load(store.verify(path), "all", cfg).obs[:, 0, 0], [0, 10, 20]
     )
     with pytest.raises(UserError, match="at most 2"):
         store.load(store.verify(path), "train", make_cfg(validation_tasks=3))
@@ -108,7 +123,9 @@ def test_restrict_draws_from_one_source_only(path):
     data = store.load(store.verify(path), "train", make_cfg())
     medium = store.restrict(data, 1, 1)
     assert jax.tree.map(jnp.shape, medium) == jax.tree.map(jnp.shape, data)
-    np.testing.assert_array_equal(medium.count, make_fields()["length"][:3, 1])
+    for name in set(data._fields) - {"visible", "index", "count"}:
+        assert getattr(medium, name) is getattr(data, name)
+    np.testing.assert_array_equal(medium.count, make_blocks()["length"][:3, 1])
     view = sample_transitions(medium, jnp.arange(3), jax.random.key(0), 50)
     np.testing.assert_array_equal(view.obs[..., 0] % 10, 1)
     assert (store.restrict(data, 1, 0).count == 0).all()  # no episode of sac is random
@@ -125,7 +142,7 @@ def test_restrict_draws_from_one_source_only(path):
 )
 def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
     data = store.load(store.verify(path), "train", make_cfg(**fields))
-    np.testing.assert_array_equal(data.count, make_fields()["length"][:3, episodes].sum(1))
+    np.testing.assert_array_equal(data.count, make_blocks()["length"][:3, episodes].sum(1))
     view = sample_transitions(data, jnp.arange(3), jax.random.key(0), 300)
     assert set(np.unique(view.obs[..., 0] % 10)) == set(episodes)
     spec = store.data_spec(store.read_manifest(path), data)
@@ -133,7 +150,7 @@ def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
     assert spec.obs_mean[0] % 10 == pytest.approx(
         np.average(
             np.tile(episodes, 3) + np.repeat([0, 10, 20], len(episodes)),
-            weights=make_fields()["length"][:3, episodes].ravel(),
+            weights=make_blocks()["length"][:3, episodes].ravel(),
         )
         % 10,
         abs=1e-4,
@@ -143,7 +160,7 @@ def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
 def test_cross_task_episodes_are_never_drawn_unless_asked_for(tmp_path):
     manifest = make_manifest()._replace(policies=("random", store.CROSS_TASK))
     store.save(tmp_path / "set", manifest, make_fields())
-    length = make_fields()["length"][:3]
+    length = make_blocks()["length"][:3]
     train = store.load(store.verify(tmp_path / "set"), "train", make_cfg())
     np.testing.assert_array_equal(train.count, length[:, 0])
     asked = store.load(store.verify(tmp_path / "set"), "train", make_cfg(policies=store.CROSS_TASK))
@@ -166,7 +183,7 @@ def test_policies_stages_and_splits_that_are_not_there_are_named(path):
 def test_data_spec_takes_valid_steps_only(path):
     data = store.load(store.verify(path), "train", make_cfg())
     spec = store.data_spec(store.read_manifest(path), data)
-    length = make_fields()["length"][:3]
+    length = make_blocks()["length"][:3]
     steps = np.concatenate([np.arange(n) for n in length.ravel()])
     np.testing.assert_allclose(spec.obs_mean[1], steps.mean(), rtol=1e-6)
     np.testing.assert_allclose(spec.obs_std[1], steps.std(), rtol=1e-6)
@@ -183,7 +200,7 @@ def flip_byte(file):
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", [*(f"{field}.npy" for field in checks.FIELDS), store.MANIFEST])
+@pytest.mark.parametrize("name", [*(f"{field}.npy" for field in layout.FIELDS), store.MANIFEST])
 def test_a_flipped_byte_is_found_in_every_file(path, name):
     flip_byte(path / name)
     with pytest.raises(UserError, match=r"damaged|unreadable"):
@@ -213,27 +230,44 @@ def broken(name, index, value):
 
 def cut(name):
     def change(fields):
-        fields[name] = fields[name][:, :, 1:]
+        fields[name] = fields[name][1:]
 
     return change
 
 
 def no_episodes(fields):
     for name in fields:
-        fields[name] = fields[name][:, :0]
+        fields[name] = fields[name][:0]
+    fields["episodes"] = np.zeros(TASKS)
 
 
+def last_task_without_steps(fields):
+    num = fields["length"][-EPISODES:].sum()
+    fields["length"] = np.append(fields["length"][:-EPISODES], [0] * EPISODES)
+    for name in ("obs", "action", "reward", "done"):
+        fields[name] = fields[name][:-num]
+
+
+STEP = make_blocks()["length"].sum(1).cumsum()  # the first transition of the task after each
+TOTAL = STEP[-1]
 BROKEN = {
-    "nan": (broken("reward", (2, 0, 0), np.nan), "reward .* NaN .* task 2"),
-    "infinity": (broken("obs", (1, 0, 0), np.inf), "obs .* infinity, in task 1"),
-    "shape": (cut("reward"), r"reward .* \(5, 3, 59\), but float32 \(5, 3, 60\)"),
-    "obs shape": (cut("obs"), r"obs .* \(5, 3, 60, 2\), but float32 \(5, 3, 61, 2\)"),
-    "action": (broken("action", (4, 0, 0, 0), 1.5), r"action .* leaves \[-1, 1\] in task 4"),
-    "length": (broken("length", (0, 0), 61), r"length .* leaves \[0, 60\] in task 0"),
-    "policy": (broken("policy", (0, 0), 2), r"policy .* leaves \[0, 1\]"),
-    "stage": (broken("stage", (0, 0), -1), r"stage .* leaves \[0, 2\]"),
-    "collector": (broken("collector", (0, 0), 5), r"collector .* leaves \[0, 4\]"),
-    "empty task": (broken("length", 3, 0), "task 3 .* has no episode"),
+    "nan": (broken("reward", STEP[1], np.nan), "reward .* NaN .* task 2"),
+    "nan at an end": (broken("reward", STEP[1] - 1, np.nan), "reward .* NaN .* task 1"),
+    "infinity": (broken("obs", (STEP[0] + EPISODES, 0), np.inf), "obs .* infinity, in task 1"),
+    "shape": (cut("reward"), rf"reward .* \({TOTAL - 1},\), but float32 \({TOTAL},\)"),
+    "obs shape": (cut("obs"), rf"obs .* but float32 \({TOTAL + TASKS * EPISODES}, 2\)"),
+    "action": (broken("action", (STEP[3], 0), 1.5), r"action .* leaves \[-1, 1\] in task 4"),
+    "length": (broken("length", 4, 61), r"length .* leaves \[0, 60\] in task 1"),
+    "policy": (broken("policy", 0, 2), r"policy .* leaves \[0, 1\] in task 0"),
+    "stage": (broken("stage", 14, -1), r"stage .* leaves \[0, 2\] in task 4"),
+    "collector": (broken("collector", 0, 5), r"collector .* leaves \[0, 4\]"),
+    "episodes": (broken("episodes", 1, -1), r"episodes .* leaves \[0, .*\] in task 1"),
+    "more episodes": (broken("episodes", 1, 4), r"length .* \(15,\), but int32 \(16,\)"),
+    "next_obs shape": (
+        lambda fields: fields.update(next_obs=fields["obs"]),
+        rf"next_obs .* but float32 \({TOTAL}, 2\)",
+    ),
+    "empty task": (last_task_without_steps, "task 4 .* has no episode"),
     "empty set": (no_episodes, "task 0 .* has no episode"),
 }
 
@@ -265,3 +299,129 @@ def test_nothing_is_overwritten(path):
     with pytest.raises(UserError, match="cannot write"):
         store.save(path, make_manifest(), make_fields())
     assert (path / store.MANIFEST).read_bytes() == before
+
+
+FOREIGN = EnvSpec("swimming_fish", obs_dim=3, action_dim=1, max_episode_steps=9)
+
+
+def foreign_set(path, num_tasks=3, **changes):
+    """Imported data of a family that nobody registered; tasks have 1, 2, ... episodes."""
+    rng, episodes = np.random.default_rng(0), np.arange(1, num_tasks + 1)
+    length = rng.integers(1, 10, episodes.sum())
+    num = length.sum()
+    fields = {
+        "obs": rng.normal(size=(num + len(length), 3)),
+        "next_obs": rng.normal(size=(num, 3)),
+        "action": rng.uniform(-1, 1, (num, 1)),
+        "reward": rng.normal(size=num),
+        "done": np.zeros(num, bool),
+        "length": length,
+        "policy": np.zeros(len(length)),
+        "stage": np.zeros(len(length)),
+        "collector": np.zeros(len(length)),
+        "episodes": episodes,
+    }
+    manifest = store.Manifest(
+        family=FOREIGN.name,
+        env_spec=FOREIGN,
+        tasks={"depth": np.linspace(1, 2, num_tasks)},
+        split={"train": list(range(num_tasks - 1)), "test": [num_tasks - 1]},
+        policies=("unknown",),
+        stages=("unknown",),
+        config={},
+        versions={"fish": "1.2"},
+        files={},
+        origin="import fish",
+        source="https://example.org/fish",
+    )
+    store.save(path, manifest._replace(**changes), fields)
+    return fields
+
+
+def test_imported_data_of_an_unknown_family_describe_themselves(tmp_path):
+    fields = foreign_set(tmp_path / "set")
+    path, manifest, found = store.verify(tmp_path / "set")
+    assert manifest.env_spec == FOREIGN and manifest.source == "https://example.org/fish"
+    assert manifest.origin == "import fish" and manifest.format == 3
+    data = layout.on_device(found, manifest.tasks)
+    assert data.length.shape == (3, 3) and data.policy.shape == (3, 3)
+    np.testing.assert_array_equal((data.length > 0).sum(1), [1, 2, 3])
+    view = sample_transitions(data, jnp.arange(3), jax.random.key(0), 20)
+    start = layout.offsets(fields).step
+    for n in range(3):
+        own = fields["next_obs"][start[n] : start[n + 1]].astype(np.float32)
+        assert np.isin(np.asarray(view.next_obs[n]), own).all()  # the stored ones
+    assert "3 tasks of swimming_fish x 1-3 episodes" in card.verify(path)
+    text = card.inspect(path, tmp_path / "card")
+    assert "made by import fish, from https://example.org/fish" in text and "depth" in text
+
+
+def test_tasks_whose_parameters_are_not_known(tmp_path):
+    foreign_set(tmp_path / "set", tasks={})
+    path, manifest, fields = store.verify(tmp_path / "set")
+    assert manifest.tasks == {} and layout.on_device(fields, {}).task == {}
+    assert "task 0" not in card.inspect(path, tmp_path / "card").splitlines()[0]
+    with pytest.raises(UserError, match="exactly once"):
+        foreign_set(tmp_path / "other", tasks={}, split={"train": [0, 1]})
+
+
+def test_two_sets_of_other_tasks_merge_by_concatenation(tmp_path):
+    a, b = foreign_set(tmp_path / "a"), foreign_set(tmp_path / "b", num_tasks=2)
+    both = layout.on_device({k: np.concatenate([a[k], b[k]]) for k in a}, {})
+    for part, rows in ((a, slice(0, 3)), (b, slice(3, 5))):
+        alone = layout.on_device(part, {})
+        for name in set(alone._fields) - {"task", "index"}:
+            x, y = np.asarray(getattr(alone, name)), np.asarray(getattr(both, name))[rows]
+            y = y[tuple(slice(0, size) for size in x.shape)]
+            np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+def as_old(path, number):
+    """Rewrites the data set of `path` as formats 1 and 2 had it: equal blocks, no sizes."""
+    blocks, manifest = make_blocks(), files.read_json(path / store.MANIFEST, "")
+    for name in ("env_spec", "origin", "source", "config_format", "format"):
+        del manifest[name]
+    stored = manifest["files"]
+    (path / "episodes.npy").unlink()
+    del stored["episodes"]
+    for name, (dtype, _) in layout.BLOCKS.items():
+        file = path / f"{name}.npy"
+        np.save(file, blocks[name].astype(dtype))
+        stored[name]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    files.write_json(path / store.MANIFEST, manifest if number == 1 else {**manifest, "format": 2})
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_formats_before_are_read_as_the_same_data(path, number):
+    new = store.load(store.verify(path), "train", make_cfg())
+    as_old(path, number)
+    found = store.verify(path)
+    assert found.manifest.format == found.manifest.config_format == number
+    assert found.manifest.env_spec.max_episode_steps == STEPS
+    jax.tree.map(np.testing.assert_array_equal, store.load(found, "train", make_cfg()), new)
+    reward = np.load(path / "reward.npy")
+    np.save(path / "reward.npy", reward[:, :, 1:])
+    with pytest.raises(UserError, match="damaged"):
+        store.verify(path)
+    manifest = files.read_json(path / store.MANIFEST, "")
+    digest = hashlib.sha256((path / "reward.npy").read_bytes()).hexdigest()
+    manifest["files"]["reward"]["sha256"] = digest
+    files.write_json(path / store.MANIFEST, manifest)
+    with pytest.raises(UserError, match=r"reward .* \(5, 3, 59\), but float32 \(5, 3, 60\)"):
+        store.verify(path)
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (4, "is of format 4, but this version knows formats up to 3 only; use the version"),
+        (0, "is not the manifest of a data set"),
+        ("3", "is not the manifest of a data set"),
+    ],
+)
+def test_an_unknown_format_is_refused_in_one_sentence(path, number, sentence):
+    manifest = files.read_json(path / store.MANIFEST, "")
+    files.write_json(path / store.MANIFEST, {**manifest, "format": number, "new_key": 1})
+    with pytest.raises(UserError, match=sentence) as error:
+        store.verify(path)
+    assert "\n" not in str(error.value)

@@ -1,13 +1,17 @@
 """Golden numbers worked by hand, and a contract that every file of `envs/families` must meet."""
 
+import re
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import make_config
+from metastar import main as cli
 from metastar import registry
-from metastar.envs import make
+from metastar.envs import make, speed_tasks
 from metastar.envs.backends.physics import State
 from metastar.envs.bodies import half_cheetah
 from metastar.envs.families import (
@@ -16,8 +20,10 @@ from metastar.envs.families import (
     cheetah_vel_sparse,
     point_robot,
     point_robot_sparse,
+    point_robot_wind,
 )
 from metastar.envs.intervals import draw
+from metastar.errors import UserError
 
 GOAL = {"goal": np.array([0.6, 0.8])}
 
@@ -30,10 +36,11 @@ def make_env(name, **env_fields):
 def play(env, start, actions, task):
     """Positions, rewards and done flags of a fixed action sequence."""
     position, outs = jnp.array(start), []
+    plane = jax.tree.map(lambda x: x[0], env.prepare(jax.tree.map(lambda x: x[None], task)))
     for action in actions:
-        position, out = env.step(position, jnp.array(action), task)
+        position, out = env.step(position, jnp.array(action), task, plane)
         outs.append(out)
-    return [np.array(leaf) for leaf in jax.tree.map(lambda *x: jnp.stack(x), *outs)]
+    return [np.array(leaf) for leaf in jax.tree.map(lambda *x: jnp.stack(x), *outs)][:3]
 
 
 def test_a_step_moves_a_tenth_of_the_clipped_action():
@@ -69,12 +76,14 @@ def test_sparse_reward_pays_within_a_fifth_of_the_goal():
 
 def test_starts_fill_the_documented_boxes():
     corners = np.array([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])
+    origin = np.zeros(2)
     np.testing.assert_allclose(
-        point_robot.start(np, corners, GOAL), [[-1, -1], [0, 0], [1, 1]], atol=1e-12
+        point_robot.start(np, corners, origin, GOAL), [[-1, -1], [0, 0], [1, 1]], atol=1e-12
     )
     np.testing.assert_allclose(
-        point_robot_sparse.start(np, corners, GOAL), [[-1.5, -0.5], [0, 0.5], [1.5, 1.5]]
+        point_robot_sparse.start(np, corners, origin, GOAL), [[-1.5, -0.5], [0, 0.5], [1.5, 1.5]]
     )
+    assert not point_robot_wind.start(np, corners, origin, None).any()
 
 
 def test_tasks_follow_their_laws():
@@ -109,26 +118,96 @@ def test_dense_optimum_by_hand():
     np.testing.assert_allclose(best, [-0.45, -0.3], atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["point_robot", "point_robot_sparse"])
-def test_the_optimum_is_attained_and_never_exceeded(name, x64):
-    family, env = registry.find("family", name), make_env(name)
-    tasks = jax.tree.map(jnp.array, family.draw_tasks(np.random.default_rng(1), 50))
+@pytest.mark.parametrize("law", ["own", "ood_extreme"])
+@pytest.mark.parametrize("name", ["point_robot", "point_robot_sparse", "point_robot_wind"])
+def test_the_optimum_is_attained_and_never_exceeded(name, law, x64):
+    family, env = make.family_of(name), make_env(name)
+    tasks = jax.tree.map(jnp.array, family.law[law](np.random.default_rng(1), 50))
+    goals, planes = jnp.array(family.goal(tasks)), env.prepare(tasks)
     noise = jax.random.uniform(jax.random.key(0), (50, 2))
-    noises = jax.random.uniform(jax.random.key(1), (50, 60, 2), minval=-1.0)
+    num_steps = env.spec.max_episode_steps
+    noises = jax.random.uniform(jax.random.key(1), (50, num_steps, 2), minval=-1.0)
 
-    def returns(noise, task, noises, greed):
+    def returns(noise, task, goal, plane, noises, greed):
+        drift = 0.0 if plane.wind is None else plane.wind
+
         def step(position, noise):
-            direct = (task["goal"] - position) / 0.1
-            position, out = env.step(position, greed * direct + (1 - greed) * noise, task)
+            direct = (goal - position - drift) / 0.1
+            action = greed * direct + (1 - greed) * noise
+            position, out = env.step(position, action, task, plane)
             return position, out.reward
 
-        return jax.lax.scan(step, env.reset(noise, task)[0], noises)[1].sum()
+        return jax.lax.scan(step, env.reset(noise, task, plane)[0], noises)[1].sum()
 
-    play = jax.jit(jax.vmap(returns, (0, 0, 0, None)))
-    start = family.start(np, np.array(noise), None)
-    best = family.optimum(start, tasks)
-    np.testing.assert_allclose(play(noise, tasks, noises, 1.0), best, rtol=1e-9, atol=1e-9)
-    assert (play(noise, tasks, noises, 0.3) <= best + 1e-9).all()
+    play = jax.jit(jax.vmap(returns, (0, 0, 0, 0, 0, None)))
+    given = noise, tasks, goals, planes, noises
+    best = family.optimum(family.start(np, np.array(noise), np.zeros(2), None), tasks)
+    np.testing.assert_allclose(play(*given, 1.0), best, rtol=1e-9, atol=1e-9)
+    assert (play(*given, 0.3) <= best + 1e-9).all()
+
+
+def test_a_wind_by_hand():
+    # p' = p + 0.1 a + w: (0.1, 0) + (0.03, -0.02), then (0, 0.1) + w; the goal is (1, 0).
+    task = {"wind": np.array([0.03, -0.02])}
+    obs, reward, _ = play(make_env("point_robot_wind"), [0.0, 0.0], [[1.0, 0], [0, 2.0]], task)
+    np.testing.assert_allclose(obs, [[0.13, -0.02], [0.16, 0.06]], atol=1e-6)
+    expected = [-np.hypot(0.87, 0.02), -np.hypot(0.84, 0.06)]
+    np.testing.assert_allclose(reward, expected, rtol=1e-6)
+    # From (0.74, 0.5): x comes nearer by 0.1 + 0.03 a step, y by 0.1 - (-0.02), against the wind
+    # by 0.1 - 0.03 and 0.1 - 0.02 from beyond the goal.
+    start = np.array([[0.74, 0.5], [1.1, -0.1]])
+    gaps = [[(0.13, 0.38), (0, 0.26), (0, 0.14), (0, 0.02)], [(0.03, 0.02)]]
+    expected = [-np.linalg.norm(gap, axis=-1).sum() for gap in gaps]
+    np.testing.assert_allclose(point_robot_wind.optimum(start, task), expected, atol=1e-12)
+
+
+def test_each_task_of_a_batch_has_its_own_wind():
+    env, tasks = make_env("point_robot_wind"), {"wind": jnp.array([[0.05, 0], [0, -0.05], [0, 0]])}
+    planes = env.prepare(tasks)
+    step = jax.jit(jax.vmap(env.step))
+    position, out = step(jnp.zeros((3, 2)), jnp.ones((3, 2)), tasks, planes)
+    np.testing.assert_allclose(position, [[0.15, 0.1], [0.1, 0.05], [0.1, 0.1]], atol=1e-6)
+    assert not out.success.any() and jax.tree.leaves(make_env("point_robot").prepare(GOAL)) == []
+    swapped = jax.tree.map(lambda x: x[::-1], planes)  # a broken twin: the winds of other tasks
+    assert not np.allclose(step(jnp.zeros((3, 2)), jnp.ones((3, 2)), tasks, swapped)[0], position)
+
+
+@pytest.mark.parametrize(
+    ("backend", "words"),
+    [
+        ("no_lab.world", "'no_lab.world' of family 'point_robot' is not installed: .* 'no_lab'; "),
+        ("lab.word", "is not installed: there is no module 'lab.word'; install its package, or"),
+        ("lab.world", "needs the module 'robots.arms', which is not installed; .*install robots`"),
+        ("lab.old", r"'lab.old' of .* cannot be imported \(cannot import name 'goal' from"),
+        ("point_mas", "there is no module 'metastar.envs.backends.point_mas'"),
+        (None, "'mujoco_c' of .* needs the module 'mujoco', .*; run `pip install mujoco`"),
+    ],
+)
+def test_a_back_end_that_is_not_installed_is_one_sentence(
+    backend, words, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/world.py").write_text("import robots.arms\n")
+    (tmp_path / "lab/old.py").write_text("from math import goal\n")
+    (tmp_path / "robots").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    if backend is None:
+        monkeypatch.setitem(sys.modules, "mujoco", None)
+        monkeypatch.delitem(sys.modules, "metastar.envs.backends.mujoco_c", raising=False)
+    monkeypatch.setattr(point_robot, "FAMILY", point_robot.FAMILY._replace(backend=backend))
+    source = f"--config={make_config.CONFIGS}/oracle.py:point_robot,debug"
+    folder = tmp_path / "data"
+    assert cli.main(["collect", source, f"--config.data.dir={folder}"]) == 2
+    captured = capsys.readouterr()
+    assert re.search(words, captured.err) and captured.err.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_a_goal_that_is_terminal_needs_a_success(monkeypatch):
+    lost = point_robot.FAMILY._replace(success=None)
+    monkeypatch.setattr(point_robot, "FAMILY", lost)
+    with pytest.raises(UserError, match="no goal that could be terminal; set"):
+        make_env("point_robot", terminal_at_goal=True)
 
 
 def cheetah(x, qvel=0.0, joints=0.0):
@@ -160,7 +239,7 @@ def test_cheetah_rewards_by_hand(family, task, before, after, expected):
     for xp in (np, jnp):
         reward = family.reward(xp, cheetah(before), cheetah(after), ACTION, task)
         assert float(reward) == pytest.approx(expected, abs=1e-5)
-    assert not family.done(np, cheetah(before), cheetah(after), ACTION, task)
+    assert family.FAMILY.done is None and family.FAMILY.success is None
 
 
 def test_cheetah_observations_by_hand():
@@ -186,11 +265,10 @@ def test_cheetah_starts_by_hand():
     np.testing.assert_allclose(drawn.qvel.var(), 1, atol=0.03)
 
 
-@pytest.mark.parametrize("family", [cheetah_vel, cheetah_vel_sparse])
-def test_seeds_give_the_tasks_of_the_reference(family):
+def test_seeds_give_the_tasks_of_the_reference():
     # Seed 1 gives 1.251, 5 gives .666, 9 gives .031 m/s: the goals in the names of the folders
     # that the reference's collection makes, to three decimals.
-    found = [family.reference_task(seed)["velocity"][0] for seed in (1, 5, 9)]
+    found = [speed_tasks.reference_task(seed)["velocity"][0] for seed in (1, 5, 9)]
     np.testing.assert_array_equal(np.round(found, 3), [1.251, 0.666, 0.031])
 
 
@@ -209,18 +287,19 @@ def gaps(train, other):
 
 @pytest.mark.parametrize("name", [n for n in registry.names("family") if n != "cheetah_dir"])
 def test_tasks_out_of_distribution_lie_apart_from_the_training_tasks(name):
-    family = registry.find("family", name)
+    family = make.family_of(name)
     drawn = {
-        split: family.draw_split(np.random.default_rng(0), 400, split)
+        split: family.law[split](np.random.default_rng(0), 400)
         for split in ("id", "ood_moderate", "ood_extreme")
     }
     train, moderate, extreme = (family.label(tasks)[1] for tasks in drawn.values())
-    if name == "point_robot":  # plotted by angle, held apart by distance from the origin
-        train, moderate, extreme = (np.abs(t["goal"]).max(-1) for t in drawn.values())
+    ring = name in ("point_robot", "point_robot_wind")
+    if ring:  # plotted by angle, held apart by distance from the origin
+        train, moderate, extreme = (np.abs(*t.values()).max(-1) for t in drawn.values())
     assert gaps(train, moderate).max() > 0 and gaps(train, extreme).min() > 0
     inside = (moderate > train.min()) & (moderate < train.max())
     outside = (extreme < train.min()) | (extreme > train.max())
-    assert (name == "point_robot" or inside.all()) and outside.all()
+    assert (ring or inside.all()) and outside.all()
     near = np.isclose(gaps(train, moderate), 0, atol=1e-3)
     assert not near.all()
 
@@ -228,42 +307,48 @@ def test_tasks_out_of_distribution_lie_apart_from_the_training_tasks(name):
 def test_directions_alternate_and_keep_their_weight():
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(cheetah_dir.draw_tasks(rng, 3)["direction"], [1, -1, 1])
-    extreme = cheetah_dir.draw_split(rng, 2, "ood_extreme")["direction"]
+    extreme = cheetah_dir.FAMILY.law["ood_extreme"](rng, 2)["direction"]
     np.testing.assert_array_equal(extreme, [2, -2])
 
 
 @pytest.mark.parametrize("name", registry.names("family"))
 def test_contract_of_a_family(name):
-    family, env = registry.find("family", name), make_env(name)
+    family, env = make.family_of(name), make_env(name)
     spec = make.spec_of(name, "default")
-    assert env.spec == spec and spec.name == name and isinstance(family.SPARSE, bool)
-    rngs = [np.random.default_rng(3) for _ in range(2)]
-    tasks, again = (family.draw_tasks(rng, 5) for rng in rngs)
-    for field, value in tasks.items():
-        assert value.dtype == np.float64 and len(value) == 5
-        np.testing.assert_array_equal(value, again[field])
-    for split in ("id", "ood_moderate", "ood_extreme"):
-        drawn = family.draw_split(np.random.default_rng(3), 5, split)
+    assert env.spec == spec and spec.name == family.name == name
+    assert {"own", "id", "ood_moderate", "ood_extreme"} == set(family.law)
+    tasks = family.law["own"](np.random.default_rng(3), 5)
+    for law, draw_law in family.law.items():
+        drawn, again = (draw_law(np.random.default_rng(3), 5) for _ in range(2))
         assert {k: v.shape for k, v in drawn.items()} == {k: v.shape for k, v in tasks.items()}
+        for field, value in drawn.items():
+            assert value.dtype == np.float64 and len(value) == 5, law
+            np.testing.assert_array_equal(value, again[field])
     text, values = family.label(tasks)
     assert isinstance(text, str) and np.shape(values) == (5,)
 
     noise = jax.vmap(env.draw_reset)(jax.random.split(jax.random.key(0), 5))
     action = np.linspace(-1, 1, 5 * spec.action_dim).reshape(5, spec.action_dim)
+    physics = env.prepare(tasks)
     if env.on_host:
         noise = jax.device_get(noise)
-        state, obs = env.reset(noise, tasks)
-        new_state, out = env.step(state, action, tasks)
+        state, obs = env.reset(noise, tasks, physics)
+        new_state, out = env.step(state, action, tasks, physics)
     else:
-        state, obs = jax.vmap(env.reset)(noise, tasks)
-        new_state, out = jax.jit(jax.vmap(env.step))(state, jnp.asarray(action), tasks)
+        state, obs = jax.vmap(env.reset)(noise, tasks, physics)
+        new_state, out = jax.jit(jax.vmap(env.step))(state, jnp.asarray(action), tasks, physics)
     assert obs.shape == out.obs.shape == (5, spec.obs_dim)
     assert out.reward.shape == out.done.shape == (5,) and out.done.dtype == bool
-    if hasattr(family, "optimum"):
-        assert family.optimum(np.array(obs), tasks).shape == (5,)
+    assert (out.success is None) == (family.success is None)
+    assert out.success is None or (out.success.shape == (5,) and out.success.dtype == bool)
+    assert family.optimum is None or family.optimum(np.array(obs), tasks).shape == (5,)
+    assert family.goal is None or np.shape(family.goal(tasks)) == (5, 2)
+    assert (family.goal is None) == (family.goal_radius is None)
     if not env.on_host:  # the same definition on NumPy, over a batch, gives the same numbers
-        np.testing.assert_allclose(family.start(np, np.array(noise), tasks), state, atol=1e-6)
+        start = family.start(np, np.array(noise), np.zeros(2), tasks)
+        np.testing.assert_allclose(start, state, atol=1e-6)
         transition = (np, np.array(state), np.array(new_state), action, tasks)
-        np.testing.assert_allclose(family.observe(np, np.array(new_state)), out.obs, atol=1e-6)
+        observed = family.observe(np, np.array(new_state), "default")
+        np.testing.assert_allclose(observed, out.obs, atol=1e-6)
         np.testing.assert_allclose(family.reward(*transition), out.reward, atol=1e-6)
-        assert family.goal_reached(*transition).shape == (5,)
+        np.testing.assert_array_equal(family.success(*transition), out.success)

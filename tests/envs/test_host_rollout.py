@@ -30,14 +30,14 @@ def point_robot():
 def short_episodes():
     """A walk on a line whose episodes end at the task's number, after five steps at the latest."""
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 1 + (action[0] > 0)
         return state, StepOut(state[None], 10.0 * state, state >= task["goal"][0] * 8)
 
     return Env(
         EnvSpec("walk", 1, 1, 5, done_ends_episode=True),
         lambda key: jax.random.uniform(key),
-        lambda noise, task: (noise, noise[None]),
+        lambda noise, task, physics: (noise, noise[None]),
         step,
     )
 

@@ -1,6 +1,5 @@
 """Zero-shot where true terminals end episodes: the budget is a number of steps, over resets."""
 
-import types
 from functools import partial
 
 import jax
@@ -10,32 +9,31 @@ import pytest
 
 import make_config
 import stub_run
-from metastar import registry
+from metastar import config
 from metastar.data import store
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, uniform_policy
 from metastar.evaluation import episodes as play
-from metastar.evaluation import evaluate, explore, history, results
-from metastar.evaluation.protocols import zero_shot
+from metastar.evaluation import evaluate, history, measure, results, summaries
+from metastar.evaluation.protocols import explored, zero_shot
 from metastar.tools.bench import evaluation as bench
 from metastar.tools.report import report as report_tool
-from metastar.types import Adaptation, Env, EnvSpec, Method, Policy, StepIn, StepOut
+from metastar.types import Adaptation, Context, Env, EnvSpec, Given, Method, Policy, StepIn, StepOut
 
 STEPS, STREAMS, SLOTS = 40, 3, 16
-FAMILY = types.SimpleNamespace()  # without a goal
 
 
 def mayfly(early=True):
     """A counter of its own age, which ends at the task's `life`; every step pays 1."""
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 1
         return state, StepOut(state[None], jnp.ones(()), state >= task["life"])
 
     return Env(
         EnvSpec("mayfly", 1, 1, STEPS, done_ends_episode=early),
         lambda key: jnp.zeros(()),
-        lambda noise, task: (noise, noise[None]),
+        lambda noise, task, physics: (noise, noise[None]),
         step,
     )
 
@@ -52,7 +50,7 @@ def on_host(env):
 
 def infer(params, view, task, key):
     """The code is a half of the newest action that the window holds."""
-    newest = view.action[jnp.maximum(view.valid.sum() - 1, 0)]
+    newest = view.action[0, jnp.maximum(view.valid.sum() - 1, 0)]
     return Adaptation(0.5 * newest)
 
 
@@ -62,17 +60,22 @@ def stub_method(action=None):
     def act(params, adaptation, carry, step, key, greedy):
         return jnp.ones(1) if action is None else action(adaptation.code), carry
 
-    return Method(None, (), None, infer, Policy(lambda params, a: (), act))
+    return Method(None, (), None, infer, Policy(lambda params, a: (), act), Context(12))
 
 
 def played(life, context_len, env=None, method=None, **protocol):
     """Three zero-shot streams of each task; `life` lists their episodes' lengths."""
     tasks = {"life": jnp.array(life, float)}
-    method = (method or stub_method())._replace(context_len=context_len)
-    fields = {f"eval.{name}": value for name, value in protocol.items()}
-    given = make_config.base(**fields), method, env or mayfly(), FAMILY, STREAMS
-    evaluation = play.zero_shot(*given)
-    return jax.device_get(evaluation(None, tasks, jax.random.key(0), jax.random.key(1)))
+    method = (method or stub_method())._replace(context=Context(context_len))
+    cfg = make_config.base(**{f"eval.{name}": value for name, value in protocol.items()})
+    return zero_shot_of(cfg, method, env or mayfly(), None, tasks, jax.random.key(0), 1)
+
+
+def zero_shot_of(cfg, method, env, params, tasks, key, play_seed):
+    protocol = config.make(cfg, "protocol", "zero_shot", method, env.spec)
+    evaluation = play.evaluation(protocol, env, STREAMS)
+    key_play = jax.random.key(play_seed) if isinstance(play_seed, int) else play_seed
+    return jax.device_get(evaluation(params, None, Given(tasks), key, key_play).played)
 
 
 @pytest.mark.parametrize("context_len", [12, 30])
@@ -109,8 +112,8 @@ def test_a_budget_may_be_shorter_or_longer_than_an_episode():
 @pytest.mark.parametrize("reinfer_every", [1, 5])
 def test_inference_is_due_by_steps_lived_and_not_by_slots(reinfer_every):
     spec, length, life = mayfly().spec, 12, 7
-    seen = stub_method()._replace(infer=lambda p, view, t, k: Adaptation(view.obs[-1]))
-    policy = zero_shot.own_context(seen, length, spec, reinfer_every)
+    seen = stub_method()._replace(infer=lambda p, view, t, k: Adaptation(view.obs[0, -1]))
+    policy = zero_shot.own_context(seen, spec, reinfer_every)
     act = jax.jit(partial(policy.act, greedy=True))
     carry = policy.init(None, Adaptation(-jnp.ones(1)))
     for lived in range(5 * life):
@@ -137,7 +140,7 @@ def test_host_and_jax_agree_where_episodes_end_early():
     """The agent halves its last action, so that what it does depends on all it did."""
     halve = stub_method(lambda code: code)
     spec = mayfly().spec
-    policy = zero_shot.own_context(halve, 12, spec, reinfer_every=3)
+    policy = zero_shot.own_context(halve, spec, reinfer_every=3)
     tasks = {"life": jnp.array([10.0, 3.0, 40.0])}
     inputs = None, Adaptation(jnp.zeros((3, STREAMS, 1))), tasks, jax.random.key(0)
     in_jax, host = (
@@ -151,6 +154,10 @@ def test_host_and_jax_agree_where_episodes_end_early():
     both = [played([10, 3, 40], 12, env, halve) for env in (mayfly(), on_host(mayfly()))]
     np.testing.assert_array_equal(both[0].scored, both[1].scored)
     np.testing.assert_allclose(both[0].episode_return, both[1].episode_return)
+
+
+def one_window(window):
+    return jax.tree.map(lambda x: x[None], window)
 
 
 def before_the_budget(method, context_len, spec, reinfer_every):
@@ -172,7 +179,7 @@ def before_the_budget(method, context_len, spec, reinfer_every):
         late = step.time - context_len
         adaptation = jax.lax.cond(
             (late >= 0) & (late % reinfer_every == 0),
-            lambda: method.infer(params, window, None, key_infer),
+            lambda: method.infer(params, one_window(window), None, key_infer),
             lambda: adaptation,
         )
         action, inner = method.policy.act(params, adaptation, inner, step, key_act, greedy)
@@ -187,10 +194,11 @@ def before_the_budget(method, context_len, spec, reinfer_every):
 @pytest.mark.parametrize("reinfer_every", [1, 4])
 def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
     cfg = make_config.base(family=family, eval__reinfer_every=reinfer_every)
-    env, module = make_env(cfg), registry.find("family", family)
+    env = make_env(cfg)
     weights = jax.random.normal(jax.random.key(5), (5, 2))
 
     def infer(params, view, task, key):
+        view = jax.tree.map(lambda x: x[0], view)
         rows = jnp.concatenate([view.obs, view.action, view.reward[:, None]], -1)
         return Adaptation(jnp.tanh(params * rows @ weights).mean(0) + 0.01 * view.valid.sum())
 
@@ -199,20 +207,19 @@ def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
         return jnp.sin(carry + step.obs), carry
 
     policy = Policy(lambda params, a: jnp.zeros(2), act)
-    method = Method(None, (), None, infer, policy, 30)
+    method = Method(None, (), None, infer, policy, Context(30))
     angle = jnp.linspace(0, 3, 4)
     tasks = {"goal": jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)}
     keys, params = jax.random.split(jax.random.key(2)), jnp.array(0.7)
 
-    evaluation = play.zero_shot(cfg, method, env, module, STREAMS)
-    now = jax.device_get(evaluation(params, tasks, *keys))
+    now = zero_shot_of(cfg, method, env, params, tasks, *keys)
 
-    window = history.empty_window(env.spec, 30)
+    window = one_window(history.empty_window(env.spec, 30))
     view = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, STREAMS, *x.shape)), window)
     own = jax.vmap(jax.vmap(infer, in_axes=(None, 0, None, None)), in_axes=(None, 0, None, None))
     given = jax.jit(own)(params, view, None, keys[0])
     old = before_the_budget(method, 30, env.spec, reinfer_every)
-    before = play.player(env, module, old, 2)(params, given, tasks, keys[1])
+    before = play.player(env, old, 2)(params, given, tasks, keys[1])
     for name in now._fields[:-1]:
         np.testing.assert_array_equal(getattr(now, name), getattr(before, name), err_msg=name)
     np.testing.assert_array_equal(
@@ -224,12 +231,12 @@ def test_point_robots_play_bit_for_bit_as_before(family, reinfer_every):
 def test_an_early_end_does_not_cut_exploration_short():
     """By turns: five codes share the budget of 40 steps, whatever the episodes; then the own."""
     bank = jnp.arange(1.0, 6)[:, None] / 10
-    explorer = explore.Explorer(jnp.zeros(1), jnp.broadcast_to(bank, (1, STREAMS, 5, 1)))
+    explorer = explored.Explorer(jnp.zeros(1), jnp.broadcast_to(bank, (1, STREAMS, 5, 1)))
     explorer = explorer._replace(code=jnp.zeros((1, STREAMS, 1)))
     method = stub_method(lambda code: code)._replace(
         infer=lambda params, view, task, key: Adaptation(-jnp.ones(1))
     )
-    policy = explore.exploring(method, "bank_swept", 12, mayfly().spec)
+    policy = explored.exploring(method, "bank_swept", mayfly().spec)
     run = make_rollout(mayfly(), policy, SLOTS)
     found = run(None, explorer, {"life": jnp.array([10.0])}, jax.random.key(0))
     action = np.asarray(found.action)[..., 0]
@@ -247,13 +254,13 @@ def mortal_world(life):
     def make(cfg):
         env = make_env(cfg)
 
-        def step(state, action, task):
+        def step(state, action, task, physics):
             inner, age = state
-            inner, out = env.step(inner, action, task)
+            inner, out = env.step(inner, action, task, physics)
             return (inner, age + 1), out._replace(done=age + 1 >= life)
 
-        def reset(noise, task):
-            inner, obs = env.reset(noise, task)
+        def reset(noise, task, physics):
+            inner, obs = env.reset(noise, task, physics)
             return (inner, jnp.zeros((), int)), obs
 
         spec = env.spec._replace(done_ends_episode=True)
@@ -266,12 +273,13 @@ def mortal_world(life):
 def test_results_report_the_share_of_streams_that_have_a_score(life, tmp_path, monkeypatch):
     """Of 60 steps: lives of 12 use them up in five episodes, 15 lives of 3 do not."""
     data = stub_run.evaluated()["data"]  # made before the world changes: other tests read it too
-    monkeypatch.setattr(evaluate, "make_env", mortal_world(life))
+    for module in (evaluate, measure):
+        monkeypatch.setattr(module, "make_env", mortal_world(life))
     cfg, method = stub_run.tiny_config(), stub_run.seeker()
     found = stub_run.evaluate_run(cfg, method, tmp_path, data, ["bank_swept"])
     arrays = results.read_arrays(tmp_path)
-    block, heldout = found["zero_shot"], arrays["split"] == "test"
-    assert block.keys() == found["explored"]["bank_swept"].keys()
+    block, heldout = found["protocols"]["zero_shot"], arrays["split"] == "test"
+    assert block.keys() == found["protocols"]["explored_bank_swept"].keys()
     assert set(block) >= {"mean", "iqm", "ci95", "per_task", "share", "first_episode", "success"}
     reached = arrays["zero_shot_reached"]
     assert reached.shape[-1] == SLOTS
@@ -295,21 +303,23 @@ def test_results_report_the_share_of_streams_that_have_a_score(life, tmp_path, m
 def test_streams_without_a_score_are_left_out_of_the_mean():
     few = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]])
     arrays = {
-        "zero_shot_return": few,
-        "zero_shot_optimum": 2 * few,
-        "zero_shot_random_return": np.zeros((2, 3)),
-        "zero_shot_first_return": np.ones((2, 3)),
-        "zero_shot_reached": np.zeros((2, 3, SLOTS), bool),
-        "goal_radius": np.array(np.nan),
+        "title": np.array("zero-shot"),
+        "return": few,
+        "optimum": 2 * few,
+        "random_return": np.zeros((2, 3)),
+        "first_return": np.ones((2, 3)),
+        "reached": np.zeros((2, 3, SLOTS), bool),
+        "has_success": np.array(False),
     }
     bounds = {"random": 0.0, "oracle": 4.0}
-    block = evaluate.summaries.zero_shot(arrays, np.ones(2, bool), bounds)
+    block = summaries.block(arrays, np.ones(2, bool), bounds)
     assert block["mean"] == 2 and block["per_task"] == [2.0, None]
     assert block["share"] == pytest.approx(1 / 3) and block["of_optimum"] == 0.5
     assert block["gap_closed"] == 0.5 and block["success"] is None
 
 
 def test_bench_counts_every_slot():
-    setting = types.SimpleNamespace(cfg=make_config.base())
-    assert bench._steps(setting, mayfly(), "zero-shot") == SLOTS * STEPS
-    assert bench._steps(setting, mayfly(early=False), "zero-shot") == 2 * STEPS
+    for env, slots in ((mayfly(), SLOTS), (mayfly(early=False), 2)):
+        arguments = "protocol", "zero_shot", stub_method(), env.spec
+        protocol = config.make(make_config.base(), *arguments)
+        assert bench._steps(env, protocol) == slots * STEPS

@@ -18,7 +18,7 @@ from stub_run import META, PARAMS, tiny_config
 
 KEYS = {
     "method", "family", "preset", "seed", "updates", "wall_seconds", "commit", "versions",
-    "few_shot", "zero_shot", "train_few_shot", "bounds", "params_sha256",
+    "protocols", "train", "bounds", "params_sha256",
 }  # fmt: skip
 
 
@@ -37,10 +37,11 @@ def runs():
 def test_results_have_the_documented_keys(runs):
     report = runs["seeker"]
     assert set(report) >= KEYS
-    assert set(report["few_shot"]) >= {
+    assert set(report["protocols"]["few_shot"]) >= {
         "mean", "iqm", "ci95", "per_task", "by_context_source", "informative",
     }  # fmt: skip
-    assert set(report["few_shot"]["informative"]) >= {"mean", "ci95", "share", "optimum"}
+    informative = report["protocols"]["few_shot"]["informative"]
+    assert set(informative) >= {"mean", "ci95", "share", "optimum"}
     assert set(report["bounds"]) == {"random", "behavior_best", "oracle", "optimum"}
     assert report["updates"] == 7 and report["params_sha256"] == META["params_sha256"]
     assert report["split"] == "test"
@@ -48,62 +49,69 @@ def test_results_have_the_documented_keys(runs):
 
 
 def test_the_knower_reaches_the_analytic_optimum_exactly(runs):
-    few = runs["oracle"]["few_shot"]
+    few = runs["oracle"]["protocols"]["few_shot"]
     assert few["mean"] == runs["oracle"]["bounds"]["optimum"] == few["optimum"]
     assert few["of_optimum"] == 1.0 and few["normalized"] == pytest.approx(1.0)
     assert few["success"] == 1.0
-    assert runs["oracle"]["zero_shot"]["of_optimum"] == 1.0  # same starts in episode 2
+    assert runs["oracle"]["protocols"]["zero_shot"]["of_optimum"] == 1.0  # same starts in episode 2
     assert runs["oracle"]["bounds"]["oracle"] is None
 
 
 def test_the_oracle_bound_is_the_oracles_few_shot_mean(runs):
-    assert runs["seeker"]["bounds"]["oracle"] == runs["oracle"]["few_shot"]["mean"]
+    assert runs["seeker"]["bounds"]["oracle"] == runs["oracle"]["protocols"]["few_shot"]["mean"]
 
 
 def test_methods_and_bounds_meet_the_same_starts(runs):
     a, b = (results.read_arrays(runs["folders"][k]) for k in ("oracle", "seeker"))
-    for name in ("optimum", "random_return", "zero_shot_optimum", "zero_shot_random_return"):
+    for name in (
+        "few_shot_optimum",
+        "few_shot_random_return",
+        "zero_shot_optimum",
+        "zero_shot_random_return",
+    ):
         np.testing.assert_array_equal(a[name], b[name])
-    np.testing.assert_array_equal(a["rewarded"], b["rewarded"])
-    np.testing.assert_array_equal(a["path"][..., 0, :], b["path"][..., 0, :])
+    np.testing.assert_array_equal(a["few_shot_rewarded"], b["few_shot_rewarded"])
+    np.testing.assert_array_equal(a["few_shot_path"][..., 0, :], b["few_shot_path"][..., 0, :])
 
 
 def test_what_values_promise_is_held_against_what_came(runs):
-    block = runs["seeker"]["few_shot"]["value"]
+    block = runs["seeker"]["protocols"]["few_shot"]["value"]
     arrays = results.read_arrays(runs["folders"]["seeker"])
     test = arrays["split"] == "test"
-    got = arrays["monte_carlo"]
-    assert ((got > 0) == (arrays["return"] > 0)).all() and (got <= arrays["return"]).all()
+    got = arrays["few_shot_monte_carlo"]
+    assert ((got > 0) == (arrays["few_shot_return"] > 0)).all() and (
+        got <= arrays["few_shot_return"]
+    ).all()
     assert block["value"] == 5 and block["monte_carlo"] == pytest.approx(got[test].mean())
     assert block["mean"] == pytest.approx(5 - block["monte_carlo"])
     assert block["gamma"] == pytest.approx(0.9)
     assert block["tail"] == pytest.approx(0.9**60, rel=1e-4)
-    assert runs["oracle"]["few_shot"]["value"] is None  # this one has no critics
+    assert runs["oracle"]["protocols"]["few_shot"]["value"] is None  # this one has no critics
 
 
 def test_windows_with_and_without_reward_are_told_apart(runs):
-    few = runs["seeker"]["few_shot"]
+    few = runs["seeker"]["protocols"]["few_shot"]
     rewarded, blank = few["informative"], few["uninformative"]
     assert rewarded["share"] + blank["share"] == pytest.approx(1)
     assert 0.2 < rewarded["share"] < 0.8
     assert rewarded["of_optimum"] == pytest.approx(1, abs=0.02)
     arrays = results.read_arrays(runs["folders"]["seeker"])
     test = arrays["split"] == "test"
-    keep = arrays["rewarded"] & test[:, None]
+    keep = arrays["few_shot_rewarded"] & test[:, None]
     rows = [n for n in range(len(keep)) if keep[n].any()]
-    by_hand = np.mean([arrays["return"][n][keep[n]].mean() for n in rows])
+    by_hand = np.mean([arrays["few_shot_return"][n][keep[n]].mean() for n in rows])
     assert rewarded["mean"] == pytest.approx(by_hand)
-    by_hand = np.mean([arrays["optimum"][n][keep[n]].mean() for n in rows])
+    by_hand = np.mean([arrays["few_shot_optimum"][n][keep[n]].mean() for n in rows])
     assert rewarded["optimum"] == pytest.approx(by_hand)
     assert blank["mean"] < rewarded["mean"]
 
 
 def test_sources_restrict_the_context(runs):
-    sources = runs["seeker"]["few_shot"]["by_context_source"]
+    sources = runs["seeker"]["protocols"]["few_shot"]["by_context_source"]
     assert list(sources) == [f"stub {stage}" for stage in stub_run.STAGES]
     assert sources["stub expert"]["of_optimum"] == pytest.approx(1, abs=0.02)
     assert sources["stub random"]["mean"] < 20  # only starts inside the goal pay
-    train = runs["seeker"]["train_few_shot"]["by_context_source"]["stub medium"]
+    train = runs["seeker"]["train"]["protocols"]["few_shot"]["by_context_source"]["stub medium"]
     assert train["per_task"][0] is None  # task 0 has no episode of this stage
     assert train["share"] == pytest.approx(2 / 3)
 
@@ -111,7 +119,7 @@ def test_sources_restrict_the_context(runs):
 def test_behavior_best_is_the_best_stage_of_each_task(runs, data_dir):
     assert runs["seeker"]["bounds"]["behavior_best"] == 60.0
     data = store.load(store.verify(data_dir), "train", tiny_config())
-    zero_expert = data._replace(reward=data.reward.at[:, 2].set(0))
+    zero_expert = data._replace(reward=jnp.where(data.episode == 2, 0, data.reward))
     # stage "medium" pays in its second half, 30 steps; task 0 does not have it
     np.testing.assert_allclose(summaries.behavior_best(zero_expert), [0, 30, 30])
     # Of two policies at one stage the better counts: here the last episodes are another's.
@@ -124,18 +132,26 @@ def test_the_gap_to_the_oracle_is_0_for_random_and_1_for_the_oracle(runs):
     assert summaries.gap_closed(None, bounds) is None
     for mean, gap in ((bounds["random"], 0), (bounds["oracle"], 1)):
         assert summaries.gap_closed({"mean": mean}, bounds)["gap_closed"] == pytest.approx(gap)
-    few = runs["seeker"]["few_shot"]
+    few = runs["seeker"]["protocols"]["few_shot"]
     by_hand = (few["mean"] - bounds["random"]) / (bounds["oracle"] - bounds["random"])
     assert few["gap_closed"] == pytest.approx(by_hand)
-    assert runs["oracle"]["few_shot"]["gap_closed"] is None
+    assert runs["oracle"]["protocols"]["few_shot"]["gap_closed"] is None
 
 
 def test_a_simulation_that_broke_down_is_named_and_nothing_is_written(
-    runs, data_dir, tmp_path, monkeypatch
+    data_dir, tmp_path, monkeypatch
 ):
-    arrays = results.read_arrays(runs["folders"]["oracle"])
-    arrays["zero_shot_return"][3, 1] = np.nan
-    monkeypatch.setattr(evaluate, "make_measure", lambda *args: lambda params, gamma: arrays)
+    make = evaluate.make_measure
+
+    def broken(*args):
+        def measure(params, gamma):
+            measured = make(*args)(params, gamma)
+            measured["zero_shot"]["return"][3, 1] = np.nan
+            return measured
+
+        return measure
+
+    monkeypatch.setattr(evaluate, "make_measure", broken)
     with pytest.raises(UserError, match="broke down in task 3 while 'zero_shot_return'"):
         stub_run.evaluate_run(tiny_config(), stub_run.knower(), tmp_path, data_dir)
     assert not list(tmp_path.iterdir())
@@ -155,10 +171,15 @@ def test_tasks_out_of_distribution_get_columns_of_their_own(tmp_path):
     for name in store.OOD:
         column, rows = report[name], arrays["split"] == name
         assert column["tasks"]["ids"] == list(arrays["task_id"][rows])
-        assert column["few_shot"]["mean"] == pytest.approx(arrays["return"][rows].mean())
-        oracle = results.read(tmp_path / "oracle")[name]["few_shot"]["mean"]
+        assert column["protocols"]["few_shot"]["mean"] == pytest.approx(
+            arrays["few_shot_return"][rows].mean()
+        )
+        oracle = results.read(tmp_path / "oracle")[name]["protocols"]["few_shot"]["mean"]
         assert column["bounds"]["oracle"] == oracle
-        assert column["few_shot"]["per_task"] != report["few_shot"]["per_task"]
+        assert (
+            column["protocols"]["few_shot"]["per_task"]
+            != report["protocols"]["few_shot"]["per_task"]
+        )
     without = tiny_config(**{"data.validation_tasks": 1, "data.ood_tasks": 2})
     split = store.split_ids(store.read_manifest(data), without)
     assert split == {"train": [0, 1], "test": [2]}
@@ -167,7 +188,7 @@ def test_tasks_out_of_distribution_get_columns_of_their_own(tmp_path):
 def test_zero_shot_scores_the_second_episode_only(runs):
     arrays = results.read_arrays(runs["folders"]["seeker"])
     test = arrays["split"] == "test"
-    block = runs["seeker"]["zero_shot"]
+    block = runs["seeker"]["protocols"]["zero_shot"]
     assert block["mean"] == pytest.approx(arrays["zero_shot_return"][test].mean())
     first = arrays["zero_shot_first_return"]
     assert block["first_episode"] == pytest.approx(first[test].mean())
@@ -187,14 +208,14 @@ def test_exploring_finds_the_goals_of_training_tasks_and_has_its_own_column(data
     method = stub_run.seeker()._replace(task_model=model)
     cfg, names = tiny_config(), ("posterior", "bank_swept")
     report = stub_run.evaluate_run(cfg, method, tmp_path, data_dir, strategies=names)
-    assert tuple(report["explored"]) == names
+    assert tuple(report["protocols"])[2:] == tuple(f"explored_{name}" for name in names)
     arrays = results.read_arrays(tmp_path)
     train, test = (arrays["split"] == name for name in ("train", "test"))
     for name in names:
-        block = report["explored"][name]
-        assert set(block) == set(report["zero_shot"])
+        block = report["protocols"][f"explored_{name}"]
+        assert set(block) == set(report["protocols"]["zero_shot"])
         share = arrays[f"explored_{name}_return"] / arrays[f"explored_{name}_optimum"]
-        assert share[train].mean() > 0.9 > report["zero_shot"]["of_optimum"]
+        assert share[train].mean() > 0.9 > report["protocols"]["zero_shot"]["of_optimum"]
         assert share[test].mean() == pytest.approx(block["of_optimum"], rel=0.1)
 
 
@@ -206,37 +227,34 @@ def test_a_run_that_cannot_explore_says_so(data_dir, tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
-def test_validation_tasks_stand_in_for_the_test_tasks(runs, data_dir, tmp_path, monkeypatch):
-    arrays = results.read_arrays(runs["folders"]["oracle"])
-    shared = {"sources", "label_name", "goal_radius"}
+def test_validation_tasks_stand_in_for_the_test_tasks(data_dir, tmp_path, monkeypatch):
+    make = evaluate.make_measure
 
-    def measured_before(cfg, method, tasks):
+    def looked_at(cfg, method, tasks, *rest):
         all_goals = tasks.manifest.tasks["goal"].astype(np.float32)
         np.testing.assert_array_equal(tasks.train.task["goal"], all_goals[:2])
         np.testing.assert_array_equal(tasks.heldout.task["goal"], all_goals[2:3])
-        by_source = {k: v[:, :3] for k, v in arrays.items() if k.startswith("source_")}
-        measured = {k: v if k in shared else v[:3] for k, v in arrays.items()} | by_source
-        return lambda params, gamma: measured
+        return make(cfg, method, tasks, *rest)
 
-    monkeypatch.setattr(evaluate, "make_measure", measured_before)
+    monkeypatch.setattr(evaluate, "make_measure", looked_at)
     cfg = tiny_config(**{"data.validation_tasks": 1})
     report = stub_run.evaluate_run(cfg, stub_run.knower(), tmp_path, data_dir)
     assert report == results.read(tmp_path)
     assert report["split"] == "validation" and report["tasks"]["ids"] == [2]
-    assert len(report["few_shot"]["per_task"]) == 1
-    assert len(report["train_few_shot"]["per_task"]) == 2
+    assert len(report["protocols"]["few_shot"]["per_task"]) == 1
+    assert len(report["train"]["protocols"]["few_shot"]["per_task"]) == 2
 
 
 def test_an_oracle_of_other_tasks_or_of_nothing_is_refused(runs, tmp_path):
     tasks = runs["oracle"]["tasks"]
     folder = str(runs["folders"]["oracle"])
-    assert results.oracle("", "point_robot_sparse", tasks) is None
+    assert results.oracle("", "point_robot_sparse", tasks, "few_shot") is None
     with pytest.raises(UserError, match="not on point_robot;"):
-        results.oracle(folder, "point_robot", tasks)
+        results.oracle(folder, "point_robot", tasks, "few_shot")
     with pytest.raises(UserError, match="other held-out tasks"):
-        results.oracle(folder, "point_robot_sparse", {**tasks, "ids": [0]})
+        results.oracle(folder, "point_robot_sparse", {**tasks, "ids": [0]}, "few_shot")
     with pytest.raises(UserError, match="metastar evaluate"):
-        results.oracle(str(tmp_path), "point_robot_sparse", tasks)
+        results.oracle(str(tmp_path), "point_robot_sparse", tasks, "few_shot")
 
 
 def test_curve_is_traced_once_and_reports_every_protocol(data_dir):
@@ -255,16 +273,17 @@ def test_curve_is_traced_once_and_reports_every_protocol(data_dir):
 def test_few_shot_windows_belong_to_the_task(runs):
     """The seeker's code is the goal of the task whose window it got."""
     arrays = results.read_arrays(runs["folders"]["seeker"])
-    rewarded, code = arrays["rewarded"], arrays["code"]
+    rewarded, code = arrays["few_shot_rewarded"], arrays["few_shot_code"]
     goal = np.broadcast_to(arrays["goal"][:, None], code[..., :2].shape)
     np.testing.assert_array_equal(rewarded, code[..., 2] == 1)
     np.testing.assert_allclose(code[..., :2][rewarded], goal[rewarded], atol=1e-6)
-    assert arrays["path"].shape == (5, play.NUM_PATHS, 2, 61, 2)
+    assert arrays["few_shot_path"].shape == (5, play.NUM_PATHS, 2, 61, 2)
 
 
 def test_reached_agrees_with_the_return(runs):
     arrays = results.read_arrays(runs["folders"]["seeker"])
-    np.testing.assert_array_equal(arrays["reached"] > 0, arrays["return"] > 0)
+    reached = arrays["few_shot_reached"].any(-1)
+    np.testing.assert_array_equal(reached, arrays["few_shot_return"] > 0)
     second = arrays["zero_shot_reached"][..., -1]
     np.testing.assert_array_equal(second, arrays["zero_shot_return"] > 0)
 
@@ -341,5 +360,5 @@ def test_stability_is_of_the_last_five_evaluations():
 
 def test_success_is_none_in_families_without_a_goal():
     reached = np.array([True, False])
-    assert summaries.success(reached, np.array(0.2)) == 0.5
-    assert summaries.success(reached, np.array(np.nan)) is None
+    assert summaries.success(reached, np.array(True)) == 0.5
+    assert summaries.success(reached, np.array(False)) is None

@@ -10,9 +10,10 @@ import pytest
 
 from metastar import registry
 from metastar.errors import UserError
-from metastar.evaluation import belief, explore
+from metastar.evaluation import belief
 from metastar.evaluation.exploration import information
-from metastar.types import Adaptation, EnvSpec, Method, Policy, StepIn, TaskModel
+from metastar.evaluation.protocols import explored
+from metastar.types import Adaptation, Context, EnvSpec, Method, Policy, StepIn, TaskModel
 from synthetic import point_robot_data
 
 LENGTH, EPISODE = 4, 30
@@ -20,14 +21,14 @@ SPEC = EnvSpec("buttons", obs_dim=1, action_dim=1, max_episode_steps=EPISODE)
 BUTTONS = [0, 1, 3, 6, 10, 15, 21, 28, 36, 45]  # no two neighbours of one are equally far
 BANK = jnp.array(BUTTONS, float)[:, None]
 KEY = jax.random.key(0)
-STRATEGIES = registry.names(explore.KIND)
+STRATEGIES = registry.names(explored.STRATEGY)
 SURE = 6.0  # a reward that is off by 1 is this many tolerances off
 
 
 def infer(params, view, task, key):
     """The code is the button that paid, within the window; -1 if none did."""
     paid = (view.reward > 0) & view.valid
-    button = jnp.max(jnp.where(paid, view.action[:, 0], -1))
+    button = jnp.max(jnp.where(paid, view.action[..., 0], -1))
     return Adaptation(jnp.where(paid.any(), button, -1)[None])
 
 
@@ -40,19 +41,20 @@ MODEL = TaskModel(
     reward=lambda params, obs, action, next_obs, code: (code[:, 0] == action[0]).astype(float),
     tolerance=1 / SURE,
 )
-METHOD = Method(None, (), None, infer, Policy(lambda params, a: (), press), task_model=MODEL)
+POLICY = Policy(lambda params, a: (), press)
+METHOD = Method(None, (), None, infer, POLICY, Context(LENGTH), task_model=MODEL)
 BLIND = METHOD._replace(task_model=None)
-PROTOCOLS = {name: explore.exploring(METHOD, name, LENGTH, SPEC) for name in STRATEGIES}
+PROTOCOLS = {name: explored.exploring(METHOD, name, SPEC) for name in STRATEGIES}
 JITTED = {
     name: jax.jit(
-        lambda *args, p=p: p.act(None, explore.Explorer(jnp.zeros(1), args[0]), *args[1:])
+        lambda *args, p=p: p.act(None, explored.Explorer(jnp.zeros(1), args[0]), *args[1:])
     )
     for name, p in PROTOCOLS.items()
 }
 
 
 def begin(name="posterior", bank=BANK):
-    return PROTOCOLS[name].init(None, explore.Explorer(jnp.zeros(1), bank))
+    return PROTOCOLS[name].init(None, explored.Explorer(jnp.zeros(1), bank))
 
 
 def play(pays, steps, bank=BANK, seed=0, name="posterior", episode=10**6, act=None):
@@ -112,8 +114,8 @@ def test_the_informative_segment_is_kept_after_the_window_has_moved_on():
 def test_one_step_rules_out_so_much_and_no_more():
     """A wrong model may be as sure as it likes."""
     sure = METHOD._replace(task_model=MODEL._replace(tolerance=1e-3))
-    protocol = explore.exploring(sure, "posterior", LENGTH, SPEC)
-    explorer = explore.Explorer(jnp.zeros(1), BANK)
+    protocol = explored.exploring(sure, "posterior", SPEC)
+    explorer = explored.Explorer(jnp.zeros(1), BANK)
     act = jax.jit(lambda bank, *args: protocol.act(None, explorer, *args))
     _, memory = play(pays=-1, steps=2, act=act)
     spread = memory.log_posterior.max() - memory.log_posterior.min()
@@ -165,9 +167,9 @@ def test_idaq_tries_codes_that_differ():
 @pytest.mark.parametrize("name", ["bank_swept", "bank_sampled", "idaq"])
 def test_the_second_episode_acts_on_what_the_first_found(name):
     """Also without a model, by the returns of what was seen."""
-    protocol = explore.exploring(BLIND, name, LENGTH, SPEC)
+    protocol = explored.exploring(BLIND, name, SPEC)
     act = jax.jit(
-        lambda bank, *args: protocol.act(None, explore.Explorer(jnp.zeros(1), bank), *args)
+        lambda bank, *args: protocol.act(None, explored.Explorer(jnp.zeros(1), bank), *args)
     )
     pays = play(0, EPISODE, name=name, act=act)[0][10]  # a button that this seed tries
     pressed, memory = play(pays, EPISODE + 5, name=name, episode=EPISODE, act=act)
@@ -207,9 +209,9 @@ def test_information_goes_where_tasks_would_pay_differently():
             action[0] == 0, 0.0, (code[:, 0] == action[0]).astype(float)
         )
     )
-    protocol = explore.exploring(METHOD._replace(task_model=model), "information", LENGTH, SPEC)
+    protocol = explored.exploring(METHOD._replace(task_model=model), "information", SPEC)
     act = jax.jit(
-        lambda bank, *args: protocol.act(None, explore.Explorer(jnp.zeros(1), bank), *args)
+        lambda bank, *args: protocol.act(None, explored.Explorer(jnp.zeros(1), bank), *args)
     )
     firsts = [play(6, 1, name="information", seed=seed, act=act)[0][0] for seed in range(20)]
     assert 0 not in firsts and len(set(firsts)) > 3
@@ -220,21 +222,22 @@ def test_information_goes_where_tasks_would_pay_differently():
 def test_the_bank_holds_the_best_window_of_each_task():
     data = point_robot_data(num_tasks=3)
     method = METHOD._replace(
-        context_len=6, infer=lambda params, view, task, key: Adaptation(view.reward.sum()[None])
+        context=Context(6),
+        infer=lambda params, view, task, key: Adaptation(view.reward.sum()[None]),
     )
     bank = belief.make_bank(method)(None, data, KEY)
     assert bank.shape == (3, 1)
-    reward = np.asarray(data.reward).reshape(3, -1)
+    reward = np.asarray(data.reward)
     best = [max(row[i : i + 6].sum() for i in range(row.size - 5)) for row in reward]
     assert (bank[:, 0] >= np.array(best) - 1).all()
 
 
 def test_a_strategy_that_needs_a_model_names_those_that_do_not():
     with pytest.raises(UserError, match=r"task_losses\.reconstruction above 0") as error:
-        explore.exploring(BLIND, "posterior", LENGTH, SPEC)
+        explored.exploring(BLIND, "posterior", SPEC)
     assert "bank_sampled, bank_swept, idaq, which need none" in str(error.value)
 
 
 def test_an_unknown_strategy_is_met_with_a_suggestion():
     with pytest.raises(UserError, match="did you mean 'posterior'"):
-        explore.check(METHOD, "posteriour")
+        explored.expect_fit(METHOD, "posteriour")

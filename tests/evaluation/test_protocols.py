@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import make_config
+from metastar import config
+from metastar.data.contexts import folded
 from metastar.envs.rollout import make_rollout
 from metastar.evaluation import history
-from metastar.evaluation.protocols import few_shot, zero_shot
-from metastar.types import Adaptation, Env, EnvSpec, Method, Policy, StepIn, StepOut
+from metastar.evaluation.protocols import zero_shot
+from metastar.types import Adaptation, Context, Env, EnvSpec, Method, Policy, StepIn, StepOut
 
 SPEC = EnvSpec("stub", obs_dim=2, action_dim=1, max_episode_steps=5)
 STEPS, EPISODES, LENGTH = 5, 2, 3
@@ -19,6 +22,7 @@ def stub_method(privileged=False):
     """The code is the whole window, as the encoder sees it: (obs, action, prev_reward) rows."""
 
     def infer(params, view, task, key):
+        view = jax.tree.map(lambda x: x[0], view)
         return Adaptation(
             jnp.concatenate([view.obs, view.action, view.prev_reward[:, None]], -1).reshape(-1)
         )
@@ -27,7 +31,7 @@ def stub_method(privileged=False):
         return jnp.full(1, POLICY_ACTION), {"calls": carry["calls"] + 1, "code": adaptation.code}
 
     policy = Policy(lambda params, a: {"calls": jnp.zeros((), int), "code": a.code}, act)
-    return Method(None, (), None, infer, policy, privileged=privileged)
+    return Method(None, (), None, infer, policy, Context(LENGTH), privileged=privileged)
 
 
 def reward_at(episode, t):
@@ -49,8 +53,10 @@ def step_in(episode, t, previous, executed):
 
 def run(method, reinfer_every=1):
     """Drives the protocol by hand; returns actions and carries after each of the 10 steps."""
-    policy = zero_shot.own_context(method, LENGTH, SPEC, reinfer_every)
-    empty = method.infer(None, history.empty_window(SPEC, LENGTH), None, None)
+    policy = zero_shot.own_context(method, SPEC, reinfer_every)
+    empty = method.infer(
+        None, folded(history.empty_window(SPEC, LENGTH), method.context), None, None
+    )
     carry = policy.init(None, empty)
     act = jax.jit(policy.act, static_argnums=5)
     actions, carries, executed = [], [], jnp.zeros(1)
@@ -69,10 +75,10 @@ def run(method, reinfer_every=1):
 def world(on_host):
     """Moves by the action in JAX; on the host it is called with whole batches."""
 
-    def reset(noise, task):
+    def reset(noise, task, physics):
         return noise, noise
 
-    def step(state, action, task):
+    def step(state, action, task, physics):
         state = state + 0.1 * action[..., :1]
         xp = np if on_host else jnp
         return state, StepOut(state, state[..., 0], xp.zeros(state.shape[:-1], bool))
@@ -89,12 +95,12 @@ def rollout_of(request):
         calls = []
 
         def infer(params, view, task, key):
-            jax.debug.callback(lambda _: calls.append(1), view.obs[0, 0])
-            return Adaptation(view.obs[0, :1])
+            jax.debug.callback(lambda _: calls.append(1), view.obs[0, 0, 0])
+            return Adaptation(view.obs[0, 0, :1])
 
         policy = Policy(lambda params, a: (), lambda p, a, c, s, k, g: (jnp.tanh(a.code), c))
-        method = Method(None, (), None, infer, policy)
-        own = zero_shot.own_context(method, LENGTH, SPEC, reinfer_every)
+        method = Method(None, (), None, infer, policy, Context(LENGTH))
+        own = zero_shot.own_context(method, SPEC, reinfer_every)
         run = make_rollout(world(request.param), own, EPISODES)
         given = Adaptation(jnp.zeros((3, 2, 1)))
         jax.block_until_ready(run(None, given, {"x": jnp.zeros(3)}, jax.random.key(0)))
@@ -127,6 +133,7 @@ def test_window_holds_the_last_own_steps_and_not_the_newest_reward():
         np.testing.assert_array_equal(fields["action"][:, 0], np.float32(acted))
         np.testing.assert_array_equal(fields["reward"], [reward_at(*s) for s in past])
         np.testing.assert_array_equal(fields["first"], [t == 0 for _, t in past])
+        np.testing.assert_array_equal(np.stack([fields["episode"], fields["step"]], -1), past)
         before = [0.0 if t == 0 else reward_at(e, t - 1) for e, t in past]
         np.testing.assert_array_equal(fields["prev_reward"], before)
 
@@ -139,6 +146,24 @@ def test_the_code_is_inferred_anew_at_each_step_from_the_full_window():
         rows = np.concatenate([window.obs, window.action, reward], -1)
         np.testing.assert_array_equal(carries[now].inner["code"], rows.reshape(-1))
     assert carries[-1].inner["calls"] == EPISODES * STEPS
+
+
+def test_a_context_of_several_windows_is_made_of_all_their_steps():
+    """Two windows of two steps: random for four, then the older two steps are the first window."""
+    seen = stub_method()._replace(
+        context=Context(2, num=2),
+        infer=lambda params, view, task, key: Adaptation(view.obs.reshape(-1)),
+    )
+    policy = zero_shot.own_context(seen, SPEC)
+    carry = policy.init(None, Adaptation(jnp.zeros(8)))
+    actions, executed, previous = [], jnp.zeros(1), None
+    for t in range(STEPS):
+        step, key = step_in(0, t, previous, executed), jax.random.key(t)
+        executed, carry = policy.act(None, None, carry, step, key, True)
+        actions.append(float(executed[0]))
+        previous = (0, t)
+    assert [action == POLICY_ACTION for action in actions] == [False] * 4 + [True]
+    assert carry.inner["code"].tolist() == [0, 0, 0, 1, 0, 2, 0, 3]
 
 
 def test_the_code_is_kept_between_two_inferences():
@@ -165,7 +190,7 @@ def test_what_is_played_is_what_inferring_at_every_step_plays(monkeypatch, on_ho
     def play():
         act = lambda params, a, carry, *_: (jnp.tanh(a.code[:1]), carry)  # noqa: E731
         method = stub_method()._replace(policy=Policy(lambda params, a: (), act))
-        own = zero_shot.own_context(method, LENGTH, SPEC)
+        own = zero_shot.own_context(method, SPEC)
         given = Adaptation(jnp.zeros((2, 2, 4 * LENGTH)))
         run = make_rollout(world(on_host), own, EPISODES)
         return run(None, given, {"x": jnp.zeros(2)}, jax.random.key(0))
@@ -190,4 +215,5 @@ def test_a_privileged_method_keeps_what_it_was_given():
 
 def test_given_context_is_the_policy_itself():
     method = stub_method()
-    assert few_shot.given_context(method) is method.policy
+    protocol = config.make(make_config.base(), "protocol", "few_shot", method, SPEC)
+    assert protocol.policy is method.policy and protocol.from_data

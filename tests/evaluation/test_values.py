@@ -22,7 +22,6 @@ def steps(reward, done, valid):
 
 
 def check_returns(discounted):
-    family = object()  # has no goal
     for done, valid, expected in (
         ([0, 0, 0], [1, 1, 1], 1 + 2 / 2 + 4 / 4),
         ([0, 0, 1], [1, 1, 1], 1 + 2 / 2 + 4 / 4),  # the terminal's own reward counts
@@ -30,7 +29,7 @@ def check_returns(discounted):
         ([0, 1, 0], [1, 1, 0], 1 + 2 / 2),
         ([1, 1, 1], [1, 1, 1], 1),
     ):
-        played = play._digest(family, 0, steps([1.0, 2, 4], done, valid), {})
+        played = play._digest(0, steps([1.0, 2, 4], done, valid))
         np.testing.assert_allclose(discounted(played.reward, 0.5), [[[expected]]])
         np.testing.assert_array_equal(played.action[0, 0, 0], [0.5, 1.5])
 
@@ -49,13 +48,11 @@ def test_each_window_is_valued_under_its_own_code():
         return params * (obs.sum() + action.sum() * code[0])
 
     method = Method(None, (), None, None, None, value=value)
-    played = play._digest(object(), 0, steps([1.0, 2, 4], [0, 0, 0], [1, 1, 1]), {})
+    played = play._digest(0, steps([1.0, 2, 4], [0, 0, 0], [1, 1, 1]))
     played = jax.tree.map(lambda x: jnp.concatenate([x, x], 1), played)  # two windows
-    contexts = play.Contexts(jnp.array([[[1.0], [-2.0]]]), None, None)
-    found = play.values(method)(3.0, 0.5, played, contexts)
+    found = play.values(method)(3.0, 0.5, played, jnp.array([[[1.0], [-2.0]]]))
     np.testing.assert_allclose(found["value"], [[3 * (1 + 2), 3 * (1 - 4)]])
     np.testing.assert_allclose(found["monte_carlo"], [[3, 3]])
-    assert play.values(method._replace(value=None))(3.0, 0.5, played, contexts) == {}
 
 
 def test_the_agents_value_is_the_lower_of_its_critics_on_whitened_states():

@@ -9,7 +9,7 @@ from metastar.data import normalize, sampler
 from metastar.data.normalize import view_whitener, whitener
 from metastar.data.rows import real_transitions
 from metastar.data.sampler import sample_task_id, sample_transitions
-from metastar.types import Adaptation, Batch, DataSpec, Method, Phase, TrainState
+from metastar.types import Adaptation, Batch, Context, DataSpec, Method, Phase, TrainState
 
 KIND = "method"
 DEFAULTS = {"context_len": Field(30, "[1, inf)", "windows that its evaluation draws, unread")}
@@ -50,5 +50,5 @@ def make(cfg, spec: DataSpec) -> Method:
         export=lambda state: {"actor": state.extra["actor"]},
         infer=lambda params, context, task, key: Adaptation(jnp.zeros(1)),
         policy=agent.policy,
-        context_len=cfg.context_len,
+        context=Context(cfg.context_len),
     )

@@ -1,12 +1,14 @@
 """What every file of `losses/task/` must hold, found by its name."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from metastar import registry
-from model_helpers import SPEC, make_loss, random_batch, tiny_cfg
+from model_helpers import SPEC, as_codes, make_loss, random_batch, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -23,47 +25,45 @@ def batch_of_two_behaviors(task_id=(0, 1, 2)):
 
 
 BATCH = batch_of_two_behaviors()
-CODES = dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3))))
-
-
-# What the codes pay, where the scalar holds an opponent's own loss beside it; else the scalar.
-PAID = {
-    "adversary": lambda value, metrics: metrics["adversary_kl"],
-    "club": lambda value, metrics: metrics["club_bound"],
-    "conditional_entropy": lambda value, metrics: -metrics["generated_entropy"],
-}
+CODES = as_codes(**dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3)))))
 
 
 @pytest.fixture(params=registry.names("task loss"), scope="module")
 def made(request):
-    """The loss and what it is called with."""
-    task_loss = make_loss(registry.find("task loss", request.param), CFG, TWO_BEHAVIORS)
+    """The loss and what it is called with; its opponent's parameters are among `params`."""
+    module = registry.find("task loss", request.param)
+    task_loss = make_loss(module, CFG, TWO_BEHAVIORS)
     params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, BATCH)
+    if task_loss.opponent:
+        params = params | task_loss.opponent.init(KEY)
+    hp = {name: field.value for name, field in module.DEFAULTS.items() if field.swept}
     value_and_grad = jax.value_and_grad(task_loss.loss, argnums=(0, 1), has_aux=True)
-    return task_loss, params, noise, jax.jit(value_and_grad), request.param
+    return task_loss, params, noise, jax.jit(partial(value_and_grad, hp=hp))
 
 
 def test_finite_scalars_deterministic_and_as_without_jit(made):
-    task_loss, params, noise, run, _ = made
+    _, params, noise, run = made
     (value, metrics), grads = run(params, CODES, BATCH, noise)
     assert all(x.shape == () for x in (value, *metrics.values()))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((value, metrics, grads)))
     np.testing.assert_array_equal(run(params, CODES, BATCH, noise)[0][0], value)
-    plain, _ = task_loss.loss(params, CODES, BATCH, noise)
+    with jax.disable_jit():
+        plain = run(params, CODES, BATCH, noise)[0][0]
     np.testing.assert_allclose(plain, value, rtol=1e-4, atol=1e-5)
 
 
 def test_gradient_reaches_the_codes_and_every_network_of_its_own(made):
-    task_loss, params, noise, run, _ = made
+    task_loss, params, noise, run = made
     scrambled = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
     _, (own, codes) = run(scrambled, CODES, BATCH, noise)
-    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(own))
+    trained = {name: own[name] for name in task_loss.init(KEY)}
+    assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(trained))
     for name in task_loss.views:
-        assert np.abs(codes[name]).max() > 0, name
+        assert np.abs(codes[name].task).max() > 0, name
 
 
 def test_padding_counts_nowhere(made):
-    task_loss, params, _, run, _ = made
+    task_loss, params, _, run = made
     valid = {n: v._replace(valid=v.valid.at[:, -2:].set(False)) for n, v in BATCH.views.items()}
 
     def padded(filling):
@@ -83,15 +83,14 @@ def test_padding_counts_nowhere(made):
 
 def test_codes_that_descend_pay_less(made):
     """A twin whose gradient reaches the codes with the wrong sign must fail, whatever the loss."""
-    _, params, noise, run, name = made
+    _, params, noise, run = made
     scrambled = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
-    paid = PAID.get(name, lambda value, metrics: value)
 
     def gain(sign):
-        before, (_, grads) = run(scrambled, CODES, BATCH, noise)
-        size = max(float(jnp.abs(g).max()) for g in grads.values())
-        moved = {k: c - sign * 1e-2 * grads[k] / size for k, c in CODES.items()}
-        return paid(*before) - paid(*run(scrambled, moved, BATCH, noise)[0])
+        (before, _), (_, grads) = run(scrambled, CODES, BATCH, noise)
+        size = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads))
+        moved = jax.tree.map(lambda c, g: c - sign * 1e-2 * g / size, CODES, grads)
+        return before - run(scrambled, moved, BATCH, noise)[0][0]
 
     assert gain(1) > 0
     with pytest.raises(AssertionError):

@@ -6,14 +6,15 @@ import pytest
 from metastar.losses.task import distance, infonce
 from metastar.ops.contrastive import distance_terms
 from metastar.types import Batch
-from model_helpers import SPEC, make_loss, tiny_cfg
+from model_helpers import SPEC, as_codes, make_loss, tiny_cfg
 
 CFG = tiny_cfg()
 CODE, OTHER = jax.random.normal(jax.random.key(0), (2, 4, 3))
 
 
 def run(module, codes, task_id):
-    return make_loss(module, CFG, SPEC).loss({}, codes, Batch(jnp.array(task_id), None, {}), None)
+    batch = Batch(jnp.array(task_id), None, {})
+    return make_loss(module, CFG, SPEC).loss({}, as_codes(**codes), batch, None, {})
 
 
 def test_distance_by_hand():

@@ -3,13 +3,17 @@
 Each comes with a twin that is broken on purpose and must fail the same check.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from metastar import registry
 from metastar.errors import UserError
+from metastar.losses import objective
 from metastar.losses.task import (
     adversary,
     classification,
@@ -21,7 +25,7 @@ from metastar.losses.task import (
 )
 from metastar.ops.contrastive import behavior_mmd
 from metastar.types import Batch
-from model_helpers import SPEC, make_loss, random_batch, random_view, tiny_cfg
+from model_helpers import SPEC, as_codes, make_loss, random_batch, random_view, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -31,24 +35,30 @@ VIEWS = ("context", "positive")
 
 def value_fn(task_loss, batch, params):
     noise = task_loss.draw_noise(KEY, batch)
-    return jax.jit(lambda codes: task_loss.loss(params, codes, batch, noise)[0])
+    return jax.jit(lambda codes: task_loss.loss(params, as_codes(**codes), batch, noise, {})[0])
 
 
 def fit(task_loss, codes, batch, updates=300):
-    """Trains a loss's own networks, the codes held; returns them and the last metrics."""
-    noise = task_loss.draw_noise(KEY, batch)
-    optimizer = optax.adam(1e-2)
+    """Trains a loss's networks or its opponent, the codes held; returns them and all metrics."""
+    codes, noise = as_codes(**codes), task_loss.draw_noise(KEY, batch)
+    optimizer, opponent = optax.adam(1e-2), task_loss.opponent
+
+    def own_loss(params):
+        if opponent:
+            return opponent.loss(params, codes, batch, noise)
+        return task_loss.loss(params, codes, batch, noise, {})
 
     def step(state, _):
         params, opt_state = state
-        grads = jax.grad(lambda p: task_loss.loss(p, codes, batch, noise)[0])(params)
+        grads = jax.grad(own_loss, has_aux=True)(params)[0]
         updates, opt_state = optimizer.update(grads, opt_state)
         return (optax.apply_updates(params, updates), opt_state), None
 
-    params = task_loss.init(KEY)
+    params = opponent.init(KEY) if opponent else task_loss.init(KEY)
     start = params, optimizer.init(params)
     (params, _), _ = jax.jit(lambda s: jax.lax.scan(step, s, None, updates))(start)
-    return params, jax.jit(task_loss.loss)(params, codes, batch, noise)[1]
+    paid = jax.jit(task_loss.loss)(params, codes, batch, noise, {})[1]
+    return params, {**own_loss(params)[1], **paid}
 
 
 def one_hot_codes(task_id):
@@ -102,7 +112,7 @@ def test_reconstruction_predicts_each_window_from_the_code_of_the_other():
     def positive_rewards(reward):
         view = BATCH.views["positive"]._replace(reward=reward)
         batch = BATCH._replace(views={**BATCH.views, "positive": view})
-        return lambda codes: task_loss.loss(params, codes, batch, None)[0]
+        return lambda codes: task_loss.loss(params, as_codes(**codes), batch, None, {})[0]
 
     def mixed(name):  # how the code's gradient depends on the rewards of the second window
         def grad(reward):
@@ -125,7 +135,8 @@ def test_the_pull_of_a_certain_head_by_hand(power, pull):
     params["reward"]["output"]["bias"] = jnp.array([0.0, -np.log(4)])  # of mean and log-variance
 
     def scalar(params):
-        return task_loss.loss(params, one_hot_codes([0, 1, 2]), BATCH, None)[0]
+        codes = as_codes(**one_hot_codes([0, 1, 2]))
+        return task_loss.loss(params, codes, BATCH, None, {})[0]
 
     own = jax.grad(scalar)(params)["reward"]["output"]["bias"][0]
     error = -2 * jnp.concatenate([BATCH.views[name].reward for name in VIEWS]).mean()
@@ -133,7 +144,7 @@ def test_the_pull_of_a_certain_head_by_hand(power, pull):
 
 
 def test_a_single_window_is_reconstructed_from_its_own_code():
-    view, code = reconstruction.crossed({"context": jnp.ones((3, 3))}, BATCH)
+    view, code = reconstruction.crossed(as_codes(context=jnp.ones((3, 3))), BATCH)
     np.testing.assert_array_equal(view.obs, BATCH.views["context"].obs)
     assert code.shape == (3, 3)
 
@@ -221,28 +232,30 @@ def test_club_grows_with_what_the_code_tells_of_actions():
 def test_spread_by_hand_and_its_minimum():
     task_loss = make_loss(spread, CFG, SPEC2)
     code = jnp.array([[1.0, 2.0], [-1.0, -2.0]])  # variances 2 and 8, covariance 4
-    value, _ = task_loss.loss({}, {"context": code}, BATCH, None)
+
+    def spread_of(code):
+        return task_loss.loss({}, as_codes(context=code), BATCH, None, {})
+
+    value, _ = spread_of(code)
     scale = (np.sqrt(2.0001) - 1 + np.sqrt(8.0001) - 1) / 2
     np.testing.assert_allclose(value, scale + 16, rtol=1e-5)
     square = jnp.array([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]) * np.sqrt(3 / 4)
-    assert task_loss.loss({}, {"context": square}, BATCH, None)[0] < 1e-3
-    assert task_loss.loss({}, {"context": 0 * square}, BATCH, None)[0] > 0.9  # collapsed
+    assert spread_of(square)[0] < 1e-3
+    assert spread_of(0 * square)[0] > 0.9  # collapsed
     with pytest.raises(AssertionError):  # the covariance alone welcomes a collapse
-        assert (
-            task_loss.loss({}, {"context": 0 * square}, BATCH, None)[1]["spread_covariance"] > 0.9
-        )
+        assert spread_of(0 * square)[1]["spread_covariance"] > 0.9
 
 
 def test_conditional_entropy_is_of_what_the_generator_makes():
     task_loss = make_loss(conditional_entropy, CFG, SPEC2)
     noise = task_loss.draw_noise(KEY, BATCH)
-    params = task_loss.init(KEY)
+    params = task_loss.opponent.init(KEY)
 
     def entropy(scale):
         layers = params["generator"]
         wide = {**layers, "output": jax.tree.map(lambda x: scale * x, layers["output"])}
-        codes = one_hot_codes([0, 1, 2])
-        return task_loss.loss({**params, "generator": wide}, codes, BATCH, noise)[1]
+        codes = as_codes(**one_hot_codes([0, 1, 2]))
+        return task_loss.loss({**params, "generator": wide}, codes, BATCH, noise, {})[1]
 
     assert entropy(100.0)["generated_entropy"] > entropy(1.0)["generated_entropy"] + 2
 
@@ -257,25 +270,30 @@ def test_conditional_entropy_by_hand():
         np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
 
 
-OPPONENTS = [
-    (adversary, lambda m: -m["adversary_information"]),
-    (club, lambda m: m["club_fit"]),
-    (conditional_entropy, lambda m: m["discriminator_loss"]),
-]
+@pytest.mark.parametrize("name", ["adversary", "club", "conditional_entropy"])
+def test_an_opponent_descends_its_own_loss_by_its_own_rate(name):
+    """As often as `inner_steps` says; what the code pays never reaches its parameters."""
+    cfg = tiny_cfg()
+    cfg[name].inner_steps = 3
+    task_losses = {name: make_loss(registry.find("task loss", name), cfg, SPEC2)}
+    opponent, batch = task_losses[name].opponent, tagged(BATCH, [0, 1, 0], [1, 0, 1])
+    codes = as_codes(**dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3)))))
+    begun = objective.init_opponents(KEY, task_losses)
+    train = jax.jit(partial(objective.train_opponents, task_losses=task_losses))
+    moved, metrics = train(begun, codes, batch, KEY, {name: {"lr": 1e-2}})
+    still, _ = train(begun, codes, batch, KEY, {name: {"lr": 0.0}})
+    noise = opponent.draw_noise(KEY, batch)
 
+    def own_loss(learner):
+        return float(opponent.loss(learner.params[name], codes, batch, noise)[0])
 
-@pytest.mark.parametrize("module, own_loss", OPPONENTS)
-def test_an_opponent_descends_its_own_loss(module, own_loss):
-    """What the code pays never reaches the opponent's parameters."""
-    task_loss = make_loss(module, CFG, SPEC2)
-    batch = tagged(BATCH, [0, 1, 0], [1, 0, 1])
-    noise = task_loss.draw_noise(KEY, batch)
-    params = jax.tree.map(lambda x: x + 0.1, task_loss.init(KEY))
-    codes = dict(zip(VIEWS, jax.random.normal(KEY, (2, 3, 3))))
-    run = jax.jit(lambda params: task_loss.loss(params, codes, batch, noise))
-    grads, before = jax.jit(jax.grad(run, has_aux=True))(params)
-    _, after = run(jax.tree.map(lambda p, g: p - 1e-2 * g, params, grads))
-    assert own_loss(after) < own_loss(before)
+    assert own_loss(moved) < own_loss(still) == own_loss(begun)
+    counts = [x for x in jax.tree.leaves(moved.opt_state) if x.dtype == jnp.int32]
+    assert counts and all(int(x) == 3 for x in counts)
+    assert metrics and all(x.shape == () for x in metrics.values())
+    paid = jax.grad(lambda p: objective.loss({}, {name: p}, *rest)[0])
+    rest = codes, batch, {name: noise}, {"task_losses": {name: 1.0}}, task_losses
+    assert all(not np.any(g) for g in jax.tree.leaves(paid(begun.params[name])))
 
 
 def test_expected_rewards_by_hand():

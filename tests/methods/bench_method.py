@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from metastar.config import Field
-from metastar.types import Adaptation, Batch, Method, Phase, Policy, TrainState
+from metastar.types import Adaptation, Batch, Context, Learner, Method, Phase, Policy
 
 KIND = "method"
 DEFAULTS = {
@@ -17,20 +17,20 @@ UPDATE_FLOPS = 2 * ROWS * FEATURES * 1  # x [6, 5] times w [5, 1]
 
 def make(cfg, spec) -> Method:
     def init(key):
-        params = {"w": jax.random.normal(key, (FEATURES, 1))}
-        return TrainState(params, {}, {}, {}, jnp.zeros((), jnp.int32))
+        return {"line": Learner({"w": jax.random.normal(key, (FEATURES, 1))})}
 
     def sample(data, key, step):
         x = jax.random.normal(jax.random.fold_in(key, step), (ROWS, FEATURES))
-        return Batch(jnp.zeros(1, int), {}, {"x": x + data.obs[0, 0, 0, 0]})
+        return Batch(jnp.zeros(1, int), {}, {"x": x + data.obs[0, 0, 0]})
 
-    def update(state, batch, key, hp):
-        value = (batch.views["x"] @ state.params["w"]).mean() + jax.random.normal(key)
-        moved = {"w": state.params["w"] - hp["bench_method"]["lr"] * value}
-        return state._replace(params=moved), {"loss": value}
+    def update(state, batch, key, hp, step):
+        weight = state["line"].params["w"]
+        value = (batch.views["x"] @ weight).mean() + jax.random.normal(key)
+        moved = {"w": weight - hp["bench_method"]["lr"] * value}
+        return {"line": Learner(moved)}, {"loss": value}
 
     def infer(params, view, task, key):
-        return Adaptation(view.obs[:3].reshape(1, -1)[:, :FEATURES] @ params["w"])
+        return Adaptation(view.obs[0, :3].reshape(1, -1)[:, :FEATURES] @ params["w"])
 
     def act(params, adaptation, carry, step, key, greedy):
         return jnp.tanh(adaptation.code[0]) * jnp.ones(spec.action_dim), carry
@@ -38,9 +38,8 @@ def make(cfg, spec) -> Method:
     return Method(
         init=init,
         phases=(Phase("joint", 10, sample, update),),
-        export=lambda state: state.params,
+        export=lambda state: state["line"].params,
+        context=Context(cfg.context_len),
         infer=infer,
         policy=Policy(lambda params, adaptation: (), act),
-        context_len=cfg.context_len,
-        parts={"critic": update},
     )

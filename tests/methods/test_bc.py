@@ -7,11 +7,12 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
-from metastar.data.sampler import sample_windows
+from metastar.data import layout
+from metastar.data.sampler import gather, sample_windows
 from metastar.methods import bc
 from metastar.training import runs
-from metastar.types import StepIn
-from synthetic import point_robot_data, point_robot_spec
+from metastar.types import Index, StepIn
+from synthetic import one_window, point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
 TASKS, UPDATES = 6, 400
@@ -29,9 +30,10 @@ def cloned():
     angle = jnp.linspace(0, 2 * jnp.pi, TASKS, endpoint=False)
     direction = jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
     noise = 0.05 * jax.random.normal(KEY, data.action.shape)
-    action = right_action(direction[:, None, None], data.obs[:, :, :-1]) + noise
+    view = gather(data, Index(jnp.arange(TASKS), data.index, data.index >= 0))
+    action = right_action(direction[:, None], view.obs) + noise
     data = data._replace(action=jnp.clip(action, -1, 1), reward=jnp.zeros_like(data.reward))
-    seen = data._replace(flat=data.flat[:, :60], count=jnp.full(TASKS, 60))
+    seen = layout.show(data, np.arange(4) < 3 + np.zeros((TASKS, 1)))
 
     cfg = make_config.preset("bc", "point_robot_sparse", "debug")
     cfg.update_from_flattened_dict(
@@ -51,8 +53,7 @@ def cloned():
         def one(state, step):
             batch = phase.sample(seen, KEY, step)
             key = jax.random.fold_in(KEY, step)
-            state, metrics = phase.update(state, batch, key, method.hp)
-            return state._replace(step=state.step + 1), metrics
+            return phase.update(state, batch, key, method.hp, step)
 
         return jax.lax.scan(one, state, jnp.arange(UPDATES))
 
@@ -63,14 +64,14 @@ def cloned():
 def error(cloned, context_of):
     """Mean size of the deviation of greedy actions under a context of task `context_of(n)`."""
     method, params, data, direction = cloned
-    unseen = data._replace(flat=data.flat[:, 60:], count=jnp.full(TASKS, 20))
+    unseen = layout.show(data, np.arange(4) >= 3 + np.zeros((TASKS, 1)))
     contexts = sample_windows(unseen, context_of(jnp.arange(TASKS)), KEY, 12)
     obs = jax.random.uniform(KEY, (50, 2), minval=-1, maxval=1)
 
     @jax.jit
     @jax.vmap
     def act(context):
-        adaptation = method.infer(params, context, None, KEY)
+        adaptation = method.infer(params, one_window(context), None, KEY)
         carry = method.policy.init(params, adaptation)
 
         def one(obs):

@@ -10,7 +10,7 @@ from metastar.losses import world_model as model_loss
 from metastar.losses.critic import SampledActions
 from metastar.models.nets.actor_critic import Critic, init_twin_critic
 from metastar.ops.optim import gradient_step, make_optimizer
-from model_helpers import AGENT_HP, SPEC, WEIGHTS, make_loss, random_batch, tiny_cfg
+from model_helpers import AGENT_HP, HP, SPEC, as_codes, make_loss, random_batch, tiny_cfg
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 CFG = tiny_cfg()
@@ -32,11 +32,11 @@ def test_world_model_step():
     noise = model_loss.draw_noise(KEY, batch, CFG, task_losses)
     optimizer = make_optimizer(CFG.world_model.clip_norm)
 
-    def loss(params, batch, noise, weights):
-        return model_loss.loss(params, batch, noise, weights, CFG, task_losses)
+    def loss(params, batch, noise, hp):
+        return model_loss.loss(params, {}, batch, noise, hp, CFG, task_losses)
 
     step = gradient_step(loss, optimizer)
-    lower(step, params, optimizer.init(params), 1e-3, batch, noise, WEIGHTS)
+    lower(step, params, optimizer.init(params), 1e-3, batch, noise, HP)
 
 
 @pytest.mark.parametrize("name", registry.names("task loss"))
@@ -45,11 +45,13 @@ def test_task_loss(name):
     task_loss = make_loss(registry.find("task loss", name), CFG, spec)
     batch = random_batch(KEY, [0, 1, 2, 3], ("context", "positive"))
     params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, batch)
+    if task_loss.opponent:
+        params = params | task_loss.opponent.init(KEY)
 
     def loss(params, codes, batch, noise):
-        return task_loss.loss(params, codes, batch, noise)[0]
+        return task_loss.loss(params, codes, batch, noise, {})[0]
 
-    codes = {view: jnp.ones((4, 3)) for view in task_loss.views}
+    codes = as_codes(**{view: jnp.ones((4, 3)) for view in task_loss.views})
     lower(jax.grad(loss, argnums=(0, 1)), params, codes, batch, noise)
 
 

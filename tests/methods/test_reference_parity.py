@@ -30,7 +30,7 @@ from metastar.ops.contrastive import distance_terms
 from metastar.ops.optim import clip_norm, global_norm, gradient_step, make_optimizer
 from metastar.ops.td import polyak
 from metastar.types import Batch, View
-from model_helpers import make_loss
+from model_helpers import as_codes, make_loss
 
 TASK_BIAS = "storm_transformer.task_embedding.bias"  # its exact gradient is zero
 
@@ -57,13 +57,12 @@ class Reference:
             attention_dropout=0.0,
         )
         self.cfg = cfg
-        self.weights = model_loss.Weights(
-            recon=1.0,
-            dyn=1.0,
-            rep=0.1,
-            free_bits=float(size["free_bits"]),
-            task_losses={"distance": 1.0},
-        )
+        free_bits = float(size["free_bits"])
+        weights = {"recon_weight": 1.0, "dyn_weight": 1.0, "rep_weight": 0.1}
+        self.model_hp = {
+            "world_model": {**weights, "free_bits": free_bits},
+            "task_losses": {"distance": 1.0},
+        }
         names = ("wm_lr", "rl_lr", "alpha", "cql_weight", "gamma", "tau")
         self.hp = {name: float(size[name]) for name in names}
         hidden = tuple(int(width) for width in size["rl_hidden"])
@@ -176,6 +175,8 @@ def context_batch(reference, case):
         done=steps > 0.5,
         valid=jnp.ones(steps.shape, bool),
         first=jnp.zeros(steps.shape, bool),
+        episode=jnp.zeros(steps.shape, int),
+        step=jnp.zeros(steps.shape, int),
         policy=zeros,
         stage=zeros,
     )
@@ -185,9 +186,12 @@ def context_batch(reference, case):
 
 def make_world_model_update(reference):
     """Jitted (params, batch, noise) -> (values, gradient, after one step, after two steps)."""
-    cfg, weights = reference.cfg, reference.weights
+    cfg, hp = reference.cfg, reference.model_hp
     task_losses = {"distance": make_loss(distance, cfg, None)}
-    loss = partial(model_loss.loss, weights=weights, cfg=cfg, task_losses=task_losses)
+
+    def loss(params, batch, noise):
+        return model_loss.loss(params, {}, batch, noise, hp, cfg, task_losses)
+
     clip = float(reference.size["clip_norm"])
     optimizer = make_optimizer(clip)
 
@@ -196,19 +200,19 @@ def make_world_model_update(reference):
         encoded, codes = model_loss.encode_views(params, batch.views, noise.encode, cfg)
         code = encoded.task_code
         parts = model_loss.terms(
-            params, batch.views["context"], encoded, code, weights.free_bits, cfg
+            params, batch.views["context"], encoded, code, hp["world_model"]["free_bits"], cfg
         )
         dec_mean, dec_logvar = world_model.decode(params, encoded.latent, code, cfg)
         prior_mean, prior_logvar = world_model.prior(params, encoded.feats, code, cfg)
         grads, metrics = jax.grad(loss, has_aux=True)(params, batch, noise)
-        _, _, n_pos, n_neg = distance_terms(codes["context"], batch.task_id)
+        _, _, n_pos, n_neg = distance_terms(codes["context"].task, batch.task_id)
         values = {
             "embedding": encoded.embedding,
             "post_mean": encoded.post_mean,
             "post_logvar": encoded.post_logvar,
             "post_sample": encoded.latent,
             "feats": encoded.feats,
-            "task_encoding": codes["context"],
+            "task_encoding": codes["context"].task,
             "prior_mean": prior_mean,
             "prior_logvar": prior_logvar,
             "dec_mean": dec_mean,
@@ -271,7 +275,8 @@ def test_distance_loss(reference, case):
     task_loss = make_loss(distance, reference.cfg, None)
 
     def loss(code):
-        total, metrics = task_loss.loss({}, {"context": code}, Batch(task_id, None, {}), None)
+        batch = Batch(task_id, None, {})
+        total, metrics = task_loss.loss({}, as_codes(context=code), batch, None, {})
         return total, (total, metrics)
 
     code = reference[f"in/metric/{case}_z"]
@@ -303,6 +308,8 @@ def test_imagination(reference):
         done=steps < 0,
         valid=steps > 0,
         first=steps < 0,
+        episode=jnp.zeros(steps.shape, int),
+        step=jnp.zeros(steps.shape, int),
         policy=jnp.zeros(num, int),
         stage=jnp.zeros(num, int),
     )

@@ -13,7 +13,7 @@ from fake_method import make_data, make_method
 from jaxprs import equations
 from metastar import registry
 from metastar.training import runs
-from metastar.training.chunk import init_state, make_chunk
+from metastar.training.chunk import init, make_chunk
 from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
@@ -25,10 +25,10 @@ def reaches_of_the_host(method, phase, data):
 
     That it can be traced as a whole says that nothing inside reads a number from the device.
     """
-    state = init_state(method, KEY)
+    loop = init(method, KEY)
     chunk = make_chunk(phase, 0, 3, 2, Counter())
     hp = jax.tree.map(jnp.asarray, method.hp)
-    jaxpr = jax.make_jaxpr(chunk)(state, data, KEY, hp, jnp.int32(0), jnp.int32(3))
+    jaxpr = jax.make_jaxpr(chunk)(loop, data, KEY, hp, jnp.int32(0), jnp.int32(3))
     names = [eqn.primitive.name for eqn in equations(jaxpr.jaxpr)]
     assert "scan" in names
     return [name for name in names if any(word in name for word in HOST)]
@@ -47,13 +47,13 @@ def test_a_print_and_a_callback_in_an_update_are_found():
     phase = method.phases[1]
     assert not reaches_of_the_host(method, phase, make_data())
 
-    def printing(state, batch, key, hp):
-        jax.debug.print("{}", state.step)
-        return phase.update(state, batch, key, hp)
+    def printing(state, batch, key, hp, step):
+        jax.debug.print("{}", step)
+        return phase.update(state, batch, key, hp, step)
 
-    def calling(state, batch, key, hp):
+    def calling(state, batch, key, hp, step):
         shape = jax.ShapeDtypeStruct((), jnp.float32)
-        state, metrics = phase.update(state, batch, key, hp)
+        state, metrics = phase.update(state, batch, key, hp, step)
         return state, metrics | {"host": jax.pure_callback(lambda x: x, shape, metrics["loss"])}
 
     for update in (printing, calling):
@@ -64,8 +64,8 @@ def test_a_read_of_a_number_inside_an_update_is_found():
     method = make_method()
     phase = method.phases[1]
 
-    def reading(state, batch, key, hp):
-        state, metrics = phase.update(state, batch, key, hp)
+    def reading(state, batch, key, hp, step):
+        state, metrics = phase.update(state, batch, key, hp, step)
         return state, {"loss": metrics["loss"] if float(metrics["loss"]) > 0 else 0.0}
 
     with pytest.raises(jax.errors.ConcretizationTypeError):
@@ -74,8 +74,8 @@ def test_a_read_of_a_number_inside_an_update_is_found():
 
 def test_the_state_gives_its_buffers_to_the_next_one_and_the_data_do_not():
     method, data = make_method(), jax.device_put(make_data())
-    state = init_state(method, KEY)
+    loop = init(method, KEY)
     chunk = make_chunk(method.phases[1], 0, 3, 2, Counter())
-    new, _ = chunk(state, data, KEY, method.hp, np.int32(0), np.int32(3))
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+    new, _ = chunk(loop, data, KEY, method.hp, np.int32(0), np.int32(3))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(loop))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves((data, new)))

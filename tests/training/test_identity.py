@@ -16,7 +16,7 @@ from metastar import files, load
 from metastar.errors import UserError
 from metastar.evaluation import results
 from metastar.training import checkpoint, workdir
-from metastar.training.chunk import abstract_state
+from metastar.training.chunk import abstract
 from metastar.training.loop import fit
 from metastar.training.runs import Run
 from metastar.training.runs import make_method as make_run_method
@@ -47,7 +47,7 @@ def trained():
     method = make_run_method(config(), SPEC)
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), abstract_state(method)
+        lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype), abstract(method)
     )
 
 
@@ -136,7 +136,7 @@ def fit_fake(path, seed=0, **settings):
 
 
 def test_a_checkpoint_of_another_seed_is_refused_wherever_checkpoints_are_read(tmp_path):
-    a, b, state = tmp_path / "a", tmp_path / "b", abstract_state(make_method())
+    a, b, state = tmp_path / "a", tmp_path / "b", abstract(make_method())
     fit_fake(a)
     fit_fake(b, seed=1)
     for step in (10, 24):

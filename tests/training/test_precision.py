@@ -31,8 +31,8 @@ def method():
 def traced(method):
     """Jaxpr and output shapes of a whole joint update."""
     phase, state, data = method.phases[1], jax.eval_shape(method.init, KEY), point_robot_data()
-    batch = jax.eval_shape(phase.sample, data, KEY, state.step)
-    return jax.make_jaxpr(phase.update, return_shape=True)(state, batch, KEY, method.hp)
+    batch = jax.eval_shape(phase.sample, data, KEY, 0)
+    return jax.make_jaxpr(phase.update, return_shape=True)(state, batch, KEY, method.hp, 0)
 
 
 def products(jaxpr):

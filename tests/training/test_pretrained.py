@@ -7,7 +7,7 @@ from fake_method import SPEC, make_cfg, make_data, make_method
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.training import checkpoint, plan, runs
-from metastar.training.chunk import abstract_state
+from metastar.training.chunk import abstract
 from metastar.training.loop import fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
@@ -34,7 +34,7 @@ def pretrain(folder, **changes):
     method = runs.make_method(cfg, spec)
     with opened(cfg, folder):
         write_spec(folder, spec)
-        return fit([Run(cfg, folder)], method, data, [method.hp]).states[0]
+        return fit([Run(cfg, folder)], method, data, [method.hp]).loops[0]
 
 
 def test_a_pretraining_does_not_depend_on_what_may_differ(tmp_path):
@@ -53,7 +53,7 @@ def test_a_run_behind_another_ones_pretraining_ends_where_it_would_have_with_its
     here = {"chunk": 3, "eval_every": 7}
     own = fit_fake(tmp_path / "own", **here)
     taken = fit_fake(tmp_path / "taken", pretrained=str(tmp_path / "a"), **here)
-    hashes = [checkpoint.params_sha256(done.states[0]) for done in (own, taken)]
+    hashes = [checkpoint.params_sha256(done.loops[0]) for done in (own, taken)]
     assert hashes[0] == hashes[1] and taken.traces == {"pretrain": 0, "joint": 1}
     assert read_rows(tmp_path / "taken" / "metrics.jsonl")[0]["step"] == 12
 
@@ -65,7 +65,7 @@ def test_it_counts_the_seconds_of_the_pretraining_and_resumes_from_its_own(tmp_p
     folders = (
         [tmp_path / "a" / "seeds" / str(k) for k in range(num)] if num > 1 else [tmp_path / "a"]
     )
-    state = abstract_state(make_method())
+    state = abstract(make_method())
     owners = [identity(folder) for folder in folders]
     spent = checkpoint.restore_common([f / "checkpoints" for f in folders], state, owners, only=10)
     again = {"pretrained": str(tmp_path / "a"), "checkpoint_every": 5}

@@ -49,7 +49,7 @@ def kill_at(workdir, number, event, delay):
 def test_killed_at_any_instant_it_ends_where_a_whole_run_ends(tmp_path, seed):
     (tmp_path / "whole").mkdir()
     (tmp_path / "cut").mkdir()
-    whole = params_sha256(run(tmp_path / "whole").states[0])
+    whole = params_sha256(run(tmp_path / "whole").loops[0])
     rng = np.random.default_rng(seed)
     statuses = []
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -77,6 +77,6 @@ def test_killed_at_any_instant_it_ends_where_a_whole_run_ends(tmp_path, seed):
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     file_events = kill_at(folder, int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))
-    digest = params_sha256(run(folder).states[0])
+    digest = params_sha256(run(folder).loops[0])
     print(f"{file_events()} file events")
     print(digest)

@@ -12,7 +12,7 @@ from metastar.config import schema
 from metastar.errors import UserError
 from metastar.training import checkpoint, runs
 from metastar.training.checkpoint import params_sha256
-from metastar.training.chunk import init_state, make_chunk
+from metastar.training.chunk import init, make_chunk
 from metastar.training.loop import fit
 from metastar.training.metrics import read_rows
 from metastar.training.runs import Run
@@ -48,13 +48,13 @@ def test_each_run_is_what_it_would_be_alone(whole, tmp_path):
     path, fitted = whole
     assert fitted.traces == {"pretrain": 1, "joint": 1}
     alone = fit_seeds(tmp_path, seeds=[2])
-    assert_close(fitted.states[2], alone.states[0], rtol=1e-5, atol=1e-6)
+    assert_close(fitted.loops[2], alone.loops[0], rtol=1e-5, atol=1e-6)
     rows, expected = (read_rows(p / "metrics.jsonl") for p in (path / "2", tmp_path / "0"))
     assert [row.keys() for row in rows] == [row.keys() for row in expected]
     for name in ("loss", "best_validation_loss"):
         pair = ([row[name] for row in part if name in row] for part in (rows, expected))
         np.testing.assert_allclose(*pair, rtol=1e-5)
-    weights = [state.params["w"].tolist() for state in fitted.states]
+    weights = [loop.state["line"].params["w"].tolist() for loop in fitted.loops]
     assert len({tuple(w) for w in weights}) == SEEDS
 
 
@@ -62,8 +62,9 @@ def test_runs_differ_in_their_hyper_parameters_without_another_trace(tmp_path):
     fitted = fit_seeds(tmp_path / "all", seeds=[5, 5], scales=[1.0, 0.25])
     assert fitted.traces == {"pretrain": 1, "joint": 1}
     alone = fit_seeds(tmp_path / "alone", seeds=[5], scales=[0.25])
-    assert_close(fitted.states[1], alone.states[0], rtol=1e-5, atol=1e-6)
-    assert not np.allclose(fitted.states[0].params["w"], fitted.states[1].params["w"])
+    assert_close(fitted.loops[1], alone.loops[0], rtol=1e-5, atol=1e-6)
+    one, other = (loop.state["line"].params["w"] for loop in fitted.loops)
+    assert not np.allclose(one, other)
 
 
 def test_data_are_not_copied_and_no_condition_depends_on_a_run():
@@ -71,10 +72,10 @@ def test_data_are_not_copied_and_no_condition_depends_on_a_run():
     method, data = make_method(), jax.device_put(make_data())
 
     def conditions(key):
-        state = init_state(method, key)
+        loop, num = init(method, key), key.size
         hp = {"scale": jnp.ones(key.shape)}
-        chunk = make_chunk(method.phases[0], 0, 4, 3, {"pretrain": 0})
-        traced = chunk.trace(state, data, key, hp, np.int32(0), np.int32(4))
+        chunk = make_chunk(method.phases[0], 0, 4, 3, {"pretrain": 0}, num)
+        traced = chunk.trace(loop, data, key, hp, np.int32(0), np.int32(4))
         shapes = [x.aval.shape for x in traced.jaxpr.jaxpr.invars]
         return str(traced.jaxpr).count("cond["), shapes
 
@@ -99,16 +100,16 @@ def test_killed_and_started_again_they_end_bitwise_where_whole_ones_end(tmp_path
         fit_seeds(tmp_path, evaluate_fn=kill)
     folders = [tmp_path / str(k) / "checkpoints" for k in range(SEEDS)]
     assert [checkpoint.steps(folder)[-1] for folder in folders] == [16] * SEEDS
-    state, said = init_state(make_method(), jax.random.key(0)), []
+    loop, said = init(make_method(), jax.random.key(0)), []
     owners = [identity(folder.parent) for folder in folders]
-    found = checkpoint.restore_common(folders, state, owners, said.append)
+    found = checkpoint.restore_common(folders, loop, owners, said.append)
     assert [step for _, step, _ in found] == [16] * SEEDS and not said
     (folders[1] / "16" / "record.json").write_text("{")  # one is damaged: all go back further
-    found = checkpoint.restore_common(folders, state, owners, said.append)
+    found = checkpoint.restore_common(folders, loop, owners, said.append)
     assert [step for _, step, _ in found] == [10] * SEEDS and len(said) == 1
     again = fit_seeds(tmp_path)
     for k in range(SEEDS):
-        assert params_sha256(again.states[k]) == params_sha256(whole[1].states[k])
+        assert params_sha256(again.loops[k]) == params_sha256(whole[1].loops[k])
         steps = [row["step"] for row in read_rows(tmp_path / str(k) / "metrics.jsonl")]
         assert steps == [4, 8, 10, 12, 16, 20, 24]
 
@@ -126,23 +127,23 @@ def test_a_kill_between_two_saves_leaves_a_common_checkpoint(tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         fit_seeds(tmp_path, keep_checkpoints=1)
     folders = [tmp_path / str(k) / "checkpoints" for k in range(SEEDS)]
-    state = init_state(make_method(), jax.random.key(0))
+    loop = init(make_method(), jax.random.key(0))
     owners = [identity(folder.parent) for folder in folders]
-    assert checkpoint.restore_common(folders, state, owners)[0][1] == 10
+    assert checkpoint.restore_common(folders, loop, owners)[0][1] == 10
 
 
 def failing(method, is_bad):
-    """Makes a metric NaN where `is_bad(state)`, in the joint phase."""
+    """Makes a metric NaN where `is_bad(step, hp)`, a step of the joint phase."""
 
-    def update(state, batch, key, hp):
-        new, metrics = method.phases[1].update(state, batch, key, hp)
-        return new, {**metrics, "error": jnp.where(is_bad(state, hp), jnp.nan, metrics["error"])}
+    def update(state, batch, key, hp, step):
+        new, metrics = method.phases[1].update(state, batch, key, hp, step)
+        return new, {**metrics, "error": jnp.where(is_bad(step, hp), jnp.nan, metrics["error"])}
 
     return method._replace(phases=(method.phases[0], method.phases[1]._replace(update=update)))
 
 
 def test_a_run_that_meets_a_bad_number_freezes_alone(tmp_path, whole, capsys):
-    method = failing(make_method(), lambda state, hp: (hp["scale"] > 1) & (state.step == 13))
+    method = failing(make_method(), lambda step, hp: (hp["scale"] > 1) & (step == 3))
     asked = []
 
     def evaluate_fn(state, step):
@@ -152,9 +153,9 @@ def test_a_run_that_meets_a_bad_number_freezes_alone(tmp_path, whole, capsys):
     scales = [1.0, 1.0 + 1e-7, 1.0]
     fitted = fit_seeds(tmp_path, method, evaluate_fn, scales=scales)
     for k in (0, 2):
-        assert params_sha256(fitted.states[k]) == params_sha256(whole[1].states[k])
-    frozen = fitted.states[1]
-    assert int(frozen.step) == int(frozen.extra["bad_step"]) == 13
+        assert params_sha256(fitted.loops[k]) == params_sha256(whole[1].loops[k])
+    frozen = fitted.loops[1]
+    assert int(frozen.bad_step) == 13
     assert (tmp_path / "1" / "bad_batch_13.npz").exists()
     assert [path.parent.name for path in tmp_path.glob("*/bad_batch_*.npz")] == ["1"]
     rows = read_rows(tmp_path / "1" / "metrics.jsonl")
@@ -163,11 +164,11 @@ def test_a_run_that_meets_a_bad_number_freezes_alone(tmp_path, whole, capsys):
     assert asked == [10] * 3 + [20] * 2
     assert "error is not finite in update 13 (joint)" in capsys.readouterr().out
     again = fit_seeds(tmp_path, method, scales=scales)  # and it stays so over a restart
-    assert params_sha256(again.states[1]) == params_sha256(frozen)
+    assert params_sha256(again.loops[1]) == params_sha256(frozen)
 
 
 def test_when_every_run_has_met_a_bad_number_they_stop(tmp_path):
-    method = failing(make_method(), lambda state, hp: state.step == 12 + (hp["scale"] > 1))
+    method = failing(make_method(), lambda step, hp: step == 2 + (hp["scale"] > 1))
     with pytest.raises(UserError, match="2 of 2 runs") as caught:
         fit_seeds(tmp_path, method, seeds=[0, 1], scales=[1.0, 2.0])
     assert f"{tmp_path / '0'} in update 12, {tmp_path / '1'} in update 13" in str(caught.value)

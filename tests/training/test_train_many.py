@@ -32,9 +32,9 @@ def asked(monkeypatch):
         base = make_method(pretrain=0, updates=6)
         phase = base.phases[1]
 
-        def update(state, batch, key, hp):
-            new, metrics = phase.update(state, batch, key, hp)
-            bad = (hp["scale"] == 2) & (state.step == 3)
+        def update(state, batch, key, hp, step):
+            new, metrics = phase.update(state, batch, key, hp, step)
+            bad = (hp["scale"] == 2) & (step == 3)
             return new, {**metrics, "error": jnp.where(bad, jnp.inf, metrics["error"])}
 
         return base._replace(
@@ -129,20 +129,20 @@ def test_more_runs_than_memory_are_refused_before_the_first_update(asked, tmp_pa
 
 def test_a_plan_counts_all_runs():
     lone, four = (plan.describe(make_cfg(), make_method(), make_data(), "", n) for n in (1, 4))
-    assert "parameters   3 (b 1, w 2)" in lone and "parameters   3 (b 1, w 2)" in four
+    assert "parameters   3 (line 3)" in lone and "parameters   3 (line 3)" in four
     assert "of 4 runs together" in four and "together" not in lone
 
 
 def test_memory_grows_with_the_runs_and_not_with_their_data():
-    from metastar.training.chunk import init_state, make_chunk
+    from metastar.training.chunk import init, make_chunk
 
     method, data = make_method(), jax.device_put(make_data())
 
     def peak(num):
         keys = jax.random.split(jax.random.key(0), num)
-        chunk = make_chunk(method.phases[0], 0, 4, 3, {"pretrain": 0})
+        chunk = make_chunk(method.phases[0], 0, 4, 3, {"pretrain": 0}, num)
         hp = {"scale": jnp.ones(num)}
-        arguments = init_state(method, keys), data, keys, hp, np.int32(0), np.int32(4)
+        arguments = init(method, keys), data, keys, hp, np.int32(0), np.int32(4)
         return compilation.compiled(chunk, *arguments).peak_bytes
 
     two, four = peak(2), peak(4)

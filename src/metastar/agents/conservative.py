@@ -4,6 +4,9 @@ What the code is (an inferred task code, the true task parameters) is the method
 Source: COMBO (Yu et al. 2021, arXiv 2102.08363) on soft actor-critic, as MetaSTAR uses it.
 """
 
+from functools import partial
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +25,7 @@ from metastar.models.nets.actor_critic import (
 )
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.ops.td import polyak
-from metastar.types import Agent, Learner, RowSpec
+from metastar.types import Agent, Array, Learner, RowSpec
 
 DEFAULTS = {
     "hidden": Field((128, 128), COUNT, "widths of the hidden layers"),
@@ -86,95 +89,124 @@ def idle(cfg) -> dict[str, str]:
     }
 
 
+class Nets(NamedTuple):
+    """The modules."""
+
+    actor: Actor
+    critic: Critic
+
+
 def make(cfg, rows: RowSpec) -> Agent:
     """Binds actor and twin critics to their settings; `rows` says what an update is given."""
-    actor, critic = Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden)
+    return bind(Nets(Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden)), cfg, rows)
+
+
+def bind(nets: Nets, cfg, rows: RowSpec) -> Agent:
+    """The agent of these modules."""
     optimizer = make_optimizer()
-    critic_step = gradient_step(critic_loss.loss, optimizer)
-    actor_step = gradient_step(actor_loss.loss, optimizer)
 
     def init(key, size):
         key_actor, key_critic = jax.random.split(key)
         params = {
-            "actor": init_actor(key_actor, actor, size),
-            "critic": init_twin_critic(key_critic, critic, size, rows.action_dim),
+            "actor": init_actor(key_actor, nets.actor, size),
+            "critic": init_twin_critic(key_critic, nets.critic, size, rows.action_dim),
         }
         opt_state = {name: optimizer.init(params[name]) for name in params}
         return Learner(params, {"critic": params["critic"]}, opt_state, {"actor": params["actor"]})
 
-    def update(learner, batch, key, hp, step):
-        """Targets, critics, Polyak average, actor against the updated critics, averaged actor."""
-        params, opt_state = learner.params, learner.opt_state
-        key_critic, key_actor = jax.random.split(key)
-        states = cql_rows(batch, cfg, rows)
-        num_picks = cfg.gradient_actions if cfg.cql_gradient == "sampled" else 0
-        noise = critic_loss.draw_noise(
-            key_critic, *batch.action.shape, states.real.shape[0], cfg.num_actions, num_picks
-        )
-
-        def act(obs_code, noise):
-            return sample_action(actor, params["actor"], obs_code, noise)
-
-        def q_fn(critic_params):
-            return lambda obs_code, action: twin_q(critic, critic_params, obs_code, action)
-
-        # y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s'))
-        target = critic_loss.target(
-            batch.reward,
-            batch.done,
-            batch.next_obs_code,
-            noise,
-            hp["gamma"],
-            hp["alpha"],
-            act,
-            q_fn(learner.target["critic"]),
-        )
-        # (Q_i - y)^2 + beta (values pushed down at sampled actions - values at real rows)
-        rated = critic_loss.CriticBatch(
-            batch.obs_code, batch.action, target, batch.real, _samples(cfg, states, noise, act)
-        )
-        critics, critic_opt, metrics = critic_step(
-            params["critic"],
-            opt_state["critic"],
-            hp["critic_lr"],
-            rated,
-            hp["beta"],
-            critic,
-            cfg.tile_states,
-        )
-        target_critics = polyak(critics, learner.target["critic"], hp["tau"])
-        # alpha log pi(a|s) - min_i Q_i(s, a), and the distance to the data's actions if asked for
-        actor_params, actor_opt, actor_metrics = actor_step(
-            params["actor"],
-            opt_state["actor"],
-            hp["actor_lr"],
-            batch.obs_code,
-            jax.random.normal(key_actor, batch.action.shape),
-            hp["alpha"],
-            actor,
-            q_fn(critics),
-            *((batch.action, batch.real, hp["cloning"]) if cfg.cloning else ()),
-        )
-        average = polyak(actor_params, learner.extra["actor"], 1 - hp["actor_average"])
-        learner = Learner(
-            params={"actor": actor_params, "critic": critics},
-            target={"critic": target_critics},
-            opt_state={"actor": actor_opt, "critic": critic_opt},
-            extra={"actor": average},
-        )
-        return learner, {**metrics, **actor_metrics}
-
     def act(params, obs_code, noise, greedy):
         noise = jnp.where(greedy, 0, noise)
-        return sample_action(actor, params["actor"], obs_code, noise)[0]
+        return sample_action(nets.actor, params["actor"], obs_code, noise)[0]
 
     def value(params, obs_code, action):
-        return twin_q(critic, params["critic"], obs_code, action).min(0)
+        return twin_q(nets.critic, params["critic"], obs_code, action).min(0)
 
     def export(learner):
         return {"actor": learner.extra["actor"], "critic": learner.params["critic"]}
 
-    return Agent(init, update, export, act, value)
+    return Agent(init, partial(update, nets, cfg, rows), export, act, value)
+
+
+def update(
+    nets: Nets,
+    cfg,
+    rows: RowSpec,
+    learner: Learner,
+    batch: Transitions,
+    key: Array,
+    hp: dict[str, Array],
+    step: Array,
+) -> tuple[Learner, dict[str, Array]]:
+    """Targets, critics, Polyak average, actor against the updated critics, averaged actor.
+
+    Args:
+        nets: what parameters are of.
+        cfg: the settings of this file.
+        rows: what is known of the batch.
+        learner: `params` and `opt_state` of "actor" and "critic", the target "critic", and in
+            `extra` the averaged "actor".
+        batch: [M * B, ...] by task.
+        key: of this update.
+        hp: the swept settings of this file.
+        step: since the phase began; not used.
+    """
+    del step
+    params, opt_state, optimizer = learner.params, learner.opt_state, make_optimizer()
+    key_critic, key_actor = jax.random.split(key)
+    states = cql_rows(batch, cfg, rows)
+    num_picks = cfg.gradient_actions if cfg.cql_gradient == "sampled" else 0
+    noise = critic_loss.draw_noise(
+        key_critic, *batch.action.shape, states.real.shape[0], cfg.num_actions, num_picks
+    )
+    act = partial(sample_action, nets.actor, params["actor"])
+
+    # y = r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s')), a' ~ pi
+    target_q = partial(twin_q, nets.critic, learner.target["critic"])
+    y = critic_loss.target(
+        batch.reward,
+        batch.done,
+        batch.next_obs_code,
+        noise,
+        hp["gamma"],
+        hp["alpha"],
+        act,
+        target_q,
+    )
+
+    # sum_i mean (Q_i - y)^2 + beta (Q_i pushed down at sampled actions, up at real rows)
+    samples = _samples(cfg, states, noise, act)
+    rated = critic_loss.CriticBatch(batch.obs_code, batch.action, y, batch.real, samples)
+    critic, critic_opt, metrics = gradient_step(critic_loss.loss, optimizer)(
+        params["critic"],
+        opt_state["critic"],
+        hp["critic_lr"],
+        rated,
+        hp["beta"],
+        nets.critic,
+        cfg.tile_states,
+    )
+    target = polyak(critic, learner.target["critic"], hp["tau"])
+
+    # mean alpha log pi(a|s) - min_i Q_i(s, a), and the distance to the data's actions if asked for
+    actor, actor_opt, actor_metrics = gradient_step(actor_loss.loss, optimizer)(
+        params["actor"],
+        opt_state["actor"],
+        hp["actor_lr"],
+        batch.obs_code,
+        jax.random.normal(key_actor, batch.action.shape),
+        hp["alpha"],
+        nets.actor,
+        partial(twin_q, nets.critic, critic),
+        *((batch.action, batch.real, hp["cloning"]) if cfg.cloning else ()),
+    )
+    average = polyak(actor, learner.extra["actor"], 1 - hp["actor_average"])
+    learner = Learner(
+        params={"actor": actor, "critic": critic},
+        target={"critic": target},
+        opt_state={"actor": actor_opt, "critic": critic_opt},
+        extra={"actor": average},
+    )
+    return learner, {**metrics, **actor_metrics}
 
 
 def cql_rows(batch: Transitions, cfg, rows: RowSpec) -> Transitions:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import config, registry
+from metastar import config
 from metastar.config.fields import COUNT, RATE, SEED, Field
-from metastar.data import store
-from metastar.envs.make import make_env
+from metastar.data import layout, store
+from metastar.data.manifest import config_of
+from metastar.envs.make import family_of, make_env, profile_of, spec_of
 from metastar.errors import UserError
 
 DEFAULTS = {
@@ -99,7 +100,7 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
         report,
     )
     trajectory = episodes.trajectory
-    fields = {
+    blocks = {
         "obs": np.concatenate([trajectory.obs[:, :, :1], trajectory.next_obs], axis=2),
         "action": trajectory.action,
         "reward": trajectory.reward,
@@ -111,6 +112,7 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
     }
     manifest = store.Manifest(
         family=cfg.family,
+        env_spec=env.spec,
         tasks=tasks,
         split=split,
         policies=behavior.policies,
@@ -120,7 +122,7 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
         | {"python": platform.python_version()},
         files={},
     )
-    store.save(directory, manifest, fields)
+    store.save(directory, manifest, layout.concatenate(blocks))
 
 
 def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:
@@ -137,14 +139,14 @@ def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[i
     Raises:
         UserError: the family has no tasks out of distribution.
     """
-    family, rng = registry.find("family", cfg.family), np.random.default_rng(cfg.data.task_seed)
+    law, rng = family_of(cfg.family).law, np.random.default_rng(cfg.data.task_seed)
     sizes = {"train": cfg.data.train_tasks, "test": cfg.data.test_tasks}
     num_id, num_ood = sum(sizes.values()), cfg.data.ood_tasks
     if num_ood == 0:
-        tasks = family.draw_tasks(rng, num_id)
-    elif hasattr(family, "draw_split"):
-        laws = {"id": num_id} | dict.fromkeys(store.OOD, num_ood)
-        drawn = [family.draw_split(rng, num, law) for law, num in laws.items()]
+        tasks = law["own"](rng, num_id)
+    elif "id" in law:
+        asked = {"id": num_id} | dict.fromkeys(store.OOD, num_ood)
+        drawn = [law[name](rng, num) for name, num in asked.items()]
         tasks = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
         sizes |= dict.fromkeys(store.OOD, num_ood)
     else:
@@ -170,7 +172,7 @@ def _verified(cfg: ConfigDict, directory: Path) -> store.DataSet:
     """Raises `UserError` unless the folder holds the undamaged data of this very config."""
     manifest = store.read_manifest(directory)
     store.check_family(directory, manifest, cfg)
-    have, want = store.config_of(manifest), config.flatten(cfg)
+    have, want = config_of(manifest), config.flatten(cfg)
     for name in sorted(have.keys() | want.keys()):
         if name in FREE or not any(name == p or name.startswith(f"{p}.") for p in IDENTITY):
             continue
@@ -179,6 +181,14 @@ def _verified(cfg: ConfigDict, directory: Path) -> store.DataSet:
             raise UserError(
                 f"data set {directory} was made with {name}={old!r}, but the config has {new!r}; "
                 "set it back, or name another folder with --config.data.dir"
+            )
+    spec = spec_of(cfg.family, profile_of(cfg))
+    for name in ("obs_dim", "action_dim", "max_episode_steps"):
+        old, new = getattr(manifest.env_spec, name), getattr(spec, name)
+        if old != new:
+            raise UserError(
+                f"data set {directory} has {name}={old}, but family {cfg.family!r} has {new}; "
+                "name another folder with --config.data.dir"
             )
     return store.verify(directory, manifest)
 

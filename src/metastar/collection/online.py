@@ -264,7 +264,7 @@ def _cross(play_others: Callable, num_tasks: int, key: Array, num: int) -> Episo
     shifts = np.asarray(jax.random.randint(key_shift, (num,), 1, num_tasks))
     parts = []
     for e, shift in enumerate(shifts):
-        steps = play_others(int(shift), jax.random.fold_in(key, e))
+        steps = play_others(int(shift), jax.random.fold_in(key, e))._replace(success=None)
         collector = np.roll(np.arange(num_tasks), -shift)[:, None]
         policy = np.full_like(collector, 2)
         stage = np.full_like(collector, STAGES.index("expert"))
@@ -291,5 +291,7 @@ def _write(replay: Trajectory, played: Trajectory, at: int) -> Trajectory:
     """Puts the one-episode streams `played` [N, W, 1, T, ...] behind episode `at` of the replay."""
     write = jax.lax.dynamic_update_slice_in_dim
     return jax.tree.map(
-        lambda x, new: write(x, new[:, :, 0].astype(x.dtype), at, 1), replay, played
+        lambda x, new: write(x, new[:, :, 0].astype(x.dtype), at, 1),
+        replay,
+        played._replace(success=None),
     )

@@ -11,7 +11,7 @@ from metastar.config.fields import Like, flatten, nest
 from metastar.config.schema import Schema
 from metastar.errors import UserError, did_you_mean
 
-FORMAT = 2  # of the configs of runs and data sets; 1 had one list of fields for all systems
+FORMAT = 3  # of runs and data sets: 1 had one list of fields, 2 one state for all parts
 
 
 def build(values: Mapping[str, Any]) -> ConfigDict:

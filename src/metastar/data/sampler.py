@@ -1,7 +1,9 @@
-"""Windows and bags of transitions, gathered by index from data that stay on the device.
+"""Windows, bags and sequences of transitions, gathered by index from data that stay on the device.
 
-Both draws go through `TaskData.flat`, the table of a task's valid transitions in time order, so
-they are exactly uniform in O(1), also when episodes are ragged.
+A `draw_*` chooses transitions, `gather` looks them up, a `sample_*` does both. Windows and bags go
+through `TaskData.index`, the table of the transitions that may be drawn, so they are exactly
+uniform in O(1), also when episodes are ragged. `returns_to_go` makes a table beside the data, which
+`look_up` reads at the same `Index`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
-from metastar.types import Array, TaskData, View
+from metastar.types import Array, Index, TaskData, View
 
 DEFAULTS = {
     "meta_batch": Field(16, "[2, inf)", "M, tasks of an update"),
@@ -43,7 +45,7 @@ def check(cfg) -> None:
         )
 
 
-_DRAWS = 16  # of which `sample_other_behavior` takes one
+_DRAWS = 16  # of which `draw_other_behavior` takes one
 
 
 def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
@@ -53,8 +55,8 @@ def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
     )
 
 
-def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> View:
-    """Draws one window of `length` consecutive valid transitions for each entry of `task_id`.
+def draw_windows(data: TaskData, task_id: Array, key: Array, length: int) -> Index:
+    """Draws one window of `length` consecutive transitions for each entry of `task_id`.
 
     The start is uniform over the task's transitions that leave room for a whole window. A window
     may join the end of one episode to the start of the next, as an agent's own history does;
@@ -68,10 +70,128 @@ def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> V
         length: L.
 
     Returns:
-        A `View` with leaves [..., L].
+        An `Index` with leaves [..., L].
     """
     start = _draw_start(data.count[task_id], task_id.shape, key, length)
     return _window(data, task_id, start, length)
+
+
+def draw_other_behavior(
+    data: TaskData, task_id: Array, key: Array, length: int, policy: Array, stage: Array
+) -> Index:
+    """Draws a window as `draw_windows` does, given that its behaviour is another one.
+
+    Of 16 independent draws it takes the first whose last step has a (policy, stage) other than the
+    given ones [...], and the last draw where none has: always so in a task of one behaviour, and
+    by chance with probability q^16 in a task in which the given behaviour has a share q of the
+    data.
+    """
+    keys, count = jax.random.split(key, _DRAWS), data.count[task_id]
+    draw = jax.vmap(lambda key: _draw_start(count, task_id.shape, key, length))
+    starts = draw(keys)  # [draws, ...]
+    tasks, policy, stage = (jnp.broadcast_to(x, starts.shape) for x in (task_id, policy, stage))
+    last = starts + jnp.minimum(length, data.count[tasks]) - 1
+    episode = data.episode[tasks, data.index[tasks, last]]
+    other = (data.policy[tasks, episode] != policy) | (data.stage[tasks, episode] != stage)
+    first = jnp.argmax(other.at[-1].set(True), axis=0)
+    start = jnp.take_along_axis(starts, first[None], axis=0)[0]
+    return _window(data, task_id, start, length)
+
+
+def draw_bags(data: TaskData, task_id: Array, key: Array, num: int) -> Index:
+    """Draws `num` transitions, uniform with replacement, for each entry of `task_id` [...].
+
+    Returns an `Index` with leaves [..., num], all valid; a task must have at least one transition.
+    """
+    shape = (*task_id.shape, num)
+    place = jax.random.randint(key, shape, 0, data.count[task_id][..., None])
+    return Index(task_id, data.index[task_id[..., None], place], jnp.ones(shape, bool))
+
+
+def draw_sequences(data: TaskData, task_id: Array, key: Array, length: int) -> Index:
+    """Draws `length` consecutive steps of one episode for each entry of `task_id` [...].
+
+    The start is uniform over all steps of the task that leave room for a whole sequence before
+    their episode ends. An episode shorter than `length` counts as one start, its first step, and
+    `valid` is False beyond its end. A task without an episode gives no valid step.
+
+    Returns an `Index` with leaves [..., length].
+    """
+    num_episodes = data.length.shape[1]
+    starts = jnp.where(data.length > 0, jnp.maximum(data.length - length + 1, 1), 0)
+    starts = jnp.where(data.visible, starts, 0)
+    # One running sum over the episodes of all tasks: a draw is one binary search, without a copy of
+    # a task's episodes for each entry of `task_id`.
+    end = jnp.cumsum(starts.ravel())
+    before = jnp.concatenate([jnp.zeros(1, end.dtype), end])
+    first = before[task_id * num_episodes]
+    num = before[(task_id + 1) * num_episodes] - first
+    drawn = first + jax.random.randint(key, task_id.shape, 0, jnp.maximum(num, 1))
+    found = jnp.minimum(jnp.searchsorted(end, drawn, side="right"), end.shape[0] - 1)
+    episode = jnp.where(num > 0, found - task_id * num_episodes, 0)
+    step = jnp.where(num > 0, drawn - before[found], 0)
+    begin = jnp.cumsum(data.length, axis=1) - data.length
+    offset = _steps(step, length)
+    left = jnp.where(num > 0, data.length[task_id, episode] - step, 0)
+    valid = offset < left[..., None]
+    start = begin[task_id, episode] + step
+    return Index(task_id, jnp.where(valid, start[..., None] + offset, start[..., None]), valid)
+
+
+def gather(data: TaskData, index: Index) -> View:
+    """Looks up the transitions [..., L] that a draw chose."""
+    task, position = jnp.broadcast_to(index.task[..., None], index.position.shape), index.position
+    episode, step = data.episode[task, position], data.step[task, position]
+    first, row = step == 0, position + episode
+    prev_reward = data.reward[task, jnp.maximum(position - 1, 0)]
+    last = jnp.maximum(index.valid.sum(-1, keepdims=True) - 1, 0)
+    last_episode = jnp.take_along_axis(episode, last, -1)[..., 0]
+    next_obs = data.obs[task, row + 1] if data.next_obs is None else data.next_obs[task, position]
+    return View(
+        obs=data.obs[task, row],
+        action=data.action[task, position],
+        reward=data.reward[task, position],
+        prev_reward=jnp.where(first, 0, prev_reward),
+        next_obs=next_obs,
+        done=data.done[task, position],
+        valid=index.valid,
+        first=first,
+        episode=episode,
+        step=step,
+        policy=data.policy[index.task, last_episode],
+        stage=data.stage[index.task, last_episode],
+    )
+
+
+def returns_to_go(data: TaskData, gamma: float | Array = 1.0) -> Array:
+    """`R_t = r_t + gamma r_(t+1) + ...` until the episode's recorded end, of every transition.
+
+    Computed once for a data set; `look_up` gives the values of a draw. What an episode would have
+    paid after a time limit is not in it.
+
+    Returns:
+        [N, P] in the data's order; 0 in the padding.
+    """
+    goes_on = jnp.pad(data.step[:, 1:] > 0, ((0, 0), (0, 1)))
+
+    def add(after, now):
+        reward, goes_on = now
+        value = reward + gamma * jnp.where(goes_on, after, 0)
+        return value, value
+
+    zero = jnp.zeros_like(data.reward[:, 0])
+    _, table = jax.lax.scan(add, zero, (data.reward.T, goes_on.T), reverse=True)
+    return table.T
+
+
+def look_up(table: Array, index: Index) -> Array:
+    """Entries [..., L] of a table [N, P, ...], such as returns-to-go, at the transitions drawn."""
+    return table[index.task[..., None], index.position]
+
+
+def sample_windows(data: TaskData, task_id: Array, key: Array, length: int) -> View:
+    """Returns what `draw_windows` chooses, a `View` with leaves [..., L]."""
+    return gather(data, draw_windows(data, task_id, key, length))
 
 
 def sample_windows_of_each(
@@ -94,7 +214,7 @@ def sample_windows_of_each(
     for part in parts:
         num = len(part.count)
         task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, num_windows))
-        views.append(_window(part, task_id, start[first : first + num], length))
+        views.append(gather(part, _window(part, task_id, start[first : first + num], length)))
         first += num
     return jax.tree.map(lambda *x: jnp.concatenate(x), *views)
 
@@ -102,23 +222,8 @@ def sample_windows_of_each(
 def sample_other_behavior(
     data: TaskData, task_id: Array, key: Array, length: int, policy: Array, stage: Array
 ) -> View:
-    """Draws a window as `sample_windows` does, given that its behaviour is another one.
-
-    Of 16 independent draws it takes the first whose last step has a (policy, stage) other than the
-    given ones [...], and the last draw where none has: always so in a task of one behaviour, and
-    by chance with probability q^16 in a task in which the given behaviour has a share q of the
-    data.
-    """
-    keys, count = jax.random.split(key, _DRAWS), data.count[task_id]
-    draw = jax.vmap(lambda key: _draw_start(count, task_id.shape, key, length))
-    starts = draw(keys)  # [draws, ...]
-    tasks, policy, stage = (jnp.broadcast_to(x, starts.shape) for x in (task_id, policy, stage))
-    last = starts + jnp.minimum(length, data.count[tasks]) - 1
-    episode = data.flat[tasks, last] // data.reward.shape[-1]
-    other = (data.policy[tasks, episode] != policy) | (data.stage[tasks, episode] != stage)
-    first = jnp.argmax(other.at[-1].set(True), axis=0)
-    start = jnp.take_along_axis(starts, first[None], axis=0)[0]
-    return _window(data, task_id, start, length)
+    """Returns what `draw_other_behavior` chooses, a `View` with leaves [..., L]."""
+    return gather(data, draw_other_behavior(data, task_id, key, length, policy, stage))
 
 
 def sample_contexts(
@@ -154,13 +259,8 @@ def sample_contexts(
 
 
 def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> View:
-    """Draws `num` transitions, uniform with replacement, for each entry of `task_id` [...].
-
-    Returns a `View` with leaves [..., num], all valid; a task must have at least one transition.
-    """
-    shape = (*task_id.shape, num)
-    position = jax.random.randint(key, shape, 0, data.count[task_id][..., None])
-    return _gather(data, task_id, position, jnp.ones(shape, bool))
+    """Returns what `draw_bags` chooses, a `View` with leaves [..., num]."""
+    return gather(data, draw_bags(data, task_id, key, num))
 
 
 def _draw_start(count: Array, shape: tuple[int, ...], key: Array, length: int) -> Array:
@@ -168,32 +268,14 @@ def _draw_start(count: Array, shape: tuple[int, ...], key: Array, length: int) -
     return jax.random.randint(key, shape, 0, jnp.maximum(count - length, 0) + 1)
 
 
-def _window(data: TaskData, task_id: Array, start: Array, length: int) -> View:
-    offset = jax.lax.broadcasted_iota(start.dtype, (*start.shape, length), start.ndim)
-    position = start[..., None] + offset
-    valid = position < data.count[task_id][..., None]
-    return _gather(data, task_id, jnp.where(valid, position, 0), valid)
+def _window(data: TaskData, task_id: Array, start: Array, length: int) -> Index:
+    """The window of a start [...], counted among the transitions that draws may see."""
+    place = start[..., None] + _steps(start, length)
+    valid = place < data.count[task_id][..., None]
+    position = data.index[task_id[..., None], jnp.where(valid, place, 0)]
+    return Index(task_id, position, valid)
 
 
-def _gather(data: TaskData, task_id: Array, position: Array, valid: Array) -> View:
-    """Looks up entries `position` [..., L] of the flat tables of `task_id` [...]."""
-    num_steps = data.reward.shape[-1]
-    task = jnp.broadcast_to(task_id[..., None], position.shape)
-    flat = data.flat[task, position]
-    episode, step = flat // num_steps, flat % num_steps
-    first = step == 0
-    prev_reward = data.reward[task, episode, jnp.maximum(step - 1, 0)]
-    last = jnp.maximum(valid.sum(-1, keepdims=True) - 1, 0)
-    last_episode = jnp.take_along_axis(episode, last, -1)[..., 0]
-    return View(
-        obs=data.obs[task, episode, step],
-        action=data.action[task, episode, step],
-        reward=data.reward[task, episode, step],
-        prev_reward=jnp.where(first, 0, prev_reward),
-        next_obs=data.obs[task, episode, step + 1],
-        done=data.done[task, episode, step],
-        valid=valid,
-        first=first,
-        policy=data.policy[task_id, last_episode],
-        stage=data.stage[task_id, last_episode],
-    )
+def _steps(start: Array, length: int) -> Array:
+    """0, 1, ..., length - 1 behind every start: [..., L]."""
+    return jax.lax.broadcasted_iota(start.dtype, (*start.shape, length), start.ndim)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from metastar.types import TaskData
+
 
 class Source(NamedTuple):
     """A pair of a behaviour policy and a stage that occurs in a data set."""
@@ -30,6 +32,18 @@ def sources(
     """
     pairs = sorted(set(zip(np.ravel(policy).tolist(), np.ravel(stage).tolist())))
     return [Source(_name(policies[p], stages[s]), p, s) for p, s in pairs]
+
+
+def sources_in(
+    policies: Sequence[str], stages: Sequence[str], parts: Sequence[TaskData]
+) -> list[Source]:
+    """Lists the sources of several sets of tasks, those that draws may not see among them."""
+    there = [np.asarray(part.length) > 0 for part in parts]
+    tags = [
+        np.concatenate([np.asarray(tag)[real] for tag, real in zip(of_kind, there)])
+        for of_kind in zip(*((part.policy, part.stage) for part in parts))
+    ]
+    return sources(policies, stages, *tags)
 
 
 def _name(policy: str, stage: str) -> str:

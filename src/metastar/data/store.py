@@ -1,25 +1,30 @@
 """Data sets on disk: one `.npy` file per field and `manifest.json`, checked whenever they are read.
 
-The fields are those of `types.TaskData`, in [task, episode, step, dim]. The manifest holds what
-arrays cannot say: family, task parameters in full precision, the split into training and test
-tasks, the names of policies and stages, the config and the versions that made the data, and the
-SHA-256 of every file and of itself.
+The fields are those of `layout.py`: concatenated transitions. The manifest holds what arrays cannot
+say: the sizes of the environment, task parameters in full precision, the split into training and
+test tasks, the names of policies and stages, what made the data, and the SHA-256 of every file and
+of itself. Data sets of the formats before, with episodes as equal blocks, are read as well.
 """
 
 import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar import config, files
-from metastar.config import legacy
+from metastar import files
 from metastar.config.fields import COUNT, NOT_NEGATIVE, SEED, Field
-from metastar.data import checks
+from metastar.data import checks, layout
+from metastar.data.manifest import (
+    FORMAT,
+    MANIFEST,
+    Manifest,
+    read_manifest,
+    to_json,
+)
 from metastar.errors import UserError, did_you_mean
 from metastar.types import DataSpec, TaskData
 
@@ -61,23 +66,8 @@ def check(cfg: ConfigDict) -> None:
         )
 
 
-MANIFEST = "manifest.json"
 OOD = ("ood_moderate", "ood_extreme")  # held-out tasks between and beyond the training tasks
 CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
-
-
-class Manifest(NamedTuple):
-    """What a data set says about itself."""
-
-    family: str
-    tasks: dict[str, np.ndarray]  # float64, leaves [N, ...]
-    split: dict[str, list[int]]  # "train", "test" and perhaps the names in `OOD`: task indices
-    policies: tuple[str, ...]
-    stages: tuple[str, ...]
-    config: dict  # the whole config the data were made with
-    versions: dict[str, str]
-    files: dict[str, dict]  # by field: sha256, shape, dtype; written by `save`
-    format: int = 1  # of `config`: `config.FORMAT` in what `save` writes
 
 
 class DataSet(NamedTuple):
@@ -85,7 +75,7 @@ class DataSet(NamedTuple):
 
     path: Path
     manifest: Manifest
-    fields: dict[str, np.ndarray]  # memory-mapped
+    fields: dict[str, np.ndarray]  # those of `layout.py`; memory-mapped if of this format
 
 
 class Tasks(NamedTuple):
@@ -111,13 +101,15 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
     Args:
         directory: must not exist, or be empty.
         manifest: its `files` are filled in.
-        fields: an array for each name of `checks.FIELDS`; converted to the types given there.
+        fields: an array for each name of `layout.FIELDS` and perhaps of `layout.OPTIONAL`;
+            converted to the types given there. `layout.concatenate` makes them of equal blocks.
 
     Raises:
         UserError: the data break a rule that `verify` checks, or cannot be written there.
     """
     directory = Path(directory).absolute()
-    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in checks.FIELDS.items()}
+    kinds = {n: kind for n, kind in layout.OPTIONAL.items() if n in fields} | layout.FIELDS
+    fields = {name: np.asarray(fields[name], dtype) for name, (dtype, _) in kinds.items()}
     checks.check(directory, manifest, fields)
     temporary = directory.with_name(f".{directory.name}.tmp")
     try:
@@ -132,9 +124,7 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
                 "shape": list(value.shape),
                 "dtype": str(value.dtype),
             }
-        tasks = {name: np.asarray(value).tolist() for name, value in manifest.tasks.items()}
-        content = manifest._replace(tasks=tasks, files=stored, format=config.FORMAT)._asdict()
-        files.write_json(temporary / MANIFEST, content)
+        files.write_json(temporary / MANIFEST, to_json(manifest._replace(files=stored)))
         files.sync_tree(temporary)
         temporary.rename(directory)
     except OSError as error:
@@ -142,25 +132,6 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
             f"cannot write the data set {directory} ({error.strerror}); "
             "choose an empty or new folder with --config.data.dir"
         ) from error
-
-
-def read_manifest(path: str | Path) -> Manifest:
-    """Reads what a data set says about itself; raises `UserError` if that is missing or damaged."""
-    file = Path(path) / MANIFEST
-    if not file.exists():
-        raise UserError(
-            f"no data set in {path}: {MANIFEST} is missing; make one with `metastar collect`, "
-            "or name another folder with --config.data.dir"
-        )
-    try:
-        manifest = Manifest(**files.read_json(file, checks.FIX))
-    except TypeError:
-        raise UserError(f"{file} is not the manifest of a data set; {checks.FIX}") from None
-    return manifest._replace(
-        tasks={name: np.asarray(value, float) for name, value in manifest.tasks.items()},
-        policies=tuple(manifest.policies),
-        stages=tuple(manifest.stages),
-    )
 
 
 def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
@@ -171,18 +142,24 @@ def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
         manifest: what `read_manifest` gives, if it was called before.
 
     Raises:
-        UserError: a file is missing or its SHA-256 differs; or a shape does not fit the tasks and
-            the family; a value is not finite; an action lies outside [-1, 1]; a length, policy or
-            stage is out of range; a task has no transition; the split is not one.
+        UserError: a file is missing or its SHA-256 differs; or a shape does not fit the manifest; a
+            value is not finite; an action lies outside [-1, 1]; a length, policy or stage is out of
+            range; a task has no transition; the split is not one.
     """
     manifest, fields = manifest or read_manifest(path), {}
-    for name in checks.FIELDS:
+    of_blocks = manifest.format < FORMAT
+    names = layout.BLOCKS if of_blocks else layout.FIELDS
+    for name in (*names, *(n for n in layout.OPTIONAL if n in manifest.files)):
         file = Path(path) / f"{name}.npy"
         if name not in manifest.files or not file.is_file():
             raise UserError(f"data set {path} has no field {name!r} ({file.name}); {checks.FIX}")
         if _sha256(file) != manifest.files[name]["sha256"]:
             raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {checks.FIX}")
         fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+    if of_blocks:
+        checks.check_blocks(path, manifest, fields)
+        fields = layout.concatenate(fields)
+        fields = {name: fields[name].astype(kind) for name, (kind, _) in layout.FIELDS.items()}
     checks.check(path, manifest, fields)
     return DataSet(Path(path), manifest, fields)
 
@@ -218,27 +195,14 @@ def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData
             hint = did_you_mean(name, (*parts, "all"))
             raise UserError(f"data set {path} has no split {name!r}{hint}")
     ids = np.concatenate([parts[name] for name in names])
-    fields = {name: fields[name][ids] for name in checks.FIELDS if name in TaskData._fields}
     chosen = _chosen(path, manifest, fields, cfg)
-    flat, count = _flat_table(np.where(chosen, fields["length"], 0), fields["reward"].shape[-1])
-    if not count.all():
+    data = layout.on_device(fields, manifest.tasks, ids, chosen)
+    if not (count := np.asarray(data.count)).all():
         raise UserError(
             f"task {ids[np.argmin(count)]} in {path} has no episode of the policies and stages "
             "that data.policies and data.stages ask for; ask for more of them"
         )
-    return TaskData(
-        **{name: jnp.asarray(value) for name, value in fields.items()},
-        task={name: jnp.asarray(value[ids]) for name, value in manifest.tasks.items()},
-        flat=jnp.asarray(flat),
-        count=jnp.asarray(count),
-    )
-
-
-def config_of(manifest: Manifest) -> dict[str, Any]:
-    """The leaves of the config that a data set was made with, by their paths of today."""
-    flat = config.flatten(manifest.config)
-    flat = {path: tuple(x) if isinstance(x, list) else x for path, x in flat.items()}
-    return legacy.translate(flat) if manifest.format == 1 else flat
+    return data
 
 
 def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:
@@ -253,12 +217,12 @@ def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:
 def restrict(data: TaskData, policy: int, stage: int) -> TaskData:
     """The same data with only the episodes of one policy at one stage to draw from.
 
-    `flat` and `count` change, nothing else, and no shape does. A task without such an episode has
-    count 0 and gives windows without a valid step.
+    `visible`, `index` and `count` change, nothing else, and no shape does. A task without such an
+    episode has count 0 and gives windows without a valid step.
     """
-    of_source = (np.asarray(data.policy) == policy) & (np.asarray(data.stage) == stage)
-    flat, count = _flat_table(np.where(of_source, data.length, 0), data.reward.shape[-1])
-    return data._replace(flat=jnp.asarray(flat), count=jnp.asarray(count))
+    return layout.show(
+        data, (np.asarray(data.policy) == policy) & (np.asarray(data.stage) == stage)
+    )
 
 
 def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
@@ -283,26 +247,22 @@ def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
 
 
 def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
-    """What a method must know of the data; the statistics are of the valid steps' observations."""
-    num_tasks, num_episodes, num_steps = train_data.reward.shape
-    obs = np.asarray(train_data.obs)[:, :, :num_steps]
-    obs = obs.reshape(num_tasks, num_episodes * num_steps, -1)
-    counts = np.asarray(train_data.count)
-    tables = zip(obs, np.asarray(train_data.flat), counts)
-    obs = np.concatenate([rows[flat[:count]] for rows, flat, count in tables]).astype(float)
+    """What a method must know of the data; the statistics are of the observations draws can see."""
+    rows = np.arange(train_data.reward.shape[1]) + np.asarray(train_data.episode)  # [N, P]
+    obs = np.take_along_axis(np.asarray(train_data.obs), rows[..., None], 1)
+    obs = layout.transitions_seen(train_data, obs).astype(float)
+    reward = layout.transitions_seen(train_data, train_data.reward).astype(float)
     std = obs.std(0)
-    tables = zip(np.asarray(train_data.reward), np.asarray(train_data.flat), counts)
-    reward = np.concatenate([rows.reshape(-1)[flat[:count]] for rows, flat, count in tables])
     return DataSpec(
         family=manifest.family,
         obs_dim=obs.shape[-1],
         action_dim=train_data.action.shape[-1],
         task_dim=sum(int(np.prod(value.shape[1:])) for value in manifest.tasks.values()),
-        num_tasks=num_tasks,
-        max_episode_steps=num_steps,
+        num_tasks=len(train_data.count),
+        max_episode_steps=manifest.env_spec.max_episode_steps,
         obs_mean=tuple(obs.mean(0).tolist()),
         obs_std=tuple(np.where(std > 1e-6, std, 1.0).tolist()),
-        reward_std=float(reward.astype(float).std()),
+        reward_std=float(reward.std()),
         num_policies=len(manifest.policies),
         num_stages=len(manifest.stages),
         num_behaviors=_num_behaviors(train_data),
@@ -311,17 +271,12 @@ def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
 
 def _num_behaviors(data: TaskData) -> int:
     """How many pairs of policy and stage the episodes are of that draws may see."""
-    num_steps = data.reward.shape[-1]
-    pairs = set()
-    for n, count in enumerate(np.asarray(data.count)):
-        episode = np.unique(np.asarray(data.flat)[n, :count] // num_steps)
-        tags = (np.asarray(tag)[n, episode].tolist() for tag in (data.policy, data.stage))
-        pairs.update(zip(*tags))
-    return len(pairs)
+    seen = np.asarray(data.visible) & (np.asarray(data.length) > 0)
+    return len(set(zip(*(np.asarray(tag)[seen].tolist() for tag in (data.policy, data.stage)))))
 
 
 def _chosen(path, manifest: Manifest, fields: dict, cfg: ConfigDict) -> np.ndarray:
-    """Which episodes [N, E] a run may draw from; no cross-task ones unless they are asked for."""
+    """Which episodes [E] a run may draw from; no cross-task ones unless they are asked for."""
     others = [name for name in manifest.policies if name != CROSS_TASK]
     asked = {
         "policy": (cfg.data.policies, manifest.policies, others),
@@ -336,14 +291,6 @@ def _chosen(path, manifest: Manifest, fields: dict, cfg: ConfigDict) -> np.ndarr
                 raise UserError(f"data set {path} has no {kind} {name!r}{hint}")
         chosen &= np.isin(fields[kind], [known.index(name) for name in names])
     return chosen
-
-
-def _flat_table(length: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Table of valid transitions in time order [N, E * T], zero beyond, and their number [N]."""
-    valid = (np.arange(num_steps) < length[..., None]).reshape(len(length), -1)
-    count = valid.sum(1).astype(np.int32)
-    order = np.argsort(~valid, axis=1, kind="stable").astype(np.int32)
-    return np.where(np.arange(valid.shape[1]) < count[:, None], order, 0), count
 
 
 def _sha256(file: Path) -> str:

@@ -43,11 +43,13 @@ def make_host_rollout(
         begun = begin(params, adaptation, jax.random.split(key, streams))
         memory, previous = begun.memory, jax.device_get(begun.previous)
         noise = jax.device_get(begun.reset_noise)
-        tasks = jax.tree.map(lambda x: np.repeat(np.asarray(x), streams[1], 0), tasks)
-        record = _empty_record((*streams, episodes, spec.max_episode_steps), spec)
+        tasks, physics = jax.tree.map(
+            lambda x: np.repeat(np.asarray(x), streams[1], 0), (tasks, env.prepare(tasks))
+        )
+        record = None
         for e in range(episodes):
             start = jax.tree.map(lambda x, e=e: _flat(x[:, :, e]), noise)
-            state, obs = env.reset(start, tasks)
+            state, obs = env.reset(start, tasks, physics)
             obs, alive = obs.reshape(*streams, -1), np.ones(streams, bool)
             for t in range(spec.max_episode_steps):
                 place = np.int32(e), np.int32(t)
@@ -55,15 +57,17 @@ def make_host_rollout(
                 action, memory = act(params, *place, *seen)
                 action = np.asarray(action)
                 try:
-                    state, out = env.step(state, _flat(action), tasks)
+                    state, out = env.step(state, _flat(action), tasks, physics)
                 except Diverged as error:
                     raise UserError(
                         f"{error.reason} in task {error.stream // streams[1]} of the batch, "
                         f"episode {e}, step {t} of {spec.name}; nothing of this rollout is kept"
                     ) from None
                 out = jax.tree.map(lambda x: x.reshape(*streams, *x.shape[1:]), out)
-                values = Trajectory(obs, action, out.reward, out.obs, out.done, alive)
-                for field, value in zip(record, values):
+                values = Trajectory(obs, action, out.reward, out.obs, out.done, alive, out.success)
+                if record is None:
+                    record = _empty_record(values, episodes, spec.max_episode_steps)
+                for field, value in zip(*map(jax.tree.leaves, (record, values))):
                     field[:, :, e, t] = value
                 previous = _where(alive, (action, out.reward, out.obs), previous)
                 obs = out.obs
@@ -76,16 +80,14 @@ def make_host_rollout(
     return run
 
 
-def _empty_record(shape: tuple[int, ...], spec) -> Trajectory:
-    real = jnp.zeros(()).dtype
-    return Trajectory(
-        obs=np.zeros((*shape, spec.obs_dim), real),
-        action=np.zeros((*shape, spec.action_dim), real),
-        reward=np.zeros(shape, real),
-        next_obs=np.zeros((*shape, spec.obs_dim), real),
-        done=np.zeros(shape, bool),
-        valid=np.zeros(shape, bool),
-    )
+def _empty_record(first: Trajectory, episodes: int, num_steps: int) -> Trajectory:
+    """Room for episodes whose steps are as the first one, leaves [N, W, ...]: padding is 0."""
+
+    def room(x):
+        dtype = bool if x.dtype == bool else jnp.zeros(()).dtype
+        return np.zeros((*x.shape[:2], episodes, num_steps, *x.shape[2:]), dtype)
+
+    return jax.tree.map(room, first)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Laws of task parameters over unions of intervals."""
+"""Laws of task parameters over unions of intervals and over square rings."""
 
 from collections.abc import Sequence
 
@@ -19,3 +19,18 @@ def draw(
     ends = np.cumsum(high - low)
     which = np.searchsorted(ends, place, side="right")
     return high[which] - (ends[which] - place)
+
+
+def draw_ring(rng: np.random.Generator, num: int, low: float, high: float) -> np.ndarray:
+    """Draws `num` points, uniform over a square ring around the origin: float64 [num, 2].
+
+    The ring between half widths a and b holds the points with `a <= max(|x|, |y|) < b`. Its area
+    up to half width h grows as h^2, and on a square of half width h one coordinate is +-h and the
+    other uniform.
+    """
+    half_width = np.sqrt(rng.uniform(low**2, high**2, num))
+    along = rng.uniform(-1, 1, num)
+    side = rng.integers(0, 4, num)
+    edge = np.where(side % 2, -1.0, 1.0)
+    pair = np.where((side < 2)[:, None], np.stack([edge, along], -1), np.stack([along, edge], -1))
+    return half_width[:, None] * pair

@@ -1,11 +1,14 @@
 """Which simulator runs a family, and with which sizes: the one door to `envs/`."""
 
+import importlib
+from types import ModuleType
+
 from ml_collections import ConfigDict
 
 from metastar import registry
 from metastar.config.fields import NOT_NEGATIVE, Field
 from metastar.errors import UserError, did_you_mean
-from metastar.types import Env, EnvSpec
+from metastar.types import Env, EnvSpec, Family
 
 DEFAULTS = {
     "backend": Field(
@@ -23,28 +26,33 @@ DEFAULTS = {
 }
 
 
+# Files of `envs/backends/` by `simulator.backend`.
+ENGINES = {"c": "mujoco_c", "mjx": "mjx"}
+# What brings a module whose package has another name.
+PACKAGES = {"mujoco.mjx": "mujoco-mjx"}
+
+
 def make_env(cfg: ConfigDict) -> Env:
     """Builds the simulator of `cfg.family`.
 
-    A family with a `BODY` is a simulated robot and runs on `cfg.simulator.backend`, "c" (MuJoCo's
-    C engine, for CPUs) or "mjx" (MuJoCo in JAX, for accelerators); the others are point robots.
+    A family that names no back end is of a simulated robot and runs on `cfg.simulator.backend`, "c"
+    (MuJoCo's C engine, for CPUs) or "mjx" (MuJoCo in JAX, for accelerators).
 
     Args:
         cfg: the config; `family`, `env` and `simulator` are used.
 
     Raises:
-        UserError: the family or the profile is unknown, or a model file is missing.
+        UserError: the family or the profile is unknown, its back end is not installed, or a model
+            file is missing.
     """
-    family = registry.find("family", cfg.family)
-    spec = spec_of(cfg.family, profile_of(cfg))
-    # A back end is imported only where it is used: MJX alone takes seconds.
-    if not hasattr(family, "BODY"):
-        from metastar.envs.backends import point_mass as backend
-    elif cfg.simulator.backend == "c":
-        from metastar.envs.backends import mujoco_c as backend
-    else:
-        from metastar.envs.backends import mjx as backend
-    return backend.make_env(family, spec, cfg)
+    family, profile = family_of(cfg.family), profile_of(cfg)
+    spec_of(cfg.family, profile)
+    return _backend(family, cfg.simulator.backend).make_env(family, profile, cfg)
+
+
+def family_of(name: str) -> Family:
+    """The family of a name; raises `UserError` if there is none."""
+    return registry.find("family", name).FAMILY
 
 
 def profile_of(cfg: ConfigDict) -> str:
@@ -55,14 +63,38 @@ def profile_of(cfg: ConfigDict) -> str:
 def spec_of(name: str, profile: str) -> EnvSpec:
     """Sizes of a family under an observation profile.
 
-    A family lists its profiles in `PROFILES`; one that has none has the profile "default" only.
-
     Raises:
         UserError: the family or the profile is unknown.
     """
-    family = registry.find("family", name)
-    profiles = getattr(family, "PROFILES", None) or {"default": family.SPEC}
-    if profile not in profiles:
-        hint = did_you_mean(profile, profiles)
+    specs = family_of(name).specs
+    if profile not in specs:
+        hint = did_you_mean(profile, specs)
         raise UserError(f"family {name!r} has no observation profile {profile!r}{hint}")
-    return profiles[profile]
+    return specs[profile]
+
+
+def _backend(family: Family, engine: str) -> ModuleType:
+    """The module that simulates a family, imported only where it is used: MJX takes seconds.
+
+    Raises:
+        UserError: it, or something that it imports, is not installed.
+    """
+    name = family.backend or ENGINES[engine]
+    path = name if "." in name else f"metastar.envs.backends.{name}"
+    who = f"the back end {name!r} of family {family.name!r}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        missing = str(error.name)
+        if f"{path}.".startswith(f"{missing}."):
+            raise UserError(
+                f"{who} is not installed: there is no module {missing!r}; install its package, or "
+                "put its folder on PYTHONPATH"
+            ) from None
+        package = PACKAGES.get(missing, missing.partition(".")[0])
+        raise UserError(
+            f"{who} needs the module {missing!r}, which is not installed; "
+            f"run `pip install {package}`"
+        ) from error
+    except ImportError as error:
+        raise UserError(f"{who} cannot be imported ({error}); install what it asks for") from error

@@ -1,7 +1,6 @@
 """Rolls a policy out: the only seam between a simulator and everything above `envs/`."""
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,8 +29,17 @@ def make_rollout(
     """
     if env.on_host:
         return make_host_rollout(env, policy, episodes, greedy, params_axis)
-    run = partial(rollout, env, policy, episodes=episodes, greedy=greedy, params_axis=params_axis)
-    return jax.jit(lambda params, adaptation, tasks, key: run(params, adaptation, tasks, key))
+
+    @jax.jit
+    def run(params, adaptation, tasks, key, physics):
+        return rollout(
+            env, policy, params, adaptation, tasks, key, episodes, greedy, params_axis, physics
+        )
+
+    def play(params, adaptation, tasks, key):
+        return run(params, adaptation, tasks, key, env.prepare(tasks))
+
+    return play
 
 
 def rollout(
@@ -44,6 +52,7 @@ def rollout(
     episodes: int,
     greedy: bool = True,
     params_axis: int | None = None,
+    physics=None,
 ) -> Trajectory:
     """Plays consecutive episodes in W independent streams of each of N tasks, all in parallel.
 
@@ -63,18 +72,22 @@ def rollout(
         episodes: consecutive episodes of a stream.
         greedy: passed on to the policy.
         params_axis: None if all streams share `params`, 0 if its leaves are [N, ...].
+        physics: what `env.prepare` made of the tasks; None makes it here, which a simulator whose
+            model is edited on the host cannot do inside of jit.
 
     Returns:
         A `Trajectory` with leaves [N, W, episodes, T, ...].
     """
     streams = jax.tree.leaves(adaptation)[0].shape[:2]
 
-    def stream(params, adaptation, task, key):
-        return _play(env, policy, params, adaptation, task, key, episodes, greedy)
+    physics = env.prepare(tasks) if physics is None else physics
 
-    over_streams = jax.vmap(stream, in_axes=(None, 0, None, 0))
-    over_tasks = jax.vmap(over_streams, in_axes=(params_axis, 0, 0, 0))
-    return over_tasks(params, adaptation, tasks, jax.random.split(key, streams))
+    def stream(params, adaptation, task, physics, key):
+        return _play(env, policy, params, adaptation, task, physics, key, episodes, greedy)
+
+    over_streams = jax.vmap(stream, in_axes=(None, 0, None, None, 0))
+    over_tasks = jax.vmap(over_streams, in_axes=(params_axis, 0, 0, 0, 0))
+    return over_tasks(params, adaptation, tasks, physics, jax.random.split(key, streams))
 
 
 def no_adaptation(*streams: int) -> Adaptation:
@@ -94,14 +107,14 @@ def uniform_policy(action_dim: int, scale: float = 1.0) -> Policy:
     return Policy(init, act)
 
 
-def _play(env, policy, params, adaptation, task, key, episodes, greedy):
+def _play(env, policy, params, adaptation, task, physics, key, episodes, greedy):
     """One stream: scans over episodes, and over the steps of each."""
     num_steps = env.spec.max_episode_steps
     stream = begin_stream(env, policy, params, adaptation, key, episodes)
 
     def episode(carry, inputs):
         noise, step_keys, start = inputs
-        env_state, obs = env.reset(noise, task)
+        env_state, obs = env.reset(noise, task, physics)
 
         def step(carry, inputs):
             env_state, obs, memory, previous, alive = carry
@@ -109,8 +122,8 @@ def _play(env, policy, params, adaptation, task, key, episodes, greedy):
             action, acted = next_step(
                 policy, params, adaptation, memory, previous, obs, start + t, t == 0, key, greedy
             )
-            next_state, out = env.step(env_state, action, task)
-            transition = Trajectory(obs, action, out.reward, out.obs, out.done, alive)
+            next_state, out = env.step(env_state, action, task, physics)
+            transition = Trajectory(obs, action, out.reward, out.obs, out.done, alive, out.success)
             carry = (next_state, out.obs, acted, (action, out.reward, out.obs))
             if env.spec.done_ends_episode:
                 carry = where(alive, carry, (env_state, obs, memory, previous))

@@ -1,5 +1,7 @@
 """Tasks that are a target speed: the laws that Cheetah-Vel and Cheetah-Vel-Sparse share."""
 
+from functools import partial
+
 import numpy as np
 
 from metastar.envs.intervals import draw
@@ -21,6 +23,9 @@ def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
 def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
     """Draws `num` target speeds, uniform over the intervals of a name in `SPLITS`."""
     return {"velocity": draw(rng, num, SPLITS[split])}
+
+
+LAW = {"own": draw_tasks} | {name: partial(draw_split, split=name) for name in SPLITS}
 
 
 def reference_task(seed: int) -> dict[str, np.ndarray]:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from metastar.data.sampler import sample_windows
+from metastar.data import contexts
 from metastar.types import Array, Method, Seen, TaskData, View
 
-BANK_WINDOWS = 64  # windows of a training task, of which the best gives its code in the bank
+BANK_WINDOWS = 64  # contexts of a training task, of which the best gives its code in the bank
 PLAUSIBLE = 10.0  # a task is plausible while its posterior is at least a tenth of the largest
 DECIDED = 0.2  # a window tells the task if it leaves less than this share of the bank
 # One step may lower the posterior by e^3 at most, relative to the best task: the likelihoods are
@@ -24,8 +24,8 @@ MAX_EVIDENCE = 3.0
 def make_bank(method: Method) -> Callable:
     """Builds `(params, data, key) -> [K, Z]`: one code for each training task of `data`.
 
-    It is the code of the window with the largest return among `BANK_WINDOWS` uniform ones, since
-    in sparse families most windows tell nothing.
+    It is the code of the context with the largest return among `BANK_WINDOWS` uniform ones,
+    since in sparse families most tell nothing.
     """
 
     @jax.jit
@@ -33,8 +33,8 @@ def make_bank(method: Method) -> Callable:
         num = data.count.shape[0]
         key_window, key_infer = jax.random.split(key)
         task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, BANK_WINDOWS))
-        view = sample_windows(data, task_id, key_window, method.context_len)
-        best = jnp.argmax(window_return(view), axis=1)
+        view = contexts.draw(data, task_id, method.context, key_window)
+        best = jnp.argmax(window_return(view).sum(-1), axis=1)
         best_view = jax.tree.map(lambda x: x[jnp.arange(num), best], view)
         keys = jax.random.split(key_infer, num)
         infer = jax.vmap(method.infer, in_axes=(None, 0, None, 0))

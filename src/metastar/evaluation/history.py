@@ -1,15 +1,42 @@
-"""An agent's own history as a context: a first-in first-out window of its last L steps."""
+"""An agent's own history as a context: a first-in first-out window of its last steps.
+
+A context of C windows of L steps is made of the last C * L ones (`data.contexts.folded`).
+"""
 
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, Field
 from metastar.types import Array, EnvSpec, StepIn, View
+
+DEFAULTS = {"zero_shot_streams": Field(8, COUNT, "independent histories per task")}
+
+# Where true terminals end episodes: how many of them a stream may need to use up what is the length
+# of one full episode. All are simulated to the full length in JAX, so that the number is a price.
+EARLY_ENDS = 15
+
+
+def stream_episodes(spec: EnvSpec, budget: int) -> int:
+    """How many episodes a stream plays that has `budget` steps, over resets, before it is scored.
+
+    Without early ends that is what the budget fills, and one episode which is scored. Where true
+    terminals end episodes there is room for `EARLY_ENDS` times as many before that one: a stream
+    has no scored episode if they are on average shorter than a full one over `EARLY_ENDS`.
+
+    >>> spec = EnvSpec("walker", 17, 6, max_episode_steps=200)
+    >>> stream_episodes(spec, 200), stream_episodes(spec, 300)
+    (2, 3)
+    >>> stream_episodes(spec._replace(done_ends_episode=True), 200)
+    16
+    """
+    full = -(-budget // spec.max_episode_steps)
+    return full * (EARLY_ENDS if spec.done_ends_episode else 1) + 1
 
 
 def empty_window(spec: EnvSpec, length: int) -> View:
     """A `View` [L] without a single valid step."""
     obs, action = jnp.zeros((length, spec.obs_dim)), jnp.zeros((length, spec.action_dim))
     scalar = jnp.zeros(length)
-    false = jnp.zeros(length, bool)
+    false, zero = jnp.zeros(length, bool), jnp.zeros(length, int)
     return View(
         obs=obs,
         action=action,
@@ -19,13 +46,20 @@ def empty_window(spec: EnvSpec, length: int) -> View:
         done=false,
         valid=false,
         first=false,
+        episode=zero,
+        step=zero,
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )
 
 
 def push(window: View, before: StepIn, now: StepIn) -> View:
-    """Appends the step from `before` to `now`; the oldest leaves where the window is full."""
+    """Appends the step from `before` to `now`; the oldest leaves where the window is full.
+
+    Episodes are counted from 0 along the stream, and steps within them.
+    """
+    num = window.valid.sum()
+    last, is_next = jnp.maximum(num - 1, 0), num > 0
     step = {
         "obs": before.obs,
         "action": now.prev_action,
@@ -35,6 +69,8 @@ def push(window: View, before: StepIn, now: StepIn) -> View:
         "done": jnp.zeros((), bool),
         "valid": jnp.ones((), bool),
         "first": before.first,
+        "episode": window.episode[last] + (is_next & before.first),
+        "step": jnp.where(is_next & ~before.first, window.step[last] + 1, 0),
     }
     appended = {k: append(getattr(window, k), x, window.valid) for k, x in step.items()}
     return window._replace(**appended)

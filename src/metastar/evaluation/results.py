@@ -3,6 +3,7 @@
 import io
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,19 +15,21 @@ FILE = "results.json"
 ARRAYS_FILE = "evaluation.npz"  # what the figures need
 
 
-def oracle(workdir: str, family: str, tasks: dict) -> dict | None:
+def oracle(workdir: str, family: str, tasks: dict, protocol: str) -> dict | None:
     """The results of an oracle run: a bound for a run on the very same held-out tasks.
 
     Args:
         workdir: the oracle's workdir; "" if there is none.
         family: of the run that asks.
         tasks: its `tasks` entry of results.json.
+        protocol: the name of the one whose return is the bound.
 
     Returns:
         Its results, or None without a workdir.
 
     Raises:
-        UserError: there are no results, or they are of another family or other tasks.
+        UserError: there are no results, or they are of another family, other tasks or other
+            protocols.
     """
     if not workdir:
         return None
@@ -36,6 +39,11 @@ def oracle(workdir: str, family: str, tasks: dict) -> dict | None:
         raise UserError(
             f"{where} is a run on {other['family']}, not on {family}; give an oracle's workdir of "
             "this family or leave the field empty"
+        )
+    if protocol not in other["protocols"]:
+        raise UserError(
+            f"{where} was not evaluated by protocol {protocol!r}, the first of eval.protocols; "
+            "evaluate it so, or leave the field empty"
         )
     _check_tasks(other, tasks, where)
     return other
@@ -73,24 +81,64 @@ def read(workdir: str | Path) -> dict:
     if not path.exists():
         raise _missing(workdir, FILE)
     if not (Path(workdir) / "config.json").exists():
-        return files.read_json(path, remedy, sealed=False)
+        return translate(files.read_json(path, remedy, sealed=False))
     run = identity(workdir)
     found = files.read_json(path, remedy, sealed=run.format > 1)
     if "digests" not in found and run.format == 1:
-        return found
+        return translate(found)
     for name, digest in run.digests.items():
         if found.get("digests", {}).get(name) != digest:
             raise UserError(
                 f"{path} is not of this run: {name}.json beside it is not the one that it was "
                 f"written with; {remedy}"
             )
-    return found
+    return translate(found)
 
 
-def write_arrays(workdir: str | Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes `evaluation.npz`, whole or not at all; raises `UserError` as `write` does."""
+def translate(found: Any) -> Any:
+    """Contents of `results.json` as they are now, from those that had no `protocols` yet.
+
+    Each protocol had a field of its own there, the strategies of exploration one in common, and the
+    training tasks' were beside those of the test tasks. Anything else is returned as it is.
+    """
+    if not isinstance(found, dict) or "protocols" in found or "few_shot" not in found:
+        return found
+    prefix = "train_"
+    of_train = {k.removeprefix(prefix): x for k, x in found.items() if k.startswith(prefix)}
+    rest = {
+        name: _column(x) if name.startswith("ood_") else x
+        for name, x in found.items()
+        if not name.startswith(prefix)
+    }
+    privileged = found.get("method") == "oracle"  # the only such method of that time
+    return _column(rest) | {"train": _column(of_train), "privileged": privileged}
+
+
+def _column(old: Any) -> Any:
+    if not isinstance(old, dict):
+        return old
+    explored = old.get("explored")
+    explored = explored if isinstance(explored, dict) else {}
+    blocks = {
+        "few_shot": ("few-shot", old.get("few_shot")),
+        "zero_shot": ("zero-shot", old.get("zero_shot")),
+        **{f"explored_{k}": (f"zero-shot, exploring: {k}", x) for k, x in explored.items()},
+    }
+    blocks = {k: {"title": title, **x} for k, (title, x) in blocks.items() if isinstance(x, dict)}
+    rest = {k: x for k, x in old.items() if k not in ("few_shot", "zero_shot", "explored")}
+    return {**rest, "protocols": blocks}
+
+
+def write_arrays(
+    workdir: str | Path, by_protocol: dict[str, dict], shared: dict[str, np.ndarray]
+) -> None:
+    """Writes `evaluation.npz`, whole or not at all; raises `UserError` as `write` does.
+
+    An array of a protocol is named `<protocol>_<array>`; `protocols` lists those that there are.
+    """
+    arrays = {f"{k}_{name}": x for k, own in by_protocol.items() for name, x in own.items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, protocols=np.array(list(by_protocol)), **arrays, **shared)
     files.save(Path(workdir) / ARRAYS_FILE, buffer.getvalue())
 
 
@@ -98,11 +146,25 @@ def read_arrays(workdir: str | Path) -> dict[str, np.ndarray]:
     """Reads `evaluation.npz`; raises `UserError` if it is not there or damaged."""
     path = Path(workdir) / ARRAYS_FILE
     try:
-        return dict(np.load(path, allow_pickle=False))
+        return _translate_arrays(dict(np.load(path, allow_pickle=False)))
     except OSError:
         raise _missing(workdir, ARRAYS_FILE) from None
     except (ValueError, zipfile.BadZipFile):
         raise UserError(f"{str(path)!r} is damaged; {_remedy(workdir)} again") from None
+
+
+def _translate_arrays(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays by their names of now: those of the few-shot protocol had no prefix."""
+    if "protocols" in arrays:
+        return arrays
+    shared = ("split", "task_id", "oracle_per_task", "label", "label_name", "goal", "goal_radius")
+    kept = (*shared, *(name for name in arrays if name.startswith(("zero_shot_", "explored_"))))
+    return {
+        "protocols": np.array(["few_shot", "zero_shot"]),
+        "few_shot_title": np.array("few-shot"),
+        "zero_shot_title": np.array("zero-shot"),
+        **{name if name in kept else f"few_shot_{name}": x for name, x in arrays.items()},
+    }
 
 
 def _missing(workdir: str | Path, name: str) -> UserError:

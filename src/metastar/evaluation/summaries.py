@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from metastar.data import layout
 from metastar.ops import statistics
 from metastar.types import TaskData
 
@@ -60,38 +61,54 @@ def gap_closed(block: dict | None, bounds: dict) -> dict | None:
     return {**block, "gap_closed": (block["mean"] - bounds["random"]) / gap if gap else None}
 
 
-def few_shot(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
-    """The few-shot block of the tasks in `rows` [N] bool, from `evaluate.make_measure`.
+def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
+    """What `results.json` says of one protocol on the tasks in `rows` [N] bool.
+
+    Args:
+        arrays: what `measure.make_measure` keeps of the protocol, and `has_success` of the family.
+        rows: which tasks.
+        bounds: their bounds, for `gap_closed`.
 
     Returns:
-        `summary` of all windows, with `gap_closed`; `value`, of `overestimation`; `success`, the
-        share of episodes that met the goal, None in families without one; `by_context_source`, the
-        same by name of the source; `informative` and `uninformative`, of windows with and without
-        reward (None in dense families, and where there are none).
+        `title`; `summary` of the returns of scored episodes, with `gap_closed`; streams without one
+        are missing, and `share` is of those that have one: all other fields are None if it is 0.
+        `success`, the share of episodes that met the goal, None in families without one. Under a
+        protocol with a budget it is of streams, in any episode, warm-up included, as the reference
+        counts it; and there is `first_episode`, the mean return of episode 1. Under one whose
+        contexts are drawn from data there are also `value`, of `overestimation`;
+        `by_context_source`, the same by name of the source; `informative` and `uninformative`, of
+        contexts with and without reward (None in dense families, and where there are none).
     """
     score, random = arrays["return"][rows], arrays["random_return"][rows]
-    optimum = arrays["optimum"][rows]
-    found = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
-    block = {
-        **gap_closed(summary(score, optimum, random), bounds),
-        "value": overestimation(arrays, rows),
-        "success": success(arrays["reached"][rows], arrays["goal_radius"]),
-        "by_context_source": {
-            str(name): gap_closed(summary(part[rows], optimum, random, present[rows]), bounds)
-            for name, part, present in found
-        },
-        "informative": None,
-        "uninformative": None,
+    optimum, reached = arrays["optimum"][rows], arrays["reached"][rows]
+    own = "first_return" in arrays
+
+    def of(score, keep):
+        return gap_closed(summary(score, optimum, random, keep), bounds)
+
+    found = {
+        "title": str(arrays["title"]),
+        **(of(score, np.isfinite(score)) or _missing(len(score))),
+        "success": success(reached.any(-1) if own else reached.mean(-1), arrays["has_success"]),
     }
-    if arrays["rewarded"].size:
-        rewarded = arrays["rewarded"][rows]
-        block["informative"] = gap_closed(summary(score, optimum, random, rewarded), bounds)
-        block["uninformative"] = gap_closed(summary(score, optimum, random, ~rewarded), bounds)
-    return block
+    if own:
+        found["first_episode"] = float(arrays["first_return"][rows].mean())
+    if "source_return" in arrays:
+        sources = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
+        rewarded = arrays["rewarded"][rows] if arrays["rewarded"].size else None
+        found |= {
+            "value": overestimation(arrays, rows),
+            "by_context_source": {
+                str(name): of(part[rows], present[rows]) for name, part, present in sources
+            },
+            "informative": None if rewarded is None else of(score, rewarded),
+            "uninformative": None if rewarded is None else of(score, ~rewarded),
+        }
+    return found
 
 
 def overestimation(arrays: dict, rows: np.ndarray) -> dict | None:
-    """What critics expect of the first step of few-shot episodes, against what came of it.
+    """What critics expect of the first step under a fixed code, against what came of it.
 
     `value` is min_i Q_i(s_0, a_0, z), `monte_carlo` sum_t gamma^t r_t of the same greedy policy
     from there to the end of the episode. What the agent would get after an end by time limit is in
@@ -112,29 +129,6 @@ def overestimation(arrays: dict, rows: np.ndarray) -> dict | None:
         **{name: gap[name] for name in ("mean", "ci95", "per_task")},
         "gamma": float(arrays["gamma"]),
         "tail": float(arrays["gamma"] ** (arrays["path"].shape[-2] - 1)),
-    }
-
-
-def zero_shot(arrays: dict, rows: np.ndarray, bounds: dict, name: str = "zero_shot") -> dict:
-    """The zero-shot block of the tasks in `rows` [N] bool, from `evaluate.make_measure`.
-
-    `name` "explored_<strategy>" makes it from `evaluate.make_measure_explored`.
-
-    Returns:
-        `summary` of the returns of scored episodes, which begin when the stream's budget of steps
-        is used up (where none ends early, episode 2), with `gap_closed`; streams without one are
-        missing, and `share` is of those that have one: all other fields are None if it is 0.
-        `first_episode`, the mean return of episode 1, which begins with the random warm-up;
-        `success`, the share of streams that met the goal in any episode, warm-up included, as the
-        reference counts it.
-    """
-    score, optimum = arrays[f"{name}_return"][rows], arrays[f"{name}_optimum"][rows]
-    random = arrays["zero_shot_random_return"][rows]
-    block = gap_closed(summary(score, optimum, random, np.isfinite(score)), bounds)
-    return {
-        **(block or _missing(len(score))),
-        "first_episode": float(arrays[f"{name}_first_return"][rows].mean()),
-        "success": success(arrays[f"{name}_reached"][rows].any(-1), arrays["goal_radius"]),
     }
 
 
@@ -166,16 +160,14 @@ def stability(rows: Sequence[dict], num: int = 5) -> dict:
     }
 
 
-def success(reached: np.ndarray, goal_radius: np.ndarray) -> float | None:
-    """Share of `reached` that is True; None in families without a goal, where the radius is NaN."""
-    return float(reached.mean()) if np.isfinite(goal_radius) else None
+def success(reached: np.ndarray, has_success: np.ndarray) -> float | None:
+    """Share of `reached` that is True; None in families that know no success."""
+    return float(reached.mean()) if has_success else None
 
 
 def behavior_best(data: TaskData) -> np.ndarray:
     """The mean return of each task's best source of behaviour, a policy at a stage: [N]."""
-    steps = np.arange(np.shape(data.reward)[-1])
-    valid = steps < np.asarray(data.length)[..., None]
-    returns = np.where(valid, np.asarray(data.reward, float), 0).sum(-1)
+    returns = layout.returns_of(data)
     present = np.asarray(data.length) > 0
     source = np.asarray(data.policy) * (1 + np.max(data.stage)) + np.asarray(data.stage)
     return np.array(

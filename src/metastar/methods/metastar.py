@@ -130,7 +130,12 @@ class System(NamedTuple):
 
 def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: a pretraining phase of the world model, then a joint phase."""
-    system = bind(cfg, spec)
+    return method_of(bind(cfg, spec))
+
+
+def method_of(system: System) -> Method:
+    """The method of a bound system."""
+    cfg, spec = system.cfg, system.spec
     updates = cfg.train.pretrain_updates, cfg.train.updates
 
     def heads(params):

@@ -8,9 +8,10 @@ without complaint. An intact checkpoint beside another config or spec is no dama
 the same numbers would act as another agent.
 """
 
+import contextlib
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 
 from metastar import files
 from metastar.errors import UserError
+from metastar.training import old_states
 from metastar.training.workdir import Identity
 
 _RECORD = "record.json"
@@ -161,16 +163,39 @@ def _restore(path: Path, step: int, abstract_state: Any, run: Identity) -> tuple
     if record["step"] != step:
         raise _Damaged(f"its record is of step {record['step']}")
     _check_identity(path, record, run)
-    _check_fits(path, record["leaves"], abstract_state)
-    try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            state = checkpointer.restore(path / "state", jax.tree.map(_placed, abstract_state))
-    except Exception as error:  # damage surfaces as whatever parser meets it first
-        raise _Damaged(f"unreadable: {type(error).__name__}") from None
-    for name, leaf in _leaf_table(state).items():
-        if leaf != record["leaves"][name]:
-            raise _Damaged(f"the checksum of {name} differs")
+    if run.format <= old_states.LAST_FORMAT:
+        return _restore_old(path, record, abstract_state), step, record["meta"]
+    _check_fits(path, record["leaves"], dict(_named_leaves(abstract_state)), record["leaves"])
+    with _reading(path), ocp.StandardCheckpointer() as checkpointer:
+        state = checkpointer.restore(path / "state", jax.tree.map(_placed, abstract_state))
+    _check_sums(_leaf_table(state), record["leaves"])
     return state, step, record["meta"]
+
+
+def _restore_old(path: Path, record: dict, abstract_state: Any) -> Any:
+    """What is needed of a checkpoint of an older format."""
+    needed = old_states.expected(abstract_state)
+    _check_fits(path, record["leaves"], needed, needed)
+    with _reading(path):
+        leaves = old_states.read(path / "state")
+    table = {name: _described(leaf) for name, leaf in leaves.items()}
+    _check_sums({name: table.get(name) for name in needed}, record["leaves"])
+    return old_states.assemble(abstract_state, leaves)
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Damage surfaces as whatever parser meets it first."""
+    try:
+        yield
+    except Exception as error:
+        raise _Damaged(f"unreadable: {type(error).__name__}") from None
+
+
+def _check_sums(found: dict[str, dict], stored: dict[str, dict]) -> None:
+    for name, leaf in found.items():
+        if leaf != stored[name]:
+            raise _Damaged(f"the checksum of {name} differs")
 
 
 def _read_record(path: Path) -> dict:
@@ -198,11 +223,11 @@ def _check_identity(path: Path, record: dict, run: Identity) -> None:
             )
 
 
-def _check_fits(path: Path, leaves: dict, abstract_state: Any) -> None:
-    """An intact record of other leaves is not damage but other code."""
-    expected = {name: _signature(leaf) for name, leaf in _named_leaves(abstract_state)}
+def _check_fits(path: Path, leaves: dict, needed: dict[str, Any], names: Iterable[str]) -> None:
+    """An intact record of other leaves is not damage but other code; `names` are those compared."""
+    expected = {name: _signature(leaf) for name, leaf in needed.items()}
     stored = {name: (tuple(leaf["shape"]), leaf["dtype"]) for name, leaf in leaves.items()}
-    for name in sorted(expected.keys() | stored.keys()):
+    for name in sorted(expected.keys() | set(names)):
         if expected.get(name) != stored.get(name):
             raise UserError(
                 f"checkpoint {path} does not fit this version of the code: {name} is "
@@ -228,10 +253,11 @@ def _signature(leaf: Any) -> tuple[tuple[int, ...], str]:
 
 def _leaf_table(tree: Any) -> dict[str, dict]:
     """Path -> SHA-256, shape and dtype of every leaf."""
-    table = {}
-    for name, leaf in _named_leaves(jax.device_get(tree)):
-        array = np.asarray(leaf)
-        shape, dtype = _signature(array)
-        content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-        table[name] = {"sha256": content, "shape": list(shape), "dtype": dtype}
-    return table
+    return {name: _described(leaf) for name, leaf in _named_leaves(jax.device_get(tree))}
+
+
+def _described(leaf: Any) -> dict:
+    array = np.asarray(leaf)
+    shape, dtype = _signature(array)
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return {"sha256": content, "shape": list(shape), "dtype": dtype}

@@ -140,7 +140,7 @@ def _read(path: str | Path) -> dict:
         raise UserError(f"{path} is not a workdir: it has no readable config.json")
     content = files.read_json(file, _RESTORE, sealed=False)
     number = content.get("format", 1)
-    if number not in (1, config.FORMAT):
+    if number not in range(1, config.FORMAT + 1):
         raise UserError(
             f"{file} is of format {number!r}, which this version does not know; use the version "
             "that wrote it"

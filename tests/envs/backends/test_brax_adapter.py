@@ -17,8 +17,8 @@ GOALS = {"goal": np.array([[1.0, 0.0], [0.0, -1.0], [0.5, 0.5]])}
 COUNTER = Env(
     spec=EnvSpec("counter", 1, 1, 5, done_ends_episode=True),
     draw_reset=lambda key: jnp.zeros(()),
-    reset=lambda noise, task: (noise, noise[None]),
-    step=lambda state, action, task: (
+    reset=lambda noise, task, physics: (noise, noise[None]),
+    step=lambda state, action, task, physics: (
         state + 1,
         StepOut((state + 1)[None], 10 * (state + 1), state + 1 >= 3),
     ),

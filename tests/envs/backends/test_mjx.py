@@ -7,7 +7,7 @@ engine's own state, and over 50 actions where these are gentle; float64 over 50 
 
 import subprocess
 import sys
-from types import SimpleNamespace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +28,16 @@ TASKS = {
     "velocity": np.linspace(0, 3, BATCH),
     "direction": np.where(np.arange(BATCH) % 2, -1.0, 1.0),
 }
-FAMILIES = (cheetah_vel, cheetah_vel_sparse, cheetah_dir)
+FAMILIES = (cheetah_vel.FAMILY, cheetah_vel_sparse.FAMILY, cheetah_dir.FAMILY)
 # Pays the rewards of all three families, so that one compilation serves them all.
-EVERY_FAMILY = SimpleNamespace(
-    BODY=half_cheetah,
-    done=half_cheetah.never_done,
+EVERY_FAMILY = FAMILIES[0]._replace(
+    done=lambda xp, before, *rest: xp.zeros_like(before.qpos[..., 0], bool),
     reward=lambda xp, *transition: xp.stack([f.reward(xp, *transition) for f in FAMILIES], -1),
 )
 
 
 def build(backend):
-    cfg = make_config.base(family="cheetah_vel", env__profile="reference")
-    return backend.make_env(EVERY_FAMILY, half_cheetah.profiles("all")["reference"], cfg)
+    return backend.make_env(EVERY_FAMILY, "reference", make_config.base(family="cheetah_vel"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def float32():
 
     def step(state, action, task):
         traces.append(1)
-        return env.step(state, action, task)
+        return env.step(state, action, task, env.prepare(task))
 
     return env, jax.jit(jax.vmap(step)), traces
 
@@ -58,7 +56,7 @@ def start(env, noise_scale):
     """Reset noise of the scale's ±0.1, and the states and observations of a batch on `env`."""
     noise = jax.vmap(env.draw_reset)(jax.random.split(jax.random.key(0), BATCH))
     noise = jax.tree.map(lambda x: noise_scale * x, noise)
-    return jax.tree.map(np.asarray, noise), *jax.vmap(env.reset)(noise, TASKS)
+    return jax.tree.map(np.asarray, noise), *jax.vmap(env.reset)(noise, TASKS, {})
 
 
 def actions(scale, num=50):
@@ -73,10 +71,9 @@ def worst(ours, theirs):
 @pytest.mark.parametrize("profile", ["default", "reference"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_both_engines_reset_alike(family, profile):
-    cfg = make_config.base(family="cheetah_vel", env__profile=profile)
-    spec = family.PROFILES[profile]
-    noise, state, obs = start(mjx.make_env(family, spec, cfg), 1.0)
-    batch, expected = mujoco_c.make_env(family, spec, cfg).reset(noise, TASKS)
+    cfg, spec = make_config.base(family="cheetah_vel"), family.specs[profile]
+    noise, state, obs = start(mjx.make_env(family, profile, cfg), 1.0)
+    batch, expected = mujoco_c.make_env(family, profile, cfg).reset(noise, TASKS, ())
     assert obs.shape == (BATCH, spec.obs_dim) and obs.dtype == jnp.float32
     np.testing.assert_allclose(obs, expected, atol=1e-6)
     np.testing.assert_allclose(state.qpos, batch.qpos, atol=1e-6)
@@ -88,9 +85,9 @@ def test_float32_agrees_with_the_c_engine_action_by_action(float32):
     env, step, _ = float32
     host = build(mujoco_c)
     noise, state, _ = start(env, 0.05)
-    batch, _ = host.reset(noise, TASKS)
+    batch, _ = host.reset(noise, TASKS, ())
     for action in actions(1.0):
-        batch, theirs = host.step(batch, action, TASKS)
+        batch, theirs = host.step(batch, action, TASKS, ())
         moved, ours = step(state, action, TASKS)
         # Measured: 5e-6 in positions, 7e-6 in rewards, 7e-4 in velocities of up to 20 rad/s.
         assert worst(moved.qpos, batch.qpos) < 3e-5
@@ -106,9 +103,9 @@ def test_float32_agrees_over_50_gentle_actions(float32):
     env, step, _ = float32
     host = build(mujoco_c)
     noise, state, _ = start(env, 0.05)
-    batch, _ = host.reset(noise, TASKS)
+    batch, _ = host.reset(noise, TASKS, ())
     for action in actions(0.1):
-        batch, theirs = host.step(batch, action, TASKS)
+        batch, theirs = host.step(batch, action, TASKS, ())
         state, ours = step(state, action, TASKS)
         assert worst(ours.reward, theirs.reward) < 3e-5  # measured: 7e-6
     assert worst(state.qpos, batch.qpos) < 1e-5  # measured: 1.4e-6
@@ -118,10 +115,10 @@ def test_float32_agrees_over_50_gentle_actions(float32):
 def test_float64_agrees_over_50_actions_of_any_size(x64):
     env, host = build(mjx), build(mujoco_c)
     noise, state, _ = start(env, 0.05)
-    batch, _ = host.reset(noise, TASKS)
-    step, errors = jax.jit(jax.vmap(env.step)), []
+    batch, _ = host.reset(noise, TASKS, ())
+    step, errors = jax.jit(jax.vmap(partial(env.step, arrays={}))), []
     for action in actions(1.0):
-        batch, theirs = host.step(batch, action, TASKS)
+        batch, theirs = host.step(batch, action, TASKS, ())
         state, ours = step(state, action, TASKS)
         errors.append(max(worst(ours.obs, theirs.obs), worst(ours.reward, theirs.reward)))
     assert ours.obs.dtype == ours.reward.dtype == jnp.float64
@@ -152,7 +149,7 @@ def test_a_step_that_breaks_down_is_nan_and_stays_so(float32):
     assert np.isfinite(later.reward[others]).all()
     assert len(traces) == 1
 
-    batch, _ = host.reset(noise, TASKS)  # the C engine refuses the same three
+    batch, _ = host.reset(noise, TASKS, ())  # the C engine refuses the same three
     for row in bad:
         one = np.arange(BATCH) == row
         with pytest.raises(Diverged) as error:
@@ -160,6 +157,7 @@ def test_a_step_that_breaks_down_is_nan_and_stays_so(float32):
                 batch._replace(qvel=np.where(one[:, None], bad_qvel, batch.qvel)),
                 np.where(one[:, None], bad_action, action),
                 TASKS,
+                (),
             )
         assert error.value.stream == row
 
@@ -183,7 +181,7 @@ def test_a_rollout_plays_the_same_episodes_on_both_engines():
 
 @pytest.mark.parametrize("option, value", [("solver", 0), ("noslip_iterations", 3)])
 def test_what_mjx_lacks_is_refused(monkeypatch, option, value):
-    model = physics.load_model(half_cheetah)
+    model = physics.load_model(half_cheetah.BODY)
     setattr(model.opt, option, value)
     monkeypatch.setattr(physics, "load_model", lambda body: model)
     with pytest.raises(UserError, match=r"half_cheetah\.xml.*set simulator\.backend to 'c'"):

@@ -9,7 +9,7 @@ import pytest
 import make_config
 from metastar.envs import make
 from metastar.envs.backends import physics
-from metastar.envs.bodies.half_cheetah import FRAME_SKIP
+from metastar.envs.bodies.half_cheetah import BODY
 from metastar.envs.families import cheetah_vel
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import Diverged, UserError
@@ -28,18 +28,18 @@ def make_env(threads=1, profile="default", family="cheetah_vel", steps=None):
 
 def started(env, num=3, seed=0):
     noise = jax.vmap(env.draw_reset)(jax.random.split(jax.random.key(seed), num))
-    return env.reset(jax.device_get(noise), TASKS)
+    return env.reset(jax.device_get(noise), TASKS, ())
 
 
 def test_a_step_is_the_engines_own():
-    env, model = make_env(), physics.load_model(cheetah_vel.BODY)
+    env, model = make_env(), physics.load_model(BODY)
     state, obs = started(env)
     action = np.random.default_rng(0).uniform(-1, 1, (3, 6))
-    after, out = env.step(state, action, TASKS)
+    after, out = env.step(state, action, TASKS, ())
     for b in range(3):
         data = mujoco.MjData(model)
         data.qpos[:], data.qvel[:], data.ctrl[:] = state.qpos[b], state.qvel[b], action[b]
-        for _ in range(FRAME_SKIP):
+        for _ in range(BODY.frame_skip):
             mujoco.mj_step(model, data)
         np.testing.assert_array_equal(after.qpos[b], data.qpos)
         np.testing.assert_array_equal(after.qvel[b], data.qvel)
@@ -56,9 +56,9 @@ def test_the_reference_profile_sees_where_the_torso_is():
     env = make_env(profile="reference")
     state, obs = started(env)
     assert env.spec.obs_dim == obs.shape[1] == 20
-    data = mujoco.MjData(physics.load_model(cheetah_vel.BODY))
+    data = mujoco.MjData(physics.load_model(BODY))
     data.qpos[:] = state.qpos[1]
-    mujoco.mj_forward(physics.load_model(cheetah_vel.BODY), data)
+    mujoco.mj_forward(physics.load_model(BODY), data)
     np.testing.assert_allclose(obs[1, -3:], data.body("torso").xpos, atol=1e-12)
 
 
@@ -90,7 +90,7 @@ def test_a_bad_action_is_an_error_of_its_stream(action, reason):
     actions = np.zeros((3, 6))
     actions[1, 4] = action
     with pytest.raises(Diverged, match=reason) as caught:
-        env.step(state, actions, TASKS)
+        env.step(state, actions, TASKS, ())
     assert caught.value.stream == 1
 
 
@@ -102,8 +102,8 @@ def test_a_nan_of_the_policy_names_task_and_step():
 def test_a_breakdown_of_the_simulation_names_task_and_step():
     env = make_env(steps=5)
 
-    def wild_reset(noise, task):
-        state, obs = env.reset(noise, task)
+    def wild_reset(*args):
+        state, obs = env.reset(*args)
         state.qvel[5] = 1e12  # the second stream of task 2
         return state, obs
 
@@ -116,16 +116,19 @@ def test_bad_names_and_missing_files_are_one_sentence(monkeypatch):
         make_env(profile="refrence")
     with pytest.raises(UserError, match="unknown family 'cheetah_vell'; did you mean"):
         make_env(family="cheetah_vell")
-    monkeypatch.setattr(cheetah_vel.BODY, "MODEL", "no_cheetah.xml")
+    gone = cheetah_vel.FAMILY._replace(body=BODY._replace(model="no_cheetah.xml"))
+    monkeypatch.setattr(cheetah_vel, "FAMILY", gone)
     with pytest.raises(UserError, match=r"no model file 'no_cheetah.xml'; install"):
         make_env()
+    with pytest.raises(UserError, match=r"there is no model file '/no/cheetah.xml'"):
+        physics.load_model(BODY._replace(model="/no/cheetah.xml"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="gymnasium, which is not installed"):
         make_env()
 
 
 def test_motors_get_their_own_range():
-    model = physics.load_model(cheetah_vel.BODY)
+    model = physics.load_model(BODY)
     model.actuator_ctrlrange[:] = [-3, 1]
     action = np.array([[-1.0, 0.0, 1.0, 0.5, 0.0, 0.0]])
     np.testing.assert_allclose(physics.control(model, np, action)[0], [-3, -1, 1, 0, -1, -1])

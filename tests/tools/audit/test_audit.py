@@ -12,7 +12,7 @@ import pytest
 import stub_run
 from metastar import files, main
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.data.sources import sources
 from metastar.envs.families import point_robot_sparse as family
 from metastar.errors import UserError
@@ -21,7 +21,7 @@ from metastar.tools.audit import audit
 from metastar.tools.audit import codes as audit_codes
 from metastar.tools.audit import measures as audit_measures
 from metastar.training import checkpoint, runs, workdir
-from metastar.training.chunk import init_state
+from metastar.training.chunk import init
 from metastar.types import DataSpec
 
 POLICIES, STAGES = ("random", "sac", "td3", "cross_task"), ("random", "expert")
@@ -63,9 +63,17 @@ def save_data(directory, cfg, kinds=KINDS):
         "collector": np.broadcast_to(np.arange(num)[:, None], shape[:2]),
     }
     manifest = store.Manifest(
-        family.SPEC.name, tasks, split, POLICIES, STAGES, cfg.to_dict(), versions={}, files={}
+        family.SPEC.name,
+        family.SPEC,
+        tasks,
+        split,
+        POLICIES,
+        STAGES,
+        cfg.to_dict(),
+        versions={},
+        files={},
     )
-    store.save(directory, manifest, fields)
+    store.save(directory, manifest, layout.concatenate(fields))
 
 
 def save_run(folder, cfg, leaks):
@@ -73,12 +81,14 @@ def save_run(folder, cfg, leaks):
     with workdir.opened(cfg, folder) as path:
         workdir.write_spec(path, SPEC)
         method = runs.make_method(cfg, SPEC)
-        state = init_state(method, jax.random.key(0))
+        loop = init(method, jax.random.key(0))
         for i, leak in enumerate(leaks, 1):
             if cfg.method == "policy_reader":
-                state = state._replace(params={**state.params, "leak": jnp.array(leak)})
+                encoder = loop.state["encoder"]
+                params = {**encoder.params, "leak": jnp.array(leak)}
+                loop = loop._replace(state={"encoder": encoder._replace(params=params)})
             meta, digests = {"wall_seconds": 1.0}, workdir.digests(path)
-            checkpoint.save(path / "checkpoints", 10 * i, state, meta, digests)
+            checkpoint.save(path / "checkpoints", 10 * i, loop, meta, digests)
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +167,7 @@ def test_the_leaky_run_is_caught_with_its_size(root):
     found = sources(POLICIES, STAGES, data.policy, data.stage)
     draws = [audit_codes.halves(data, source) for source in found]
     method = runs.make_method(cfg, SPEC)
-    read = audit_codes.make_reader(method, draws, 12, WINDOWS, jax.random.key(0))
+    read = audit_codes.make_reader(method, draws, WINDOWS, jax.random.key(0))
     part = audit_measures.ratio(read({"leak": jnp.array(0.5), "scale": jnp.ones(())}))
     # sum_k (k - 1)^2 / 2 = 1 for the policies 0, 1 and 2.
     assert part["between_policies"] == pytest.approx(0.25, rel=0.01)
@@ -167,10 +177,11 @@ def test_halves_share_no_episode_and_windows_follow_the_key(root):
     data = store.load(store.verify(root / "data"), "all", make_config())
     source = sources(POLICIES, STAGES, data.policy, data.stage)[1]
     draws = audit_codes.halves(data, source)
-    steps = family.SPEC.max_episode_steps
-    met = [set((np.asarray(part.flat[0, : part.count[0]]) // steps).tolist()) for part in draws[:2]]
+    met = [set(np.asarray(p.episode[0, p.index[0, : p.count[0]]]).tolist()) for p in draws[:2]]
     assert met == [{4, 6}, {5, 7}] and draws.halved.all()
-    single = data._replace(length=np.where(np.arange(12) == 5, data.length, 0))
+    policy = np.where(np.arange(12) == 5, source.policy, source.policy + 1)
+    single = data._replace(policy=np.broadcast_to(policy, data.policy.shape), stage=0 * data.stage)
+    single = single._replace(stage=single.stage + source.stage)
     again = audit_codes.halves(single, source)
     assert not again.halved.any() and (again.first.count == again.second.count).all()
     policy, stage = audit_codes.drawn_from(data)

@@ -182,14 +182,15 @@ def test_cost_by_hand():
     def block(mean, gap):
         return {"mean": mean, "gap_closed": gap}
 
+    sources = {"a": block(5.0, 0.4), "b": block(9.0, 0.8), "c": None}
     results = {
-        "few_shot": {"by_context_source": {"a": block(5.0, 0.4), "b": block(9.0, 0.8), "c": None}},
+        "protocols": {"zero_shot": {}, "few_shot": {"by_context_source": sources}},
         "bounds": {"random": 1.0, "oracle": 11.0},
     }
     drop = audit_measures.cost(results)["drop"]
     assert drop == {"best": "b", "worst": "a", "return": 4.0, "normalized": pytest.approx(0.4)}
     for source in ("a", "b"):
-        results["few_shot"]["by_context_source"][source]["gap_closed"] = None
+        sources[source]["gap_closed"] = None
     drop = audit_measures.cost(results)["drop"]
     assert drop["return"] == 4.0 and "oracle" in drop["normalized"]["not_computed"]
 

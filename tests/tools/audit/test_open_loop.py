@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import make_config
+from metastar.data import layout
 from metastar.tools.audit import open_loop as audit_model
-from metastar.types import Adaptation, Method, Policy, TaskData
+from metastar.types import Adaptation, Context, Method, Policy
 
 KEY = jax.random.key(0)
 TASKS, EPISODES, STEPS = 3, 2, 40
@@ -17,22 +18,20 @@ def counting_data():
     """In task n the observation grows by n + 1 a step, and the reward is n + 1."""
     rate = np.arange(1, TASKS + 1, dtype=np.float32)[:, None, None]
     shape = TASKS, EPISODES, STEPS
-    return TaskData(
-        obs=jnp.asarray((rate * np.arange(STEPS + 1)).repeat(EPISODES, 1)[..., None]),
-        action=jnp.zeros((*shape, 1)),
-        reward=jnp.asarray(np.broadcast_to(rate, shape)),
-        done=jnp.zeros(shape, bool),
-        length=jnp.full(shape[:2], STEPS),
-        policy=jnp.zeros(shape[:2], int),
-        stage=jnp.zeros(shape[:2], int),
-        task={"rate": jnp.arange(1.0, TASKS + 1)},
-        flat=jnp.tile(jnp.arange(EPISODES * STEPS)[None], (TASKS, 1)),
-        count=jnp.full(TASKS, EPISODES * STEPS),
-    )
+    blocks = {
+        "obs": (rate * np.arange(STEPS + 1)).repeat(EPISODES, 1)[..., None],
+        "action": np.zeros((*shape, 1)),
+        "reward": np.broadcast_to(rate, shape),
+        "done": np.zeros(shape, bool),
+        "length": np.full(shape[:2], STEPS),
+        "policy": np.zeros(shape[:2], int),
+        "stage": np.zeros(shape[:2], int),
+    }
+    return layout.from_blocks(blocks, {"rate": np.arange(1.0, TASKS + 1)})
 
 
 def infer(params, view, task, key):
-    return Adaptation(view.reward[:1])
+    return Adaptation(view.reward[0, :1])
 
 
 def predict(params, view, action, code, key):
@@ -42,7 +41,7 @@ def predict(params, view, action, code, key):
     return end[None] + steps * code[None], jnp.broadcast_to(code, action.shape)[:, 0]
 
 
-METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict, context_len=12)
+METHOD = Method(None, (), None, infer, Policy(None, None), predict=predict, context=Context(12))
 
 
 def make_cfg():
@@ -91,7 +90,7 @@ def test_windows_over_a_joint_do_not_count():
     [
         (METHOD._replace(predict=None), 3, "no world model"),
         (METHOD, 1, "codes of two tasks"),
-        (METHOD._replace(context_len=8), 3, "leave no room"),
+        (METHOD._replace(context=Context(8)), 3, "leave no room"),
     ],
 )
 def test_what_cannot_be_computed_is_said(method, tasks, reason):

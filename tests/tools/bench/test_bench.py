@@ -10,6 +10,8 @@ from ml_collections import FrozenConfigDict
 import make_config
 from metastar import main as cli
 from metastar.errors import UserError
+from metastar.evaluation import episodes as play
+from metastar.evaluation import evaluate
 from metastar.tools.bench import bench, roofline
 from metastar.tools.bench import cases as bench_parts
 from metastar.tools.bench import evaluation as bench_eval
@@ -79,7 +81,7 @@ def test_metastars_update_has_a_plain_form_and_a_sampled_gradient(monkeypatch):
     def record(name, setting, phase, constant=False):
         made.append(name)
         assert phase.update is bench_parts.last_phase(setting).update or constant
-        critic = jax.eval_shape(setting.method.init, jax.random.key(0)).params["critic"]
+        critic = jax.eval_shape(setting.method.init, jax.random.key(0))["agent"].params["critic"]
         assert ("hidden_0_action" in critic) == (name != bench_parts.PLAIN)
         kind = "sampled" if name == bench_parts.SAMPLED else "exact"
         assert setting.cfg.agent.conservative.cql_gradient == kind
@@ -118,16 +120,17 @@ def test_seeds_do_what_one_run_does():
         cases.append(bench_parts.updates("update", setting, bench_parts.last_phase(setting)))
     (two, metrics), (one, alone) = (case.call() for case in cases)
     num = cases[1].units
-    assert cases[0].units == 2 * num and two.step.tolist() == [num, num]
+    assert cases[0].units == 2 * num and two.bad_step.tolist() == [-1, -1]
     assert metrics["loss"].shape == (num, 2) and (metrics["loss"][:, 0] != alone["loss"]).all()
     np.testing.assert_allclose(metrics["loss"][:, 1], alone["loss"], rtol=1e-5)
-    np.testing.assert_allclose(two.params["w"][1], one.params["w"], rtol=1e-5)
+    weights = [loop.state["line"].params["w"] for loop in (two, one)]
+    np.testing.assert_allclose(weights[0][1], weights[1], rtol=1e-5)
 
 
 def test_a_constant_batch_is_the_first_one_and_stays():
     setting = bench_data.make(make_cfg())
     phase = bench_parts.last_phase(setting)
-    seen = phase._replace(update=lambda state, batch, key, hp: (state, batch.views))
+    seen = phase._replace(update=lambda state, batch, *rest: (state, batch.views))
     _, constant = bench_parts.updates("constant", setting, seen, constant=True).call()
     _, drawn = bench_parts.updates("drawn", setting, seen).call()
     np.testing.assert_allclose(constant["x"][0], drawn["x"][0], rtol=1e-6)
@@ -157,10 +160,11 @@ def test_the_single_environment_plays_what_the_batch_plays():
     env = bench_eval.make_env(setting.cfg)
     key = jax.random.key(0)
     played = []
+    protocol = evaluate.protocols_of(setting.cfg, setting.method, env.spec)[1]
     for simulator in (env, bench_eval.stepwise(env)):
-        evaluate, _ = bench_eval._evaluation(setting, simulator, "zero-shot", 1)
-        params, tasks, *_ = bench_eval._arguments(setting, "zero-shot", slice(1))
-        played.append(evaluate(params, tasks, key, key).episode_return)
+        run = play.evaluation(protocol, simulator, 1)
+        *given, _, _ = bench_eval._arguments(setting, protocol, slice(1))
+        played.append(run(*given, key, key).played.episode_return)
     np.testing.assert_allclose(*played, rtol=1e-5)
 
 
@@ -174,14 +178,14 @@ def test_a_host_simulator_is_timed_too(tmp_path):
 
 @pytest.mark.parametrize("part", ["world_model", "imagine", "critic"])
 def test_every_part_of_metastar_can_be_built(part):
-    """Traced, not compiled: the contract of `Method.parts`."""
+    """Traced, not compiled: the contract of `bench/parts`."""
     setting = bench_data.make(make_cfg("metastar"))
     phase = bench_parts.part_phase(setting, part)
     state = jax.eval_shape(setting.method.init, jax.random.key(0))
     hp = setting.method.hp
 
     def one(state, data, key):
-        return phase.update(state, phase.sample(data, key, 0), key, hp)
+        return phase.update(state, phase.sample(data, key, 0), key, hp, 0)
 
     traced = jax.make_jaxpr(one, return_shape=True)(state, setting.train, jax.random.key(0))
     after, made = traced[1]
@@ -200,7 +204,7 @@ def test_the_critic_part_is_the_agents_update_on_a_whole_batch():
             bench_parts.last_phase(each).sample, each.train, jax.random.key(0), 0
         )
         part = bench_parts.part_phase(each, "critic").update
-        traced = jax.make_jaxpr(part)(state, batch, jax.random.key(0), each.method.hp)
+        traced = jax.make_jaxpr(part)(state, batch, jax.random.key(0), each.method.hp, 0)
         found.append(flops.matmul_flops(traced.jaxpr))
     # The code has 4 entries and the task parameters 2: first layers of actor and critics only.
     assert 1 < found[0] / found[1] < 1.2

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import make_config
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.data.sources import Source
 from metastar.envs.make import spec_of
 from metastar.errors import UserError
@@ -44,6 +44,7 @@ def write(folder, family="point_robot_sparse", pairs=((0, 0), (1, 2)), split=SPL
     goal = {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
     manifest = store.Manifest(
         family=family,
+        env_spec=spec,
         tasks=goal if family.startswith("point") else {"velocity": angle},
         split=split,
         policies=POLICIES,
@@ -52,7 +53,7 @@ def write(folder, family="point_robot_sparse", pairs=((0, 0), (1, 2)), split=SPL
         versions={},
         files={},
     )
-    store.save(folder, manifest, fields)
+    store.save(folder, manifest, layout.concatenate(fields))
     return folder
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from metastar.data import layout
 from metastar.tools.card import summary
 
 STEPS = 60
@@ -37,8 +38,20 @@ def make_pair(shift=0.0, steps=STEPS, seed=0):
     return fields, np.array([[0, 1]] * 2)
 
 
+def summarize(blocks, *args, **kwargs):
+    return summary.summarize(layout.concatenate(blocks), *args, **kwargs)
+
+
+def distances(blocks, *args):
+    return summary.distances(layout.concatenate(blocks), *args)
+
+
+def state_map(blocks, *args):
+    return summary.state_map(layout.concatenate(blocks), *args)
+
+
 def test_summary_by_hand():
-    found = summary.summarize(make_fields(), *NAMES, window=10)
+    found = summarize(make_fields(), *NAMES, window=10)
     assert [source.name for source in found.sources] == ["random", "sac expert"]
     np.testing.assert_array_equal(found.source, [[0, 1], [0, 1]])
     np.testing.assert_array_equal(found.returns, [[0, 0], [1, 0]])
@@ -51,18 +64,18 @@ def test_summary_by_hand():
 def test_summary_respects_lengths():
     fields = make_fields()
     fields["length"] = np.array([[60, 60], [30, 60]])
-    found = summary.summarize(fields, *NAMES, window=10)
+    found = summarize(fields, *NAMES, window=10)
     assert found.returns[1, 0] == 0 and found.rewarded[1] == 0
     np.testing.assert_allclose(found.coverage, [[20 / 400, 20 / 400], [10 / 400, 20 / 400]])
     fields["length"][1] = [31, 1]
-    found = summary.summarize(fields, *NAMES, window=100)
+    found = summarize(fields, *NAMES, window=100)
     np.testing.assert_allclose(found.rewarded, [0, 1], err_msg="one window, of all there is")
 
 
 def test_an_episode_without_a_step_has_no_source():
     fields = make_fields()
     fields["length"] = np.array([[60, 0], [60, 0]])
-    found = summary.summarize(fields, *NAMES, window=10)
+    found = summarize(fields, *NAMES, window=10)
     assert [source.name for source in found.sources] == ["random"]
     np.testing.assert_array_equal(found.source, [[0, -1], [0, -1]])
 
@@ -72,11 +85,11 @@ def test_distances_by_hand():
     fields = make_fields()
     fields["obs"] = np.zeros((2, 2, STEPS + 1, 2))
     fields["obs"][:, 1, :, 0] = 5
-    apart = summary.distances(fields, np.array([[0, 1], [0, 1]]), 2)
+    apart = distances(fields, np.array([[0, 1], [0, 1]]), 2)
     assert apart.num == STEPS // 2
     np.testing.assert_allclose(apart.value, [[[0, 2], [2, 0]]] * 2)
     fields["obs"][..., 0] *= 1000
-    rescaled = summary.distances(fields, np.array([[0, 1], [0, 1]]), 2)
+    rescaled = distances(fields, np.array([[0, 1], [0, 1]]), 2)
     np.testing.assert_allclose(rescaled.value, apart.value, err_msg="units do not matter")
 
 
@@ -84,13 +97,13 @@ def test_distances_see_actions_too():
     fields, source = make_pair()
     fields["obs"][:] = 0
     fields["action"][:, 0], fields["action"][:, 1] = -1, 1
-    apart = summary.distances(fields, source, 2)
+    apart = distances(fields, source, 2)
     np.testing.assert_allclose(apart.value, [[[0, 2], [2, 0]]] * 2)
 
 
 def test_the_diagonal_is_what_two_samples_of_one_source_show():
-    same = summary.distances(*make_pair(steps=300), 2)
-    far = summary.distances(*make_pair(steps=300, shift=4), 2)
+    same = distances(*make_pair(steps=300), 2)
+    far = distances(*make_pair(steps=300, shift=4), 2)
     assert same.num == far.num == summary.SAMPLE
     for apart in (same, far):
         assert (np.diagonal(apart.value, axis1=1, axis2=2) > 0.3).all()
@@ -105,7 +118,7 @@ def test_the_two_samples_of_a_source_are_disjoint():
     fields["action"][:] = 0
     fields["obs"] = np.zeros((2, 2, STEPS + 1, STEPS))
     fields["obs"][:, 0, :STEPS] = np.eye(STEPS)
-    apart = summary.distances(fields, source, 2)
+    apart = distances(fields, source, 2)
     share = 1 / (2 * STEPS)  # of the states that have a 1 in a given column
     np.testing.assert_allclose(apart.value[:, 0, 0], np.sqrt(2 / (share * (1 - share))))
 
@@ -113,21 +126,21 @@ def test_the_two_samples_of_a_source_are_disjoint():
 def test_distances_are_drawn_from_valid_steps_by_a_fixed_generator():
     fields, source = make_pair()
     fields["length"][:] = 40
-    expected = summary.distances(fields, source, 2)
+    expected = distances(fields, source, 2)
     assert expected.num == 20
     fields["obs"][:, :, 40:], fields["action"][:, :, 40:] = 1e6, 1e6
-    np.testing.assert_array_equal(summary.distances(fields, source, 2).value, expected.value)
+    np.testing.assert_array_equal(distances(fields, source, 2).value, expected.value)
 
 
 def test_a_source_with_few_transitions_is_left_out():
     fields, source = make_pair()
     fields["length"][0, 1] = 2 * summary.MIN_SAMPLE - 1
-    apart = summary.distances(fields, source, 2)
+    apart = distances(fields, source, 2)
     assert apart.num == STEPS // 2  # the short one does not make the others' samples small
     np.testing.assert_array_equal(np.isnan(apart.value), [[[0, 1], [1, 1]], np.zeros((2, 2))])
     fields["length"][1, 0] = 1
-    assert summary.distances(fields, source, 2) is None
-    assert summary.distances(fields, np.zeros((2, 2), int), 1) is None
+    assert distances(fields, source, 2) is None
+    assert distances(fields, np.zeros((2, 2), int), 1) is None
 
 
 def test_over_tasks_by_hand():
@@ -144,7 +157,7 @@ def test_state_map_puts_states_into_cells():
     fields = make_fields()
     fields["obs"][:, :, STEPS:] = 99  # the last observation and padding do not count
     fields["length"][1, 1] = 0
-    states = summary.state_map(fields, np.array([[0, 1], [0, -1]]), 2)
+    states = state_map(fields, np.array([[0, 1], [0, -1]]), 2)
     assert states.labels == ("observation 0", "observation 1")
     np.testing.assert_array_equal(states.count.sum((1, 2)), [2 * STEPS, STEPS])
     # Source 0 walks along the lower edge, from left to right; source 1 along the upper one.
@@ -157,7 +170,7 @@ def test_state_map_of_many_dimensions_shows_the_leading_components():
     fields, source = make_pair()
     t = np.random.default_rng(0).normal(size=fields["obs"].shape[:-1])
     fields["obs"] = np.stack([t, -1000 * t, 0 * t + 3], axis=-1)  # one direction, any units
-    states = summary.state_map(fields, source, 2)
+    states = state_map(fields, source, 2)
     names = ("component 1 (100% of the variance)", "component 2 (0% of the variance)")
     assert states.labels == names
     assert (states.count.sum((0, 1)) > 0).sum() <= 2  # nothing along the second
@@ -169,7 +182,7 @@ def test_state_map_of_many_dimensions_shows_the_leading_components():
 def test_state_map_takes_one_dimension():
     fields, source = make_pair()
     fields["obs"] = fields["obs"][..., :1]
-    states = summary.state_map(fields, source, 2)
+    states = state_map(fields, source, 2)
     assert states.labels == ("observation 0", "observation 0") and states.count.any()
 
 

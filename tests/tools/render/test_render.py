@@ -17,8 +17,9 @@ import stub_run
 from metastar import config, files, registry
 from metastar import main as cli
 from metastar.data import store
+from metastar.envs.backends import point_mass
 from metastar.envs.bodies import half_cheetah
-from metastar.envs.families import cheetah_dir, cheetah_vel, point_robot, point_robot_sparse
+from metastar.envs.families import cheetah_dir, cheetah_vel, point_robot_sparse
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
@@ -31,9 +32,9 @@ TASKS = {"goal": np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])}  # angles 0, p
 
 
 def make_subject(family=point_robot_sparse, tasks=TASKS, **fields):
-    cfg = make_config.base(family=family.SPEC.name)
+    cfg = make_config.base(family=family.FAMILY.name)
     split = {"train": [0], "test": [1, 2]}
-    subject = recordings.Subject(cfg, family, None, None, None, tasks, split)
+    subject = recordings.Subject(cfg, family.FAMILY, None, None, None, tasks, split)
     return subject._replace(**fields)
 
 
@@ -103,7 +104,7 @@ def made(policy, workdir=None, family=None, data=None, source=None, tasks=()):
 
 @pytest.mark.parametrize("family", [cheetah_dir, cheetah_vel])
 def test_the_states_of_a_simulated_robot_are_those_that_were_rewarded(family):
-    tasks = family.draw_tasks(np.random.default_rng(0), 3)
+    tasks = family.FAMILY.law["own"](np.random.default_rng(0), 3)
     resting = Policy(lambda params, adaptation: (), lambda *args: (jnp.zeros(6), ()))
     subject = make_subject(family, tasks)
     found = recordings._play(subject, [2, 0], ["a", "b"], resting, (), no_adaptation(2, 1))
@@ -135,13 +136,12 @@ def test_uniform_actions_on_a_point_robot():
 
 
 def test_an_episode_that_ends_early_is_cut(monkeypatch):
-    monkeypatch.setattr(
-        point_robot_sparse, "goal_reached", lambda xp, before, after, action, task: after[0] > -9
-    )
-    subject = make_subject()
-    subject.cfg.env.terminal_at_goal = True
     spec = point_robot_sparse.SPEC._replace(done_ends_episode=True)
-    monkeypatch.setattr(point_robot_sparse, "SPEC", spec)
+    family = point_robot_sparse.FAMILY._replace(
+        specs={"default": spec}, done=lambda xp, before, after, action, task: after[..., 0] > -9
+    )
+    monkeypatch.setattr(point_robot_sparse, "FAMILY", family)
+    subject = make_subject()
     for recording in recordings.of_random(subject, [])[1]():
         assert recording.state.shape == (2, 2) and recording.reward.shape == (1,)
 
@@ -181,8 +181,9 @@ def test_recorded_episodes_are_the_last_of_their_source(runs):
 
 def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs, monkeypatch):
     path, manifest, fields = store.verify("data")
-    fields["stage"] = np.array([[0, 2, 2]] * 5)
-    fields["length"] = np.array([[60, 60, 60]] * 4 + [[60, 60, 0]])
+    fields["stage"] = np.array([0, 2, 2] * 5)
+    fields["length"] = np.append(fields["length"][:-1], 0)  # the last episode of the last task
+    fields |= {name: fields[name][:-60] for name in ("obs", "action", "reward", "done")}
     monkeypatch.setattr(store, "verify", lambda *args: store.DataSet(path, manifest, fields))
     found = made("behavior", "seeker", tasks=[3, 4])
     assert [recording.note for recording in found] == [
@@ -190,7 +191,7 @@ def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs
         "stub expert, episode 1",
     ]
     assert [recording.reward.sum() for recording in found] == [60, 30]
-    fields["policy"] = np.array([[0, 0, 1]] * 5)
+    fields["policy"] = np.array([0, 0, 1] * 5)
     others = manifest._replace(policies=("stub", store.CROSS_TASK))
     monkeypatch.setattr(store, "verify", lambda *args: store.DataSet(path, others, fields))
     assert made("behavior", "seeker")[0].note == "stub expert, episode 1"
@@ -209,16 +210,15 @@ def test_data_without_an_expert_stage_say_what_they_have(runs, monkeypatch):
 def test_positions_of_recorded_observations():
     rng = np.random.default_rng(0)
     state = half_cheetah.State(rng.normal(size=(5, 9)), rng.normal(size=(5, 9)))
-    exact = pictures.positions(
-        cheetah_vel, "reference", half_cheetah.observe(np, state, "reference")
-    )
+    positions = half_cheetah.BODY.positions
+    exact = positions(half_cheetah.observe(np, state, "reference"), "reference")
     np.testing.assert_array_equal(exact, state.qpos)
     state.qvel[:, 0] = [0.0, 2.0, 2.0, -4.0, 0.0]  # areas 0.05, 0.1, -0.05, -0.1
-    found = pictures.positions(cheetah_vel, "default", half_cheetah.observe(np, state, "default"))
+    found = positions(half_cheetah.observe(np, state, "default"), "default")
     np.testing.assert_array_equal(found[:, 1:], state.qpos[:, 1:])
     np.testing.assert_allclose(found[:, 0], [0.0, 0.05, 0.15, 0.1, 0.0], atol=1e-12)
     walk = rng.normal(size=(5, 2))
-    np.testing.assert_array_equal(pictures.positions(point_robot, "default", walk), walk)
+    np.testing.assert_array_equal(point_mass.BODY.positions(walk, "default"), walk)
 
 
 def test_the_integrated_speed_follows_the_simulator():
@@ -227,8 +227,8 @@ def test_the_integrated_speed_follows_the_simulator():
     tasks = {"velocity": jnp.ones(3)}
     obs = run((), no_adaptation(3, 1), tasks, jax.random.key(0)).obs[:, 0, 0]
     for episode in obs:
-        exact = pictures.positions(cheetah_vel, "reference", episode)[:, 0]
-        found = pictures.positions(cheetah_vel, "default", episode[:, :17])[:, 0]
+        exact = half_cheetah.positions(episode, "reference")[:, 0]
+        found = half_cheetah.positions(episode[:, :17], "default")[:, 0]
         np.testing.assert_allclose(found, exact - exact[0], atol=0.15)
         assert np.ptp(exact) > 0.5
 
@@ -308,9 +308,11 @@ def test_mp4_goes_through_ffmpeg(monkeypatch, tmp_path):
 
 
 def test_point_robots_share_axes_and_show_goal_and_path():
-    shown = [make_recording(), make_recording(task={})]
-    with pictures.studio(point_robot, 200) as draw:
-        one, other = draw(shown)
+    family, shown = pictures.find_family("point_robot"), [make_recording(), make_recording()]
+    with pictures.studio(family, 200) as draw:
+        one, _ = draw(shown)
+    with pictures.studio(family._replace(goal=None, goal_radius=None), 200) as draw:
+        _, other = draw(shown)
     start, end = one(0), one(4)
     assert start.shape == (200, 200, 3) and start.dtype == np.uint8
     np.testing.assert_array_equal(one(9), end)

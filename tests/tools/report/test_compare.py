@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import stub_run
-from metastar.errors import UserError
 from metastar.evaluation import results
 from metastar.main import main
 from metastar.ops.statistics import seed_task_interval
@@ -25,8 +24,12 @@ def column(few, own=None, informative=None, ids=(7, 8), oracle=None):
     """One kind of held-out tasks, with what `compare` reads of it."""
     return {
         "tasks": {"ids": list(ids), "parameters": {"goal": [float(i) for i in ids]}},
-        "few_shot": block(few, informative=informative and block(informative)),
-        "zero_shot": block(few if own is None else own),
+        "protocols": {
+            "few_shot": block(
+                few, title="few-shot", informative=informative and block(informative)
+            ),
+            "zero_shot": block(few if own is None else own, title="zero-shot"),
+        },
         "bounds": {"random": 0.0, "behavior_best": 30.0, "oracle": oracle, "optimum": 50.0},
     }
 
@@ -179,7 +182,7 @@ def test_out_of_distribution_columns_where_all_have_them(save):
 def test_contexts_of_other_tasks_policies_have_a_column_where_all_have_them(save):
     def crossed(few, cross, seed=0):
         run = make(few, seed)
-        run["few_shot"]["by_context_source"] = {"sac expert": block(few)} | cross
+        run["protocols"]["few_shot"]["by_context_source"] = {"sac expert": block(few)} | cross
         return run
 
     pair = [crossed([9.0, 9.0], {"cross_task expert": block([x, 4.0])}, i)
@@ -192,23 +195,54 @@ def test_contexts_of_other_tasks_policies_have_a_column_where_all_have_them(save
     assert name not in cells["metastar quick"]
 
 
-def test_strategies_of_exploration_that_all_runs_have_are_columns(save):
-    own, other = ({"posterior": block([6.0, 8.0]), "idaq": block([1.0, 1.0])} for _ in range(2))
-    del other["idaq"]
-    runs = [{**make([1.0, 1.0], seed), "explored": e} for seed, e in enumerate((own, other))]
+def test_a_protocol_that_all_runs_have_is_a_column_without_an_edit(save):
+    runs = [make([1.0, 1.0], seed) for seed in (0, 1)]
+    for run in runs:
+        run["protocols"]["bandit"] = block([6.0, 8.0], title="one pull")
+    runs[0]["protocols"]["lone"] = block([1.0, 1.0], title="lone")
     cells, _ = tabulate(save(*runs))
-    assert cells["metastar quick"]["zero-shot, exploring: posterior"].startswith("7.00 (")
-    assert not any("idaq" in name for name in cells["metastar quick"])
-    runs[1]["explored"] = block([6.0, 8.0])  # as before strategies had names
-    with pytest.raises(UserError, match="evaluate the run again"):
-        groups.read(save(*runs))
+    assert cells["metastar quick"]["one pull"].startswith("7.00 (")
+    assert not any("lone" in name for name in cells["metastar quick"])
+    head, _ = compare.steadiness(groups.read(save(*runs)))
+    assert head[-1] == "one pull: success"
+
+
+def old_shape(run, explored):
+    """Results as versions wrote them that had a field for each protocol."""
+
+    def column(part):
+        rest = {name: x for name, x in part.items() if name != "protocols"}
+        blocks = {k: dict(x) for k, x in part["protocols"].items()}
+        for own in blocks.values():
+            del own["title"]
+        return {**rest, **blocks}
+
+    ood = {name: column(run[name]) for name in ("ood_moderate",) if name in run}
+    train = {f"train_{name}": {"mean": 9.0} for name in run["protocols"]}
+    return {**column(run), **ood, **train, "explored": explored}
+
+
+def test_results_of_older_versions_are_read_alike(save):
+    new = make([1.0, 2.0], informative=[3.0, 4.0], ood_moderate=column([5.0], ids=(1,)))
+    old = old_shape(new, {"idaq": block([6.0, 8.0])})
+    again = results.translate(old)
+    exploring = again["protocols"].pop("explored_idaq")
+    assert exploring == block([6.0, 8.0], title="zero-shot, exploring: idaq")
+    train = {"few_shot": ("few-shot", 9.0), "zero_shot": ("zero-shot", 9.0)}
+    train = {k: {"title": title, "mean": x} for k, (title, x) in train.items()}
+    assert again == new | {"train": {"protocols": train}}
+    assert results.translate(again) is again
+    cells, _ = tabulate(save(old, make([1.0, 2.0], 1, informative=[3.0, 4.0])))
+    assert cells["metastar quick"]["few-shot, windows with reward"] == "3.50 (3.00 to 4.00)"
+    before_names = results.translate(old_shape(new, block([6.0, 8.0])))
+    assert list(before_names["protocols"]) == ["few_shot", "zero_shot"]
 
 
 def test_stability_and_success_are_means_over_seeds(save):
     runs = [make([1.0, 1.0], seed) for seed in (0, 1)]
     for run, drop in zip(runs, (1.0, 4.0)):
         run["stability"] = {"few_shot": {"mean": 3.0, "drop": drop}}
-        run["few_shot"]["success"] = drop / 10
+        run["protocols"]["few_shot"]["success"] = drop / 10
     head, row = compare.steadiness(groups.read(save(*runs)))
     assert dict(zip(head, row)) == {
         "group": "metastar quick",
@@ -275,6 +309,12 @@ def changed(**fields):
     return {**copy.deepcopy(GOOD), "seed": 1, **fields}
 
 
+def few_shot(**fields):
+    """With a changed few-shot block; None leaves a field of it out."""
+    block = {**GOOD["protocols"]["few_shot"], **fields}
+    return changed(protocols={"few_shot": {k: x for k, x in block.items() if x is not None}})
+
+
 @pytest.mark.parametrize(
     "other, words",
     [
@@ -283,10 +323,12 @@ def changed(**fields):
         (changed(split="validation"), "was evaluated on validation tasks but"),
         (make([1.0, 2.0], 1, ids=(7, 9)), "on other held-out tasks than"),
         (make([1.0, 2.0], method="bc", ids=(7, 9)), "on other held-out tasks than"),
-        ({k: v for k, v in GOOD.items() if k != "few_shot"}, "does not hold the results of a run"),
-        (changed(few_shot={"per_task": [1.0]}), "does not hold the results of a run"),
-        (changed(few_shot={"per_task": ["a", "b"]}), "does not hold the results of a run"),
-        (changed(few_shot={**GOOD["few_shot"], "informative": {}}), "does not hold the results"),
+        ({k: v for k, v in GOOD.items() if k != "protocols"}, "does not hold the results of a run"),
+        (changed(protocols={}), "does not hold the results of a run"),
+        (few_shot(per_task=[1.0]), "does not hold the results of a run"),
+        (few_shot(per_task=["a", "b"]), "does not hold the results of a run"),
+        (few_shot(informative={}), "does not hold the results"),
+        (few_shot(title=None), "does not hold the results"),
         (changed(bounds={}), "does not hold the results of a run"),
         ([1, 2], "is damaged: it holds no JSON object; copy it again from its run"),
         ({"num_seeds": 3}, "does not hold the results of a run"),
@@ -295,6 +337,11 @@ def changed(**fields):
 def test_runs_that_may_not_be_compared(other, words, save, tmp_path, capsys):
     err = refused(save(GOOD, other), words, tmp_path, capsys)
     assert "run1.json" in err
+
+
+def test_runs_that_share_no_protocol_are_refused(save, tmp_path, capsys):
+    other = changed(protocols={"bandit": block([1.0, 2.0], title="bandit")})
+    refused(save(GOOD, other), "have no evaluation in common", tmp_path, capsys)
 
 
 def test_other_tasks_out_of_distribution_are_refused(save, tmp_path, capsys):
@@ -342,7 +389,7 @@ def test_what_evaluate_writes_can_be_compared(save):
     scores = {s.name: s for s in groups.measure(found)}
     assert {"few-shot", "zero-shot"} < set(scores)
     few = scores["few-shot"]
-    assert few.groups[0].mean() == pytest.approx(seeker["few_shot"]["mean"])
+    assert few.groups[0].mean() == pytest.approx(seeker["protocols"]["few_shot"]["mean"])
     assert few.bounds["oracle"] == pytest.approx(seeker["bounds"]["optimum"])
 
 

@@ -47,7 +47,7 @@ def test_report_is_made_of_files_alone_and_again_the_same(workdir):
 def test_numbers_in_the_table_are_those_of_results_json(workdir):
     stored = results.read(workdir)
     rows = {row[0]: row[1:] for row in report.table(stored)}
-    few = stored["few_shot"]
+    few = stored["protocols"]["few_shot"]
     assert rows["few-shot"][0] == f"{few['mean']:.2f}"
     assert rows["few-shot, windows with reward"][3] == f"{100 * few['informative']['share']:.0f} %"
     assert rows["bound: analytic optimum"][0] == f"{stored['bounds']['optimum']:.2f}"
@@ -67,8 +67,8 @@ def test_summary_is_an_aligned_table_with_the_files(workdir):
 
 def test_summary_of_a_dense_family_has_no_rows_for_reward(workdir):
     stored = results.read(workdir)
-    few = {**stored["few_shot"], "informative": None, "uninformative": None}
-    rows = [row[0] for row in report.table({**stored, "few_shot": few})]
+    stored["protocols"]["few_shot"] |= {"informative": None, "uninformative": None}
+    rows = [row[0] for row in report.table(stored)]
     assert not any("reward" in name for name in rows)
 
 

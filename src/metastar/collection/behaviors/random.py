@@ -24,6 +24,7 @@ def make(cfg: ConfigDict, env: Env) -> Behavior:
     def run(tasks, key, report):
         num_tasks = len(jax.tree.leaves(tasks)[0])
         steps = play(None, no_adaptation(num_tasks, num_episodes), tasks, key)
+        steps = steps._replace(success=None)  # no part of a data set
         trajectory = jax.tree.map(lambda x: np.asarray(x)[:, :, 0], steps)
         mean = np.where(trajectory.valid, trajectory.reward, 0).sum(-1).mean()
         report(f"random: {num_episodes} episodes per task, mean return {mean:.2f}")

@@ -16,8 +16,9 @@ def as_brax(env: Env, tasks) -> base.Env:
     """Wraps a simulator in JAX and its tasks in brax's interface.
 
     Every call of `reset` draws one of the tasks uniformly, and the noise of the start.
-    `state.info["task"]` holds the task's parameters, which `step` reads, so that each stream of a
-    vmapped environment has its own. Actions are clipped to [-1, 1], as a rollout does.
+    `state.info` holds the task's parameters, "task", and its "physics", which `step` reads, so that
+    each stream of a vmapped environment has its own. Actions are clipped to [-1, 1], as a rollout
+    does.
 
     Use it as `brax.envs.training.wrap(as_brax(env, tasks), env.spec.max_episode_steps)`;
     `experiments/brax_sac_cheetah.py` is an example, and has what brax 0.14.2 misses in JAX 0.10.
@@ -52,18 +53,21 @@ class _Adapter(base.Env):
     """What `as_brax` returns: one stream of episodes; `pipeline_state` is our `env_state`."""
 
     def __init__(self, env: Env, tasks, num_tasks: int):
-        self._env, self._tasks, self._num_tasks = env, tasks, num_tasks
+        self._env, self._num_tasks = env, num_tasks
+        self._table = {"task": tasks, "physics": env.prepare(tasks)}
 
     def reset(self, rng: Array) -> base.State:
         key_task, key_noise = jax.random.split(rng)
         index = jax.random.randint(key_task, (), 0, self._num_tasks)
-        task = jax.tree.map(lambda leaf: leaf[index], self._tasks)
-        env_state, obs = self._env.reset(self._env.draw_reset(key_noise), task)
-        return base.State(env_state, obs, jnp.zeros(()), jnp.zeros(()), info={"task": task})
+        info = jax.tree.map(lambda leaf: leaf[index], self._table)
+        noise = self._env.draw_reset(key_noise)
+        env_state, obs = self._env.reset(noise, info["task"], info["physics"])
+        return base.State(env_state, obs, jnp.zeros(()), jnp.zeros(()), info=info)
 
     def step(self, state: base.State, action: Array) -> base.State:
         action = jnp.clip(action, -1, 1)
-        env_state, out = self._env.step(state.pipeline_state, action, state.info["task"])
+        info = state.info
+        env_state, out = self._env.step(state.pipeline_state, action, info["task"], info["physics"])
         done = out.done & self._env.spec.done_ends_episode
         return state.replace(
             pipeline_state=env_state,

@@ -3,7 +3,8 @@
 The twin of `mujoco_c.py`: the same model file, solver and number of simulation steps per action,
 the same functions of the family, and a solver that starts cold at every action. A state is
 therefore positions and velocities, nothing else: all other fields of MJX's data are constants of
-the compiled program, and a batch holds 18 numbers for each cheetah.
+the compiled program, and a batch holds 18 numbers for each cheetah. So are those of the model but
+for the arrays in which tasks differ.
 """
 
 import contextlib
@@ -12,15 +13,17 @@ import copy
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 from ml_collections import ConfigDict
 
 from metastar.envs.backends import physics
+from metastar.envs.outcome import outcome
 from metastar.envs.state import State
 from metastar.errors import UserError
-from metastar.types import Env, EnvSpec, StepOut
+from metastar.types import Array, Body, Env, Family
 
 with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's Warp is missing
-    from mujoco import mjx
+    import mujoco.mjx as mjx  # where it is missing, this form says which module is
 
 # Under vmap MJX runs every line search to its cap, MuJoCo's default of 50, which made a step of the
 # cheetah take four times as long. A search that is cut short costs Newton's method no more than an
@@ -29,73 +32,82 @@ with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's War
 LINE_SEARCH_ITERATIONS = 10
 
 
-def make_env(family, spec: EnvSpec, cfg: ConfigDict) -> Env:
-    """Builds the simulator of a family that has a `BODY`.
+def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
+    """Builds the simulator of a family whose body has a model file.
 
     It computes in the precision that JAX has when this is called: float32, or float64 under
     `jax.enable_x64`.
 
     Args:
-        family: the module.
-        spec: sizes, of the profile `cfg.env.profile`.
+        family: the record; its body's `edit` changes a `mujoco.MjModel`.
+        profile: of the observation.
         cfg: the config.
 
     Returns:
-        An `Env` for one task and one episode. A jitted function cannot raise, so where the C engine
-        raises `Diverged` this `step` returns a NaN reward and a state and observation of NaNs: for
-        an action that is not finite or not in [-1, 1], and from the moment that a position,
-        velocity or acceleration leaves ±1e10 (the C engine's bound) or is not a number. A NaN never
-        heals within an episode, and no data set or result accepts one.
+        An `Env` for one task and one episode. Its `prepare` runs on the host and gives the arrays
+        of the model that differ, [N, ...] by path. A jitted function cannot raise, so where the C
+        engine raises `Diverged` this `step` returns a NaN reward and a state and observation of
+        NaNs: for an action that is not finite or not in [-1, 1], and from the moment that a
+        position, velocity or acceleration leaves ±1e10 (the C engine's bound) or is not a number. A
+        NaN never heals within an episode, and no data set or result accepts one.
 
     Raises:
         UserError: as `physics.load_model`; or MJX has no counterpart of something in the model.
     """
-    body, profile = family.BODY, cfg.env.profile
+    body = family.body
     model = physics.load_model(body)
     rest = physics.rest_state(model)
-    simulate = _simulator(model, body)
+    constants = _put_model(model, body)
+    simulate = _simulator(model, constants, body)
 
-    def reset(noise, task):
-        state = body.start(jnp, State(*map(jnp.asarray, noise)), rest, task)
-        return state, body.observe(jnp, state, profile)
+    def prepare(tasks):
+        if body.edit is None:
+            return {}
+        edited = physics.edited_models(model, body, tasks)
+        return _differences(constants, [_put_model(own, body) for own in edited], body)
 
-    def step(state, action, task):
+    def reset(noise, task, arrays):
+        origin = rest._replace(qpos=arrays.get(".qpos0", rest.qpos))
+        state = family.start(jnp, State(*map(jnp.asarray, noise)), origin, task)
+        return state, family.observe(jnp, state, profile)
+
+    def step(state, action, task, arrays):
         legal = (jnp.abs(action) <= 1).all()  # False for a NaN
-        after = simulate(_nan_unless(legal, state), physics.control(model, jnp, action))
+        after = simulate(_nan_unless(legal, state), physics.control(model, jnp, action), arrays)
         # A sparse reward compares speeds, so a NaN in the state need not reach it.
         sound = jnp.isfinite(after.qpos).all()
-        out = StepOut(
-            obs=body.observe(jnp, after, profile),
-            reward=_nan_unless(sound, family.reward(jnp, state, after, action, task)),
-            done=family.done(jnp, state, after, action, task),
-        )
-        return after, out
+        out = outcome(jnp, family, profile, state, after, action, task)
+        return after, out._replace(reward=_nan_unless(sound, out.reward))
 
-    return Env(spec, body.draw_reset, reset, step)
+    return Env(family.specs[profile], body.draw_reset, reset, step, prepare=prepare)
 
 
-def _simulator(model: mujoco.MjModel, body):
-    """Returns `(State, control [U]) -> State`, `body.FRAME_SKIP` simulation steps later."""
-    constants = _put_model(model, body.MODEL)
+def _simulator(model: mujoco.MjModel, constants: mjx.Model, body: Body):
+    """Returns `(State, control [U], arrays) -> State`, `body.frame_skip` simulation steps later.
+
+    `arrays` take the place of those of their paths in `constants`.
+    """
     template = mjx.make_data(model, impl="jax")
 
-    def simulate(state, control):
+    def simulate(state, control, arrays):
+        own = _with(constants, arrays)
+
         def advance(_, carry):
             qpos, qvel, warm_start = carry
             data = template.replace(qpos=qpos, qvel=qvel, qacc_warmstart=warm_start, ctrl=control)
             with jax.numpy_rank_promotion("allow"):  # MJX needs it, whatever the caller's setting
-                data = mjx.step(constants, data)
+                data = mjx.step(own, data)
             moved = data.qpos, data.qvel, data.qacc
             bounded = (jnp.abs(jnp.concatenate(moved)) <= mujoco.mjMAXVAL).all()
             return _nan_unless(bounded, moved)
 
         start = (*state, jnp.zeros_like(state.qvel))
-        return State(*jax.lax.fori_loop(0, body.FRAME_SKIP, advance, start)[:2])
+        return State(*jax.lax.fori_loop(0, body.frame_skip, advance, start)[:2])
 
     return simulate
 
 
-def _put_model(model: mujoco.MjModel, name: str) -> mjx.Model:
+def _put_model(model: mujoco.MjModel, body: Body) -> mjx.Model:
     """Moves a model to the device with the solver, cone and tolerances that its file asks for.
 
     Raises:
@@ -109,9 +121,38 @@ def _put_model(model: mujoco.MjModel, name: str) -> mjx.Model:
         return mjx.put_model(model, impl="jax")
     except NotImplementedError as error:
         raise UserError(
-            f"MJX cannot simulate {name}, since it does not support {error}; "
+            f"MJX cannot simulate {body.model}, since it does not support {error}; "
             "set simulator.backend to 'c'"
         ) from None
+
+
+def _differences(constants: mjx.Model, edited: list[mjx.Model], body: Body) -> dict[str, Array]:
+    """The arrays [N, ...], by path, in which any of N edited models differs from `constants`.
+
+    Raises:
+        UserError: they differ in what MJX compiles a program for, not in numbers.
+    """
+    if any(jax.tree.structure(own) != jax.tree.structure(constants) for own in edited):
+        raise UserError(
+            f"an edit of {body.model} changes what MJX compiles the model to; "
+            "set simulator.backend to 'c'"
+        )
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *edited)
+    pairs = zip(jax.tree.leaves_with_path(stacked), jax.tree.leaves(constants))
+    return {
+        jax.tree_util.keystr(path): jnp.asarray(own)
+        for (path, own), leaf in pairs
+        if (own != np.asarray(leaf)).any()
+    }
+
+
+def _with(constants: mjx.Model, arrays: dict[str, Array]) -> mjx.Model:
+    """The model with some of its arrays replaced, by path."""
+    if not arrays:
+        return constants
+    return jax.tree.map_with_path(
+        lambda path, leaf: arrays.get(jax.tree_util.keystr(path), leaf), constants
+    )
 
 
 def _nan_unless(condition, tree):

@@ -14,9 +14,10 @@ from ml_collections import ConfigDict
 from mujoco.rollout import Rollout
 
 from metastar.envs.backends import physics
+from metastar.envs.outcome import outcome
 from metastar.envs.state import State
 from metastar.errors import Diverged
-from metastar.types import Env, EnvSpec, StepOut
+from metastar.types import Env, Family
 
 _TIME_TOLERANCE = 1e-6  # seconds
 
@@ -29,54 +30,60 @@ class Batch(NamedTuple):
     qvel: np.ndarray  # [B, V]
 
 
-def make_env(family, spec: EnvSpec, cfg: ConfigDict) -> Env:
-    """Builds the simulator of a family that has a `BODY`.
+def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
+    """Builds the simulator of a family whose body has a model file.
 
     Args:
-        family: the module.
-        spec: sizes, of the profile `cfg.env.profile`.
+        family: the record; its body's `edit` changes a `mujoco.MjModel`.
+        profile: of the observation.
         cfg: the config; `simulator.threads` is the size of the pool, 0 one per CPU core.
 
     Returns:
-        A host `Env`: `reset(noise, task)` and `step(batch, action, task)` take NumPy arrays with
-        a leading axis over streams. `step` raises `Diverged` for the first stream whose action is
-        not finite or not in [-1, 1], or whose simulation breaks down.
+        A host `Env`: `reset(noise, task, models)` and `step(batch, action, task, models)` take
+        NumPy arrays with a leading axis over streams; `models` holds a `mujoco.MjModel` for each
+        if the body has an edit. `step` raises `Diverged` for the first stream whose action is not
+        finite or not in [-1, 1], or whose simulation breaks down.
 
     Raises:
         UserError: as `physics.load_model`.
     """
-    body, profile = family.BODY, cfg.env.profile
+    body = family.body
     model = physics.load_model(body)
     rest = physics.rest_state(model)
     threads = cfg.simulator.threads or os.cpu_count() or 1
     pool = Rollout(nthread=threads if threads > 1 else 0)
     data = [mujoco.MjData(model) for _ in range(threads)]
-    seconds = model.opt.timestep * body.FRAME_SKIP
+    seconds = model.opt.timestep * body.frame_skip
 
-    def reset(noise, task):
-        qpos, qvel = body.start(np, State(*map(np.asarray, noise)), rest, task)
+    def prepare(tasks):
+        if body.edit is None:
+            return ()
+        return np.array(physics.edited_models(model, body, tasks), object)
+
+    def reset(noise, task, models):
+        origin = rest
+        if body.edit is not None:
+            origin = State(np.stack([own.qpos0 for own in models]), rest.qvel)
+        qpos, qvel = family.start(np, State(*map(np.asarray, noise)), origin, task)
         state = State(qpos.astype(float), qvel.astype(float))
         time = np.zeros(len(state.qpos))
-        return Batch(time, *state), body.observe(np, state, profile)
+        return Batch(time, *state), family.observe(np, state, profile)
 
-    def step(batch, action, task):
+    def step(batch, action, task, models):
         _check_action(action)
         control = np.asarray(physics.control(model, np, action), float)
-        control = np.repeat(control[:, None], body.FRAME_SKIP, 1)
+        control = np.repeat(control[:, None], body.frame_skip, 1)
         start = np.concatenate([batch.time[:, None], batch.qpos, batch.qvel], 1)
-        path, _ = pool.rollout(model, data, start, control)
+        path, _ = pool.rollout(list(models) or model, data, start, control)
         end = path[:, -1]
         after = State(end[:, 1 : 1 + model.nq], end[:, 1 + model.nq :])
         _check_state(end, batch.time + seconds)
         before = State(batch.qpos, batch.qvel)
-        out = StepOut(
-            obs=body.observe(np, after, profile),
-            reward=family.reward(np, before, after, action, task),
-            done=family.done(np, before, after, action, task),
-        )
+        out = outcome(np, family, profile, before, after, action, task)
         return Batch(end[:, 0], *after), out
 
-    return Env(spec, body.draw_reset, reset, step, on_host=True)
+    spec = family.specs[profile]
+    return Env(spec, body.draw_reset, reset, step, on_host=True, prepare=prepare)
 
 
 def _check_action(action: np.ndarray) -> None:

@@ -1,44 +1,62 @@
 """What the MuJoCo back ends share: a state as positions and velocities, and the model files.
 
-A family of a simulated robot is a file of `envs/families` with a `BODY`, a module such as
-`envs/bodies/half_cheetah.py` that names the model file and says how an episode starts and what is
-seen; the family itself draws tasks and pays rewards. Both are functions of `(xp, ...)`, so that the
-C engine and MJX run the very same definition.
+A family of a simulated robot has a `Body` with the name of a model file, such as that of
+`envs/bodies/half_cheetah.py`. It is written as functions of `(xp, ...)`, so that the C engine and
+MJX run the very same definition.
 """
 
+import copy
 import importlib.util
 from pathlib import Path
 
+import jax
 import mujoco
 import numpy as np
 
 from metastar.envs.state import State
 from metastar.errors import UserError
+from metastar.types import Body
 
 
-def load_model(body) -> mujoco.MjModel:
-    """Compiles the model of a body from the files inside the installed gymnasium package.
+def load_model(body: Body) -> mujoco.MjModel:
+    """Compiles the model of a body: its file, or the one of that name in the gymnasium package.
 
     Raises:
         UserError: gymnasium or the file is missing, or its time step is not the body's.
     """
-    package = importlib.util.find_spec("gymnasium")
-    if package is None or package.origin is None:
-        raise UserError("the robots' model files come with gymnasium, which is not installed")
-    file = Path(package.origin).parent / "envs/mujoco/assets" / body.MODEL
-    if not file.is_file():
-        raise UserError(
-            f"the installed gymnasium has no model file {body.MODEL!r}; "
-            "install the version that requirements.lock names"
-        )
+    file = Path(body.model)
+    if not file.is_absolute():
+        file = _of_gymnasium(body.model)
+    elif not file.is_file():
+        raise UserError(f"there is no model file {body.model!r}; restore it")
     mujoco.set_mju_user_warning(_ignore)  # else it writes a log file into the working directory
     model = mujoco.MjModel.from_xml_path(str(file))
-    if not np.isclose(model.opt.timestep * body.FRAME_SKIP, body.DT):
+    if not np.isclose(model.opt.timestep * body.frame_skip, body.dt):
         raise UserError(
-            f"{body.MODEL} has a time step of {model.opt.timestep} s, which {body.FRAME_SKIP} "
-            f"times does not make {body.DT} s; install the gymnasium that requirements.lock names"
+            f"{body.model} has a time step of {model.opt.timestep} s, which {body.frame_skip} "
+            f"times does not make {body.dt} s; install the gymnasium that requirements.lock names"
         )
     return model
+
+
+def edited_models(model: mujoco.MjModel, body: Body, tasks) -> list[mujoco.MjModel]:
+    """A copy of the model for each task, with the edit of the body that has one.
+
+    `mj_setConst` then renews what MuJoCo derives from masses and lengths when it compiles: inverse
+    weights of bodies and joints above all, which say how stiff contacts and limits are.
+
+    Args:
+        model: is left alone.
+        body: with an `edit`.
+        tasks: task parameters, leaves [N, ...].
+    """
+    tasks = jax.tree.map(np.asarray, tasks)
+    models = []
+    for i in range(len(jax.tree.leaves(tasks)[0])):
+        own = body.edit(copy.copy(model), jax.tree.map(lambda x, i=i: x[i], tasks))
+        mujoco.mj_setConst(own, mujoco.MjData(own))
+        models.append(own)
+    return models
 
 
 def rest_state(model: mujoco.MjModel) -> State:
@@ -52,6 +70,23 @@ def control(model: mujoco.MjModel, xp, action):
     if np.all(low == -1) and np.all(high == 1):
         return action
     return xp.asarray((low + high) / 2) + xp.asarray((high - low) / 2) * action
+
+
+def _of_gymnasium(name: str) -> Path:
+    """A model file inside the installed gymnasium package."""
+    package = importlib.util.find_spec("gymnasium")
+    if package is None or package.origin is None:
+        raise UserError(
+            "the robots' model files come with gymnasium, which is not installed; "
+            "run `pip install gymnasium`"
+        )
+    file = Path(package.origin).parent / "envs/mujoco/assets" / name
+    if not file.is_file():
+        raise UserError(
+            f"the installed gymnasium has no model file {name!r}; "
+            "install the version that requirements.lock names"
+        )
+    return file
 
 
 def _ignore(message: str) -> None:

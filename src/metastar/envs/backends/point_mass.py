@@ -1,9 +1,11 @@
 """The simulator of the point robots: a massless point on an unbounded plane.
 
-A family says where a robot starts, what it sees and what it earns, as functions of
-`(xp, ...)` with `xp` either `numpy` or `jax.numpy`; this file moves the point:
-`p' = p + 0.1 clip(a, -1, 1)`, 0.1 length units per step and coordinate at most.
+A family says where a robot starts and what it earns, as functions of `(xp, ...)` with `xp` either
+`numpy` or `jax.numpy`; this file moves the point: `p' = p + 0.1 clip(a, -1, 1) + w`, 0.1 length
+units per step and coordinate at most, and the wind w of the task where its body has one.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar.config.fields import Field
-from metastar.types import Env, EnvSpec, StepOut
+from metastar.envs.outcome import outcome
+from metastar.errors import UserError
+from metastar.types import Array, Body, Env, Family
 
 DEFAULTS = {
     "terminal_at_goal": Field(False, "", "record a step that ends in the goal as terminal"),
@@ -45,63 +49,98 @@ UPDATES = {"": 50_000, "quick": 6_000, "debug": 10, "paper": 200_000}
 STEP_SIZE = 0.1  # length units per step and coordinate at action 1
 
 
-def make_env(family, spec: EnvSpec, cfg: ConfigDict) -> Env:
+class Plane(NamedTuple):
+    """The model of a plane: what a body's `edit` may change for each task."""
+
+    wind: Array | None = None  # [2] length units that a step adds; None: the air is still
+
+
+def draw_reset(key: Array) -> Array:
+    """The noise of a start: [2], uniform on [0, 1)^2."""
+    return jax.random.uniform(key, (2,))
+
+
+def positions(obs: np.ndarray, profile: str) -> np.ndarray:
+    """Where the robot of a recorded episode was: what it saw."""
+    return obs
+
+
+BODY = Body(draw_reset, positions=positions)
+
+
+def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
     """Builds the simulator of one point-robot family.
 
     Args:
-        family: the module.
-        spec: its sizes.
+        family: the record; its body's `edit` changes a `Plane`.
+        profile: of the observation.
         cfg: the config. With `env.terminal_at_goal` a step that ends in the goal is recorded as
             done although the episode goes on to its time limit, as the reference's replay does
-            (MetaSTAR's code); otherwise no step is ever terminal.
+            (MetaSTAR's code); otherwise the family says what is terminal.
 
     Returns:
-        An `Env` for one task and one episode; its reset noise is uniform on [0, 1)^2.
+        An `Env` for one task and one episode.
+
+    Raises:
+        UserError: `env.terminal_at_goal` in a family that knows no success.
     """
-
-    def draw_reset(key):
-        return jax.random.uniform(key, (2,))
-
-    def reset(noise, task):
-        position = family.start(jnp, noise, task)
-        return position, family.observe(jnp, position)
-
-    def step(position, action, task):
-        after = move(jnp, position, action)
-        transition = (jnp, position, after, action, task)
-        reached = family.goal_reached(*transition)
-        out = StepOut(
-            obs=family.observe(jnp, after),
-            reward=family.reward(*transition),
-            done=reached if cfg.env.terminal_at_goal else jnp.zeros_like(reached),
+    terminal_at_goal, edit = cfg.env.terminal_at_goal, family.body.edit
+    if terminal_at_goal and family.success is None:
+        raise UserError(
+            f"family {family.name!r} has no goal that could be terminal; "
+            "set env.terminal_at_goal=False"
         )
-        return after, out
 
-    return Env(spec, draw_reset, reset, step)
+    def prepare(tasks):
+        if edit is None:
+            return Plane()
+        return jax.vmap(lambda task: edit(Plane(), task))(jax.tree.map(jnp.asarray, tasks))
+
+    def reset(noise, task, plane):
+        position = family.start(jnp, noise, jnp.zeros(2), task)
+        return position, family.observe(jnp, position, profile)
+
+    def step(position, action, task, plane):
+        after = move(jnp, position, action, plane.wind)
+        out = outcome(jnp, family, profile, position, after, action, task)
+        return after, out._replace(done=out.success) if terminal_at_goal else out
+
+    return Env(family.specs[profile], family.body.draw_reset, reset, step, prepare=prepare)
 
 
-def move(xp, position, action):
-    """Where an action leads: `p + 0.1 clip(a, -1, 1)`, arrays [..., 2]."""
-    return position + STEP_SIZE * xp.clip(action, -1, 1)
+def move(xp, position, action, wind=None):
+    """Where an action leads: `p + 0.1 clip(a, -1, 1) + w`, arrays [..., 2]."""
+    after = position + STEP_SIZE * xp.clip(action, -1, 1)
+    return after if wind is None else after + wind
 
 
-def distance_after(start: np.ndarray, goal: np.ndarray, num_steps: int) -> np.ndarray:
+def observe(xp, position, profile):
+    """The observation is the position; what the task is, is never seen."""
+    return position
+
+
+def distance_after(
+    start: np.ndarray, goal: np.ndarray, num_steps: int, wind: np.ndarray | float = 0.0
+) -> np.ndarray:
     """Smallest possible distance to the goal after 1, ..., `num_steps` steps, in float64.
 
-    After k steps a robot can be anywhere in the box `p ± 0.1 k` and nowhere else, since each
-    coordinate moves by at most 0.1 per step, freely of the other. The distance is that of the box:
-    `sqrt(sum_i max(|g_i - p_i| - 0.1 k, 0)^2)`. One path attains it at every k at once: each
-    coordinate goes straight to the goal's at full speed and stays there, so that after k steps the
-    robot is at the point of the box that is nearest to the goal.
+    In k steps a coordinate can get from p to anywhere between `p - (0.1 - w) k` and
+    `p + (0.1 + w) k` and nowhere else, freely of the other. The distance is that of this box:
+    `sqrt(sum_i max(|g_i - p_i| - (0.1 + s_i w_i) k, 0)^2)`, s the sign of g - p. While the wind is
+    weaker than a step, `|w| <= 0.1`, one path attains it at every k at once: each coordinate goes
+    straight to the goal's at full speed and stays there, so that after k steps the robot is at the
+    point of the box that is nearest to the goal.
 
     Args:
         start: [..., 2].
         goal: [..., 2], broadcast against `start`.
         num_steps: T.
+        wind: [..., 2], broadcast against `start`.
 
     Returns:
         [..., T].
     """
-    reach = STEP_SIZE * np.arange(1, num_steps + 1)[:, None]
-    gap = np.abs(np.asarray(goal, float) - np.asarray(start, float))[..., None, :]
-    return np.linalg.norm(np.maximum(gap - reach, 0), axis=-1)
+    way = np.asarray(goal, float) - np.asarray(start, float)
+    speed = STEP_SIZE + np.sign(way) * np.asarray(wind, float)
+    reach = speed[..., None, :] * np.arange(1, num_steps + 1)[:, None]
+    return np.linalg.norm(np.maximum(np.abs(way)[..., None, :] - reach, 0), axis=-1)

@@ -6,10 +6,11 @@ arrays [..., D] and for NumPy and `jax.numpy` alike.
 """
 
 import jax
+import numpy as np
 
 from metastar.config.fields import Field
 from metastar.envs.state import State
-from metastar.types import Array, EnvSpec
+from metastar.types import Array, Body, EnvSpec
 
 DEFAULTS = {
     "profile": Field(
@@ -69,8 +70,6 @@ DATA = {
 }
 UPDATES = {"": 100_000, "quick": 10_000, "debug": 10, "paper": 200_000}
 
-MODEL = "half_cheetah.xml"
-FRAME_SKIP = 5
 DT = 0.05  # seconds per action
 NUM_JOINTS = 9
 POSITION_NOISE = 0.1  # half width of the uniform noise on every position at a reset
@@ -131,6 +130,21 @@ def control_cost(xp, action):
     return 0.05 * xp.square(action).sum(-1)
 
 
-def never_done(xp, before: State, after: State, action, task):
-    """No step is terminal: a cheetah that fell on its back carries on."""
-    return xp.zeros_like(after.qpos[..., 0], bool)
+def positions(obs: np.ndarray, profile: str) -> np.ndarray:
+    """Positions [T+1, 9] to draw from the observations [T+1, O] of a recorded episode.
+
+    An observation holds every position but x, how far along the track it is: with the profile
+    "reference" x is the third number from the end; otherwise it is the integral of the forward
+    speed by the trapezoid rule, with x = 0 at first. This x only moves the floor of a picture.
+    """
+    inner = NUM_JOINTS - 1
+    if profile == "reference":
+        x = obs[:, -3]
+    else:
+        speed = obs[:, inner]
+        step = DT * (speed[1:] + speed[:-1]) / 2
+        x = np.concatenate([[0.0], np.cumsum(step)])
+    return np.concatenate([x[:, None], obs[:, :inner]], 1)
+
+
+BODY = Body(draw_reset, model="half_cheetah.xml", frame_skip=5, dt=DT, positions=positions)

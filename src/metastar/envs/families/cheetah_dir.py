@@ -4,10 +4,13 @@ Source: `HalfCheetahDir-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 (Rakelly et al., 2019, arXiv 1903.08254).
 """
 
+from functools import partial
+
 import numpy as np
 
 from metastar.config.fields import Field
 from metastar.envs.bodies import half_cheetah
+from metastar.types import Family
 
 DEFAULTS = {"discount": Field(0.99, "[0, 1)", "of returns, as the reference has it", before=0.99)}
 SECTIONS = {"env": (half_cheetah,)}
@@ -21,25 +24,14 @@ def _of_two_tasks(values: dict) -> dict:
 
 DATA = {name: _of_two_tasks(values) for name, values in half_cheetah.DATA.items()}
 
-BODY = half_cheetah
-PROFILES = half_cheetah.profiles("cheetah_dir")
-SPEC = PROFILES["default"]
-SPARSE = False
 # Ours: with two tasks there is nothing between or beyond them, so the split changes how much speed
 # is worth against the cost of control: less than in training, and more.
 WEIGHTS = {"id": 1.0, "ood_moderate": 0.5, "ood_extreme": 2.0}
 
-done = half_cheetah.never_done
 
-
-def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
-    """The directions 1, -1, 1, ...; there are only two: `{"direction": float64 [num]}`."""
-    return draw_split(rng, num, "id")
-
-
-def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
-    """Directions of either sign in turn, times the weight of a name in `WEIGHTS`."""
-    return {"direction": WEIGHTS[split] * np.where(np.arange(num) % 2, -1.0, 1.0)}
+def draw_tasks(rng: np.random.Generator, num: int, weight: float = 1.0) -> dict[str, np.ndarray]:
+    """The directions 1, -1, 1, ..., times a weight: `{"direction": float64 [num]}`."""
+    return {"direction": weight * np.where(np.arange(num) % 2, -1.0, 1.0)}
 
 
 def reward(xp, before, after, action, task):
@@ -52,3 +44,16 @@ def reward(xp, before, after, action, task):
 def label(task) -> tuple[str, np.ndarray]:
     """The number of a task that plots show."""
     return "direction", np.asarray(task["direction"])
+
+
+FAMILY = Family(
+    name="cheetah_dir",
+    specs=half_cheetah.profiles("cheetah_dir"),
+    law={"own": draw_tasks}
+    | {name: partial(draw_tasks, weight=weight) for name, weight in WEIGHTS.items()},
+    label=label,
+    start=half_cheetah.start,
+    observe=half_cheetah.observe,
+    reward=reward,
+    body=half_cheetah.BODY,
+)

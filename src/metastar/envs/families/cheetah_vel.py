@@ -7,25 +7,27 @@ Source: `HalfCheetahVel-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 from metastar.config.fields import Field
 from metastar.envs import speed_tasks
 from metastar.envs.bodies import half_cheetah
+from metastar.types import Family
 
 DEFAULTS = {"discount": Field(0.99, "[0, 1)", "of returns, as the reference has it", before=0.99)}
 SECTIONS = {"env": (half_cheetah,)}
 DATA = half_cheetah.DATA
 UPDATES = half_cheetah.UPDATES
 
-BODY = half_cheetah
-PROFILES = half_cheetah.profiles("cheetah_vel")
-SPEC = PROFILES["default"]
-SPARSE = False
-
-draw_tasks = speed_tasks.draw_tasks
-draw_split = speed_tasks.draw_split
-reference_task = speed_tasks.reference_task
-label = speed_tasks.label
-done = half_cheetah.never_done
-
 
 def reward(xp, before, after, action, task):
     """`-|v - v*| - 0.05 |a|^2`."""
     error = xp.abs(half_cheetah.speed(before, after) - task["velocity"])
     return -error - half_cheetah.control_cost(xp, action)
+
+
+FAMILY = Family(
+    name="cheetah_vel",
+    specs=half_cheetah.profiles("cheetah_vel"),
+    law=speed_tasks.LAW,
+    label=speed_tasks.label,
+    start=half_cheetah.start,
+    observe=half_cheetah.observe,
+    reward=reward,
+    body=half_cheetah.BODY,
+)

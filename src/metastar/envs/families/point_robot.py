@@ -4,12 +4,15 @@ Source: `PointRobot-v0` of the MetaSTAR reference code, after PEARL (Rakelly et 
 arXiv 1903.08254).
 """
 
+from functools import partial
+
 import numpy as np
 
 from metastar.config.fields import Field
 from metastar.envs.backends import point_mass
 from metastar.envs.backends.point_mass import distance_after
-from metastar.types import EnvSpec
+from metastar.envs.intervals import draw_ring
+from metastar.types import EnvSpec, Family
 
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has it", before=0.9)}
 SECTIONS = {"env": (point_mass,)}
@@ -23,7 +26,6 @@ DATA = {
 UPDATES = point_mass.UPDATES
 
 SPEC = EnvSpec("point_robot", obs_dim=2, action_dim=2, max_episode_steps=60)
-SPARSE = False
 # Ours: half widths of square rings around the origin; the literature has no such split.
 SPLITS = {"id": (0.35, 1.0), "ood_moderate": (0.0, 0.35), "ood_extreme": (1.2, 1.5)}
 GOAL_RADIUS = 0.2  # length units; counts a success, does not change the reward
@@ -35,29 +37,13 @@ def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
 
 
 def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
-    """Draws `num` goals, uniform over the square ring of a name in `SPLITS`.
-
-    The ring between half widths a and b holds the points with `a <= max(|x|, |y|) < b`. Its area
-    up to half width h grows as h^2, and on a square of half width h one coordinate is +-h and the
-    other uniform.
-    """
-    low, high = SPLITS[split]
-    half_width = np.sqrt(rng.uniform(low**2, high**2, num))
-    along = rng.uniform(-1, 1, num)
-    side = rng.integers(0, 4, num)
-    edge = np.where(side % 2, -1.0, 1.0)
-    pair = np.where((side < 2)[:, None], np.stack([edge, along], -1), np.stack([along, edge], -1))
-    return {"goal": half_width[:, None] * pair}
+    """Draws `num` goals, uniform over the square ring of a name in `SPLITS`."""
+    return {"goal": draw_ring(rng, num, *SPLITS[split])}
 
 
-def start(xp, noise, task):
+def start(xp, noise, rest, task):
     """Start position, uniform on [-1, 1]^2 for noise [2] uniform on [0, 1)^2."""
     return 2 * noise - 1
-
-
-def observe(xp, position):
-    """The observation is the position."""
-    return position
 
 
 def reward(xp, before, after, action, task):
@@ -65,7 +51,7 @@ def reward(xp, before, after, action, task):
     return -xp.linalg.norm(after - task["goal"], axis=-1)
 
 
-def goal_reached(xp, before, after, action, task):
+def success(xp, before, after, action, task):
     """Whether the step led to within `GOAL_RADIUS` of the goal."""
     return xp.linalg.norm(after - task["goal"], axis=-1) <= GOAL_RADIUS
 
@@ -88,3 +74,20 @@ def optimum(start, task) -> np.ndarray:
         task: `{"goal": [..., 2]}`, broadcast against `start`.
     """
     return -distance_after(start, task["goal"], SPEC.max_episode_steps).sum(-1)
+
+
+FAMILY = Family(
+    name=SPEC.name,
+    specs={"default": SPEC},
+    law={"own": draw_tasks} | {name: partial(draw_split, split=name) for name in SPLITS},
+    label=label,
+    start=start,
+    observe=point_mass.observe,
+    reward=reward,
+    body=point_mass.BODY,
+    success=success,
+    optimum=optimum,
+    goal=lambda tasks: tasks["goal"],
+    goal_radius=GOAL_RADIUS,
+    backend="point_mass",
+)

@@ -4,13 +4,15 @@ Source: `PointRobotSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780),
 (Rakelly et al., 2019, arXiv 1903.08254).
 """
 
+from functools import partial
+
 import numpy as np
 
 from metastar.config.fields import Field
 from metastar.envs.backends import point_mass
 from metastar.envs.backends.point_mass import distance_after
 from metastar.envs.intervals import draw
-from metastar.types import EnvSpec
+from metastar.types import EnvSpec, Family
 
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has it", before=0.9)}
 SECTIONS = {"env": (point_mass,)}
@@ -18,7 +20,6 @@ DATA = point_mass.DATA
 UPDATES = point_mass.UPDATES
 
 SPEC = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)
-SPARSE = True
 GOAL_RADIUS = 0.2  # length units
 # Ours: angles of the goal in radians; the literature has no such split of this family.
 SPLITS = {
@@ -42,7 +43,7 @@ def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.n
     return {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
 
 
-def start(xp, noise, task):
+def start(xp, noise, rest, task):
     """Start, uniform on [-1.5, 1.5] x [-0.5, 1.5] for noise [2] uniform on [0, 1)^2.
 
     It may lie inside the goal.
@@ -50,17 +51,12 @@ def start(xp, noise, task):
     return xp.asarray(START_LOW) + xp.asarray(START_SIZE) * noise
 
 
-def observe(xp, position):
-    """The observation is the position; the goal is never seen."""
-    return position
-
-
 def reward(xp, before, after, action, task):
     """1 if the step led to within `GOAL_RADIUS` of the goal, else 0."""
-    return xp.where(goal_reached(xp, before, after, action, task), 1.0, 0.0)
+    return xp.where(success(xp, before, after, action, task), 1.0, 0.0)
 
 
-def goal_reached(xp, before, after, action, task):
+def success(xp, before, after, action, task):
     """Whether the step led to within `GOAL_RADIUS` of the goal."""
     return xp.linalg.norm(after - task["goal"], axis=-1) <= GOAL_RADIUS
 
@@ -84,3 +80,21 @@ def optimum(start, task) -> np.ndarray:
     """
     distance = distance_after(start, task["goal"], SPEC.max_episode_steps)
     return (distance <= GOAL_RADIUS).sum(-1).astype(float)
+
+
+FAMILY = Family(
+    name=SPEC.name,
+    specs={"default": SPEC},
+    law={"own": draw_tasks} | {name: partial(draw_split, split=name) for name in SPLITS},
+    label=label,
+    start=start,
+    observe=point_mass.observe,
+    reward=reward,
+    body=point_mass.BODY,
+    success=success,
+    optimum=optimum,
+    sparse=True,
+    goal=lambda tasks: tasks["goal"],
+    goal_radius=GOAL_RADIUS,
+    backend="point_mass",
+)

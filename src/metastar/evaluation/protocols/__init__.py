@@ -1,1 +1,1 @@
-"""How a policy comes by its context: one file each."""
+"""How an agent comes by its context: `<name>.py` with `DEFAULTS` and `make(cfg, method, spec)`."""

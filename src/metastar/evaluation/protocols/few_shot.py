@@ -1,11 +1,40 @@
-"""Few-shot: the task code comes from data of the task and stays fixed.
+"""Few-shot: what is known of the task comes from data of the task and stays fixed.
 
 Source: MetaSTAR (arXiv 2606.00780), evaluation.
 """
 
-from metastar.types import Method, Policy
+import jax
+
+from metastar.config.fields import COUNT, Field
+from metastar.data import contexts
+from metastar.evaluation.inference import infer_all
+from metastar.types import Contexts, EnvSpec, Method, Protocol
+
+DEFAULTS = {
+    "windows": Field(20, COUNT, "contexts per task and kind of context"),
+    "episodes": Field(1, COUNT, "few-shot episodes per context"),
+}
 
 
-def given_context(method: Method) -> Policy:
-    """The few-shot protocol: the method's own policy, with the adaptation it was given."""
-    return method.policy
+def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
+    """The method's own policy, under an adaptation inferred from one uniformly drawn context."""
+    del spec
+
+    def prepare(params, train, given, streams, key):
+        del train
+        key_draw, key_infer = jax.random.split(key)
+        view = contexts.draw_of_each(given.parts, streams, method.context, key_draw)
+        adaptation = infer_all(method, params, view, given.task, key_infer)
+        rewarded = (view.reward > 0) & view.valid
+        return adaptation, Contexts(view.valid.any((-2, -1)), rewarded.any((-2, -1)))
+
+    return Protocol(
+        name="few_shot",
+        title="few-shot",
+        prepare=prepare,
+        policy=method.policy,
+        streams=cfg.windows,
+        episodes=cfg.episodes,
+        from_data=True,
+        keys=lambda key: (jax.random.fold_in(key, 3), jax.random.fold_in(key, 0)),
+    )

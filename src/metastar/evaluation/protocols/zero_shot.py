@@ -9,15 +9,69 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
+from metastar.data.contexts import folded, steps_of
 from metastar.envs.rollout import uniform_policy
+from metastar.evaluation import history
 from metastar.evaluation.history import empty_window, push
-from metastar.types import Array, EnvSpec, Method, Policy, StepIn, View
+from metastar.evaluation.inference import infer_all
+from metastar.types import Array, EnvSpec, Method, Policy, Protocol, StepIn, View
+
+DEFAULTS = {
+    "reinfer_every": Field(
+        1, COUNT, "steps between two inferences of the zero-shot protocol", before=1
+    ),
+    "budget": Field(
+        0,
+        NOT_NEGATIVE,
+        "steps of a zero-shot stream, over its resets, before whole episodes are scored; 0 is as "
+        "many as a full episode has",
+        before=0,
+    ),
+    "partial_windows": Field(
+        False,
+        "",
+        "whether a zero-shot stream acts before its window is full: for methods trained so",
+        before=False,
+    ),
+}
+SECTIONS = {"eval": (history,)}
+
+
+def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
+    """`own_context`, scored in the whole episodes that begin once the budget is used up."""
+    budget = cfg.budget or spec.max_episode_steps
+    episodes = history.stream_episodes(spec, budget)
+    steps, again = episodes * spec.max_episode_steps, 0
+    if not method.privileged:
+        least = 1 if cfg.partial_windows else steps_of(method.context)
+        due = inferences(steps, least, cfg.reinfer_every)
+        again = steps if spec.done_ends_episode else due  # there the branch is a select
+
+    def prepare(params, train, given, streams, key):
+        del train
+        shape = (len(jax.tree.leaves(given.task)[0]), streams)
+        empty = folded(empty_window(spec, steps_of(method.context)), method.context)
+        view = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), empty)
+        return infer_all(method, params, view, given.task, key), None
+
+    return Protocol(
+        name="zero_shot",
+        title="zero-shot",
+        prepare=prepare,
+        policy=own_context(method, spec, cfg.reinfer_every, cfg.partial_windows),
+        streams=cfg.eval.zero_shot_streams,
+        episodes=episodes,
+        budget=budget,
+        inferences=1 + again,
+        keys=lambda key: (jax.random.fold_in(key, 2), jax.random.fold_in(key, 1)),
+    )
 
 
 class OwnContext(NamedTuple):
     """What the own-context protocol carries from step to step, and over episodes."""
 
-    window: View  # the last L own steps, oldest first; `valid` marks how many there are
+    window: View  # the last C * L own steps, oldest first; `valid` marks how many there are
     last: StepIn  # what the policy saw one step ago
     lived: Array  # [] int: steps seen so far; padding behind a terminal is none
     adaptation: Any  # the newest
@@ -26,21 +80,20 @@ class OwnContext(NamedTuple):
 
 def own_context(
     method: Method,
-    context_len: int,
     spec: EnvSpec,
     reinfer_every: int = 1,
     partial_windows: bool = False,
 ) -> Policy:
-    """The zero-shot protocol: random until L own steps are there, then re-infer at every step.
+    """The zero-shot policy: random until L own steps are there, then re-infer at every step.
 
     At time t the step t-1 enters a first-in first-out window of capacity L: s, a and the reward
     that s came with, r_{t-2}, which is what an encoder of (s, a, previous reward) sees; the newest
     reward r_{t-1} is the window's last `reward` only. While fewer than L steps are there the action
-    is uniform; afterwards the code is inferred anew from the last L steps and the method's policy
-    acts. The window persists over episodes, with `first` at their starts. The agent is never told
-    of a terminal, so `done` is False throughout.
+    is uniform; afterwards the adaptation is inferred anew from the last L steps and the method's
+    policy acts. The window persists over episodes, with `first` at their starts. The agent is never
+    told of a terminal, so `done` is False throughout. For a context of C windows, L here is C * L.
 
-    With `reinfer_every` k > 1 the code is inferred at the times L, L + k, L + 2k, ... of the stream
+    With `reinfer_every` k > 1 it is inferred at the times L, L + k, L + 2k, ... of the stream
     and kept in between. Time counts the steps that the stream has lived, over its episodes however
     short.
 
@@ -48,7 +101,6 @@ def own_context(
 
     Args:
         method: the method whose `infer` and `policy` are wrapped.
-        context_len: L.
         spec: sizes of observation and action, and whether a true terminal ends an episode.
         reinfer_every: k.
         partial_windows: infer and act from the first own step on, in place of the L-th; only for
@@ -58,7 +110,8 @@ def own_context(
         A `Policy`; its `adaptation` is the method's own, e.g. inferred from `empty_window`.
     """
     explore = uniform_policy(spec.action_dim)
-    least = 1 if partial_windows else context_len
+    capacity = steps_of(method.context)
+    least = 1 if partial_windows else capacity
 
     def init(params, adaptation):
         zeros = {"obs": spec.obs_dim, "prev_action": spec.action_dim, "prev_next_obs": spec.obs_dim}
@@ -68,7 +121,7 @@ def own_context(
             first=jnp.zeros((), bool),
             time=jnp.zeros((), int),
         )
-        window = empty_window(spec, context_len)
+        window = empty_window(spec, capacity)
         inner = method.policy.init(params, adaptation)
         return OwnContext(window, nothing, jnp.zeros((), int), adaptation, inner)
 
@@ -85,7 +138,7 @@ def own_context(
             time = carry.lived if spec.done_ends_episode else step.time
             adaptation = jax.lax.cond(
                 is_due(time, least, reinfer_every),
-                lambda: method.infer(params, window, None, key_infer),
+                lambda: method.infer(params, folded(window, method.context), None, key_infer),
                 lambda: adaptation,
             )
         action, inner = method.policy.act(params, adaptation, carry.inner, step, key_act, greedy)

@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from metastar import files, registry
+from metastar import files
 from metastar.collection import collect
-from metastar.data import store
-from metastar.data.sources import sources
+from metastar.data import contexts, store
+from metastar.data.sources import sources, sources_in
+from metastar.envs.make import family_of
 from metastar.errors import UserError
 from metastar.evaluation import results
 from metastar.ops.task_parameters import join_parameters
@@ -54,14 +55,14 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     if other is not None:
         _check_alike(run, other, manifest, against)
     data, side = load(run, data_set)
-    found = sources(manifest.policies, manifest.stages, data.policy, data.stage)
+    found = sources_in(manifest.policies, manifest.stages, [data])
     names = [source.name for source in found]
     draws = [audit_codes.halves(data, source) for source in found]
-    length = run.method.context_len
+    contexts.check(run.method.context, data.count, run.cfg.method)
 
     def reader(one: Restored):
         """Reads the same windows, whatever the model."""
-        return audit_codes.make_reader(one.method, draws, length, windows, jax.random.key(SEED))
+        return audit_codes.make_reader(one.method, draws, windows, jax.random.key(SEED))
 
     read = reader(run)
     codes = read(run.method.export(run.state))
@@ -74,7 +75,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         "step": run.step,
         "sources": names,
         "windows": windows,
-        "context_len": length,
+        "context_len": contexts.steps_of(run.method.context),
         "splits": {},
         "health": {},
         "open_loop": {},
@@ -84,7 +85,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     }
     trained = _trained(data, manifest)
     factor = np.asarray(join_parameters(data.task), float)
-    sparse = registry.find("family", run.cfg.family).SPARSE
+    sparse = family_of(run.cfg.family).sparse
     chosen = {}
     for name in SPLITS:
         rows = side == name
@@ -155,8 +156,8 @@ def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, again
         raise UserError(
             f"{where} is a run on {theirs.family}, not on {mine.family}; give a run of one family"
         )
-    lengths = [one.method.context_len for one in (other, run)]
-    if lengths[0] != lengths[1]:
+    lengths = [contexts.steps_of(one.method.context) for one in (other, run)]
+    if other.method.context != run.method.context:
         raise UserError(
             f"{where} reads windows of {lengths[0]} steps, not of {lengths[1]}; give a run with "
             "the same context length"

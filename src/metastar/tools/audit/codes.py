@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.data import store
-from metastar.data.sampler import sample_windows
+from metastar.data import contexts, layout
 from metastar.data.sources import Source
+from metastar.evaluation.inference import expect_code, infer_all
 from metastar.types import Array, Method, TaskData, View
 
 
@@ -46,29 +46,23 @@ def halves(data: TaskData, source: Source) -> Draws:
 
     def half(which):
         mine = of_source & ((turn == which) | ~halved[:, None])
-        part = data._replace(length=np.where(mine, data.length, 0))
-        return store.restrict(part, source.policy, source.stage)
+        return layout.show(data, mine)
 
     return Draws(half(0), half(1), halved)
 
 
-def make_reader(
-    method: Method, draws: list[Draws], length: int, windows: int, key: Array
-) -> Callable:
-    """Builds `params -> Codes`, jitted once for all sources.
+def make_reader(method: Method, draws: list[Draws], windows: int, key: Array) -> Callable:
+    """Builds `params -> Codes`, jitted once for all sources; a window is a context of the method.
 
     Windows and the noise of the inference follow from the key alone, so two models that are given
     the same arguments otherwise read the same windows.
 
     Args:
-        method: not a privileged one.
+        method: not a privileged one; `UserError` in the first reading if it infers no codes.
         draws: of each source.
-        length: L, steps of a window.
         windows: W, even.
         key: PRNG key.
     """
-    over_windows = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
-    over_tasks = jax.vmap(over_windows, in_axes=(None, 0, None, 0))
 
     @jax.jit
     def read(params, first: TaskData, second: TaskData, key):
@@ -76,14 +70,13 @@ def make_reader(
         num = first.count.shape[0]
         task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, windows // 2))
         views = [
-            sample_windows(data, task_id, key, length)
+            contexts.draw(data, task_id, method.context, key)
             for data, key in ((first, key_first), (second, key_second))
         ]
         view = jax.tree.map(lambda *x: jnp.concatenate(x, 1), *views)
-        keys = jax.random.split(key_infer, view.valid.shape[:2])
-        code = over_tasks(params, view, None, keys).code
-        rewarded = ((view.reward > 0) & view.valid).any(-1)
-        return code, view.valid.any(-1), rewarded, _statistics(view)
+        code = expect_code(infer_all(method, params, view, None, key_infer), "an audit")
+        rewarded = ((view.reward > 0) & view.valid).any((-2, -1))
+        return code, view.valid.any((-2, -1)), rewarded, _statistics(view)
 
     def codes(params) -> Codes:
         found = [
@@ -97,12 +90,9 @@ def make_reader(
 
 
 def drawn_from(data: TaskData) -> tuple[np.ndarray, np.ndarray]:
-    """Policy and stage of every episode that draws from the data can meet, each [P]."""
-    flat = np.asarray(data.flat)
-    valid = np.arange(flat.shape[1]) < np.asarray(data.count)[:, None]
-    task = np.nonzero(valid)[0]
-    episode = flat[valid] // data.reward.shape[-1]
-    return np.asarray(data.policy)[task, episode], np.asarray(data.stage)[task, episode]
+    """Policy and stage of every episode that draws from the data can meet, each [E']."""
+    seen = np.asarray(data.visible) & (np.asarray(data.length) > 0)
+    return np.asarray(data.policy)[seen], np.asarray(data.stage)[seen]
 
 
 def rows_of(codes: Codes, rows: np.ndarray) -> Codes:
@@ -111,13 +101,14 @@ def rows_of(codes: Codes, rows: np.ndarray) -> Codes:
 
 
 def _statistics(view: View) -> dict[str, Array]:
-    """What shows of a policy in windows [..., L]: means and variances over the valid steps."""
+    """What shows of a policy in contexts [..., C, L]: means and variances over valid steps."""
     weight = view.valid.astype(view.obs.dtype)[..., None]
-    count = jnp.maximum(weight.sum(-2), 1)
-    action = (view.action * weight).sum(-2) / count
-    deviation = (view.action - action[..., None, :]) * weight
+    steps = (-3, -2)
+    count = jnp.maximum(weight.sum(steps), 1)
+    action = (view.action * weight).sum(steps) / count
+    deviation = (view.action - action[..., None, None, :]) * weight
     return {
         "mean action": action,
-        "variance of the action": jnp.square(deviation).sum(-2) / count,
-        "mean observation": (view.obs * weight).sum(-2) / count,
+        "variance of the action": jnp.square(deviation).sum(steps) / count,
+        "mean observation": (view.obs * weight).sum(steps) / count,
     }

@@ -177,9 +177,13 @@ def drift(before: np.ndarray, after: np.ndarray, keep: np.ndarray) -> dict:
 
 
 def cost(results: dict) -> dict:
-    """Few-shot returns by source of the context, and what the worst source costs."""
-    few, bounds = results["few_shot"], results["bounds"]
-    by_source = {k: v for k, v in few["by_context_source"].items() if v is not None}
+    """Returns by source of the context, and what the worst source costs.
+
+    They are those of the first protocol that was evaluated by source.
+    """
+    blocks, bounds = results["protocols"].values(), results["bounds"]
+    sources = next((x for x in (b.get("by_context_source") for b in blocks) if x), {})
+    by_source = {k: v for k, v in sources.items() if v is not None}
     found = {
         "by_source": {
             name: {"return": block["mean"], "gap_closed": block["gap_closed"]}

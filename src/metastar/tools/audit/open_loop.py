@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metastar.data import contexts
 from metastar.data.sampler import sample_windows
+from metastar.evaluation.inference import expect_code, infer_all
 from metastar.tools.audit.parts import missing
 from metastar.types import Array, Method, TaskData
 
@@ -38,13 +40,13 @@ def open_loop(cfg, method: Method, params, data: TaskData, obs_std: Array, key: 
     """
     if method.predict is None:
         return missing("the method has no world model to predict with")
-    prefix, length = cfg.imagine.context_len, method.context_len
+    prefix, length = cfg.imagine.context_len, method.context.length
     horizon = min(MAX_HORIZON, length - prefix)
     if data.count.shape[0] < 2:
         return missing("it needs the codes of two tasks")
     if horizon < 1:
         return missing("the method's windows leave no room behind imagine.context_len")
-    measure = partial(_errors, method.infer, method.predict, prefix, horizon, length)
+    measure = partial(_errors, method, prefix, horizon)
     errors, count = jax.jit(measure)(params, data, jnp.asarray(obs_std), key)
     error = {code: jax.device_get(x) for code, x in errors.items()}
     return {
@@ -54,7 +56,7 @@ def open_loop(cfg, method: Method, params, data: TaskData, obs_std: Array, key: 
     }
 
 
-def _errors(infer, predict, prefix, horizon, length, params, data, obs_std, key):
+def _errors(method, prefix, horizon, params, data, obs_std, key):
     """Errors by code and kind [H], and how many windows counted."""
     num = data.count.shape[0]
     windows = int(np.clip(WINDOWS // num, LEAST, MOST))
@@ -62,9 +64,8 @@ def _errors(infer, predict, prefix, horizon, length, params, data, obs_std, key)
     task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, windows))
     view = sample_windows(data, task_id, key_window, prefix + horizon)
     whole = view.valid.all(-1) & ~view.first[..., 1:].any(-1)  # [N, W]
-    context = sample_windows(data, task_id, key_context, length)
-    infer_all = jax.vmap(jax.vmap(infer, in_axes=(None, 0, None, 0)), (None, 0, None, 0))
-    code = infer_all(params, context, None, jax.random.split(key_infer, (num, windows))).code
+    context = contexts.draw(data, task_id, method.context, key_context)
+    code = expect_code(infer_all(method, params, context, None, key_infer), "an audit")
     codes = {"right": code, "wrong": jnp.roll(code, 1, axis=0), "none": jnp.zeros_like(code)}
     keys = jax.random.split(key_roll, (num, windows, ROLLOUTS))
 
@@ -73,7 +74,7 @@ def _errors(infer, predict, prefix, horizon, length, params, data, obs_std, key)
         before = view._replace(
             **{n: x[:prefix] for n, x in view._asdict().items() if n not in ("policy", "stage")}
         )
-        one = partial(predict, params, before, view.action[prefix:], code)
+        one = partial(method.predict, params, before, view.action[prefix:], code)
         return jax.tree.map(lambda x: x.mean(0), jax.vmap(one)(keys))
 
     def rms(error):

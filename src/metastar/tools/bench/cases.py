@@ -1,8 +1,10 @@
 """What `metastar bench` times: each part of a run as a function without arguments."""
 
+import importlib.util
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,13 +15,15 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
-from metastar.tools.bench import plain
+from metastar.tools.bench import parts
 from metastar.tools.bench.setting import Setting
-from metastar.training.chunk import init_state, make_chunk, update_keys
+from metastar.training import chunk as chunks
+from metastar.training import runs
+from metastar.training.chunk import make_chunk, update_keys
 from metastar.training.compilation import compiled
 from metastar.training.flops import matmul_flops, products
 from metastar.training.runs import make_method, stack
-from metastar.types import Array, Method, Phase, TrainState
+from metastar.types import Env, Phase
 
 # Forms of an update.
 PLAIN, CONFIGURED, CONSTANT, SAMPLED = (
@@ -55,26 +59,30 @@ def last_phase(setting: Setting) -> Phase:
 
 def part_phase(setting: Setting, name: str) -> Phase:
     """The last phase with nothing in its update but one term; raises `UserError` if it has none."""
-    parts, method = setting.method.parts, setting.cfg.method
-    if name not in parts:
-        known = f"; its parts are {', '.join(sorted(parts))}" if parts else ""
+    file, method = _parts_file(setting), setting.cfg.method
+    found = file.parts(setting.cfg, setting.spec) if file else {}
+    if name not in found:
+        known = f"; its parts are {', '.join(sorted(found))}" if found else ""
         raise UserError(f"method {method!r} has no part {name!r} to time alone{known}")
-    return last_phase(setting)._replace(update=parts[name])
+    phase = last_phase(setting)._replace(update=found[name])
+    return runs.bind(setting.method._replace(phases=(phase,)), setting.cfg).phases[0]
 
 
 def forms(setting: Setting) -> list[Case]:
     """Updates of the last phase in several forms, the first of which the others are measured by.
 
-    MetaSTAR's plain form, as a library without ideas about speed would write it; the update as the
-    config has it; the same with a constant batch and no metrics; and MetaSTAR's with the unbiased
-    estimate of the CQL penalty's gradient, unless the config has that already or has no penalty.
+    The plain form, as a library without ideas about speed would write it, where the file of
+    `bench/parts` has one; the update as the config has it; the same with a constant batch and no
+    metrics; and, beside a plain form, the one with the unbiased estimate of the CQL penalty's
+    gradient, unless the config has that already or has no penalty.
     """
     cfg, phase = setting.cfg, last_phase(setting)
     bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))
     own = [updates(CONFIGURED, setting, phase), updates(CONSTANT, setting, bare, constant=True)]
-    if cfg.method != "metastar":
+    file = _parts_file(setting)
+    if not hasattr(file, "plain"):
         return own
-    reference = setting._replace(method=plain.make(cfg, setting.spec))
+    reference = setting._replace(method=file.plain(cfg, setting.spec))
     made = [updates(PLAIN, reference, last_phase(reference)), *own]
     agent = cfg.agent.conservative
     if agent.cql_gradient == "exact" and agent.penalty != "reward_uncertainty":
@@ -108,15 +116,15 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
         phase = phase._replace(sample=lambda batch, key, step: batch)
     key, hp = stack(keys), stack([jax.tree.map(jnp.asarray, method.hp)] * num)
     length = _chunk_length(setting, phase, data)
-    run = make_chunk(phase, start, length, cfg.train.validate_every, Counter())
-    state = jax.jit(lambda key: _begun(method, key, start))(key)
+    run = make_chunk(phase, start, length, cfg.train.validate_every, Counter(), num)
+    loop = jax.jit(lambda key: chunks.init(method, key))(key)
     arguments = data, key, hp, first, jnp.int32(length)
-    program = compiled(run, state, *arguments)
+    program = compiled(run, loop, *arguments)
 
     def call():
-        nonlocal state
-        state, metrics = program.run(state, *arguments)
-        return state, jax.device_get(metrics)
+        nonlocal loop
+        loop, metrics = program.run(loop, *arguments)
+        return loop, jax.device_get(metrics)
 
     return Case(
         name=name,
@@ -133,12 +141,18 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
 def env_steps(name: str, setting: Setting) -> Case:
     """An episode under uniform actions in `eval.windows` streams of every task, all in parallel."""
     cfg = setting.cfg
-    env = make_env(cfg)
+    env = of_tasks(make_env(cfg), setting.all.task)
     run = make_rollout(env, uniform_policy(env.spec.action_dim), 1)
     streams = setting.all.count.shape[0], cfg.eval.windows
     arguments = (), no_adaptation(*streams), setting.all.task, jax.random.key(cfg.seed)
     units = streams[0] * streams[1] * env.spec.max_episode_steps
     return rollout_case(name, env, run, arguments, units, Counter())
+
+
+def of_tasks(env: Env, tasks) -> Env:
+    """The simulator for these tasks alone, their physics made: a rollout can then be compiled."""
+    physics = env.prepare(tasks)
+    return env._replace(prepare=lambda tasks: physics)
 
 
 def rollout_case(
@@ -166,10 +180,10 @@ def rollout_case(
     )
 
 
-def _begun(method: Method, key: Array, start: int) -> TrainState:
-    """The state of a run, or of several, before update `start`."""
-    state = init_state(method, key)
-    return state._replace(step=jnp.full_like(state.step, start))
+def _parts_file(setting: Setting) -> ModuleType | None:
+    """The file of `bench/parts` of the setting's method, if there is one."""
+    path = f"{parts.__name__}.{setting.cfg.method}"
+    return importlib.import_module(path) if importlib.util.find_spec(path) else None
 
 
 def _chunk_length(setting: Setting, phase: Phase, data) -> int:
@@ -177,8 +191,8 @@ def _chunk_length(setting: Setting, phase: Phase, data) -> int:
     method, key = setting.method, jax.random.key(0)
 
     def one(data, key, hp):
-        state = init_state(method, key)
-        return phase.update(state, phase.sample(data, key, state.step), key, hp)
+        state = method.init(key)
+        return phase.update(state, phase.sample(data, key, 0), key, hp, 0)
 
     flops = setting.cfg.num_seeds * matmul_flops(jax.make_jaxpr(one)(data, key, method.hp).jaxpr)
     wanted = _CHUNK_FLOPS if jax.default_backend() == "cpu" else _CHUNK_FLOPS_ACCELERATOR

@@ -6,23 +6,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from metastar import registry
+from metastar.data.contexts import folded, steps_of
 from metastar.envs.make import make_env
 from metastar.evaluation import episodes as play
+from metastar.evaluation import evaluate
 from metastar.evaluation.history import empty_window
-from metastar.evaluation.protocols.zero_shot import inferences
-from metastar.tools.bench.cases import Case, rollout_case
+from metastar.tools.bench.cases import Case, of_tasks, rollout_case
 from metastar.tools.bench.setting import Setting
-from metastar.training.chunk import init_state
 from metastar.training.flops import products, scaled
-from metastar.types import Env, StepIn
+from metastar.types import Env, Given, Protocol, StepIn
 
 ALONE_TASKS = 2  # of single environments: one stream of each is enough to tell the time of a step
-PROTOCOLS = ("few-shot", "zero-shot")
 
 
 def cases(setting: Setting, max_steps: int) -> list[Case]:
-    """Both protocols on all tasks in one batch, and on single environments.
+    """The config's protocols on all tasks in one batch, and on single environments.
 
     The references play the same networks: "one env at a time" calls functions that are jitted for a
     batch of one, step by step, as a loop over gymnasium environments does; where the simulator is
@@ -36,12 +34,14 @@ def cases(setting: Setting, max_steps: int) -> list[Case]:
     if max_steps:
         steps = min(max_steps, env.spec.max_episode_steps)
         env = env._replace(spec=env.spec._replace(max_episode_steps=steps))
+    every = of_tasks(env, setting.all.task)
+    alone = of_tasks(env, jax.tree.map(lambda x: x[:1], setting.all.task))  # all take as long
     made = []
-    for protocol in PROTOCOLS:
-        made.append(_batch(setting, env, protocol))
+    for protocol in evaluate.protocols_of(setting.cfg, setting.method, env.spec):
+        made.append(_batch(setting, every, protocol))
         if not env.on_host:
-            made.append(_alone(setting, env, protocol, "one stream at a time"))
-        made.append(_alone(setting, stepwise(env), protocol, "one env at a time"))
+            made.append(_alone(setting, alone, protocol, "one stream at a time"))
+        made.append(_alone(setting, stepwise(alone), protocol, "one env at a time"))
     return made
 
 
@@ -51,28 +51,28 @@ def stepwise(env: Env) -> Env:
         return env
     reset, step = jax.jit(jax.vmap(env.reset)), jax.jit(jax.vmap(env.step))
 
-    def reset_on_host(noise, task):
-        state, obs = reset(noise, task)
+    def reset_on_host(noise, task, physics):
+        state, obs = reset(noise, task, physics)
         return state, jax.device_get(obs)
 
-    def step_on_host(state, action, task):
-        state, out = step(state, action, task)
+    def step_on_host(state, action, task, physics):
+        state, out = step(state, action, task, physics)
         return state, jax.device_get(out)
 
     return env._replace(reset=reset_on_host, step=step_on_host, on_host=True)
 
 
-def _batch(setting: Setting, env: Env, protocol: str) -> Case:
-    num_tasks = setting.all.count.shape[0]
-    run, streams = _evaluation(setting, env, protocol, None)
+def _batch(setting: Setting, env: Env, protocol: Protocol) -> Case:
+    num_tasks, streams = setting.all.count.shape[0], protocol.streams
+    run = play.evaluation(protocol, env, streams)
     arguments = _arguments(setting, protocol, slice(None))
     made = network_products(setting, env, protocol, (num_tasks, streams))
-    units = num_tasks * streams * _steps(setting, env, protocol)
-    return rollout_case(f"{protocol}, all in one batch", env, run, arguments, units, made)
+    units = num_tasks * streams * _steps(env, protocol)
+    return rollout_case(f"{protocol.title}, all in one batch", env, run, arguments, units, made)
 
 
-def _alone(setting: Setting, env: Env, protocol: str, how: str) -> Case:
-    one, _ = _evaluation(setting, env, protocol, 1)
+def _alone(setting: Setting, env: Env, protocol: Protocol, how: str) -> Case:
+    one = play.evaluation(protocol, env, 1)
     if not env.on_host:
         one = jax.jit(one)
     each = [_arguments(setting, protocol, slice(i, i + 1)) for i in range(ALONE_TASKS)]
@@ -81,48 +81,36 @@ def _alone(setting: Setting, env: Env, protocol: str, how: str) -> Case:
         return [one(*arguments) for arguments in each]
 
     made = scaled(network_products(setting, env, protocol, (1, 1)), ALONE_TASKS)
-    units = ALONE_TASKS * _steps(setting, env, protocol)
-    return rollout_case(f"{protocol}, {how}", env._replace(on_host=True), run, (), units, made)
+    units = ALONE_TASKS * _steps(env, protocol)
+    name = f"{protocol.title}, {how}"
+    return rollout_case(name, env._replace(on_host=True), run, (), units, made)
 
 
-def _evaluation(setting: Setting, env: Env, protocol: str, streams: int | None):
-    """The evaluation and its streams per task, by default those of the config."""
-    cfg, method = setting.cfg, setting.method
-    family = registry.find("family", cfg.family)
-    if protocol == "few-shot":
-        streams = streams or cfg.eval.windows
-        return play.few_shot(cfg, method, env, family, streams), streams
-    streams = streams or cfg.eval.zero_shot_streams
-    return play.zero_shot(cfg, method, env, family, streams), streams
-
-
-def _arguments(setting: Setting, protocol: str, rows: slice) -> tuple:
+def _arguments(setting: Setting, protocol: Protocol, rows: slice) -> tuple:
     """What an evaluation of some tasks takes."""
-    key, key_context, key_play = jax.random.split(jax.random.key(setting.cfg.seed), 3)
-    params = jax.jit(lambda key: setting.method.export(init_state(setting.method, key)))(key)
+    key, *keys = jax.random.split(jax.random.key(setting.cfg.seed), 3)
+    params = jax.jit(lambda key: setting.method.export(setting.method.init(key)))(key)
     data = jax.tree.map(lambda x: x[rows], setting.all)
-    return params, (data,) if protocol == "few-shot" else data.task, key_context, key_play
+    return params, setting.train, Given(data.task, (data,) if protocol.from_data else ()), *keys
 
 
-def _steps(setting: Setting, env: Env, protocol: str) -> int:
+def _steps(env: Env, protocol: Protocol) -> int:
     """Steps of one stream."""
-    own = setting.cfg.eval
-    few_shot = protocol == "few-shot"
-    episodes = own.episodes if few_shot else play.stream_episodes(env.spec, own.budget or None)
-    return episodes * env.spec.max_episode_steps
+    return protocol.episodes * env.spec.max_episode_steps
 
 
-def network_products(setting: Setting, env: Env, protocol: str, streams: tuple) -> Counter:
-    """The matrix products of inferring codes and acting, in [N, W] streams; no simulator's.
+def network_products(setting: Setting, env: Env, protocol: Protocol, streams: tuple) -> Counter:
+    """The matrix products of inferring the task and acting, in [N, W] streams; no simulator's.
 
     Counted apart from the rollout, where the branch that skips an inference does not show.
     """
-    cfg, method = setting.cfg, setting.method
+    method = setting.method
     params, *_ = _arguments(setting, protocol, slice(None))
-    window = empty_window(env.spec, method.context_len)
+    window = empty_window(env.spec, steps_of(method.context))
+    context = folded(window, method.context)
     task = jax.tree.map(lambda x: x[0], setting.all.task) if method.privileged else None
     key = jax.random.key(0)
-    adaptation = jax.eval_shape(method.infer, params, window, task, key)
+    adaptation = jax.eval_shape(method.infer, params, context, task, key)
     carry = jax.eval_shape(method.policy.init, params, adaptation)
     step = jax.tree.map(lambda x: x[0], (window.obs, window.action, window.reward, window.obs))
     seen = StepIn(*step, first=jnp.array(True), time=jnp.array(0))
@@ -133,11 +121,6 @@ def network_products(setting: Setting, env: Env, protocol: str, streams: tuple) 
         over_streams = jax.vmap(jax.vmap(f, in_axes=axes), in_axes=axes)
         return products(jax.make_jaxpr(over_streams)(params, *own).jaxpr)
 
-    infer = count(method.infer, window, task, key)
+    infer = count(method.infer, context, task, key)
     act = count(partial(method.policy.act, greedy=True), adaptation, carry, seen, key)
-    steps = _steps(setting, env, protocol)
-    again = 0
-    if protocol == "zero-shot" and not method.privileged:
-        due = inferences(steps, method.context_len, cfg.eval.reinfer_every)
-        again = steps if env.spec.done_ends_episode else due  # there the branch is a select
-    return scaled(infer, 1 + again) + scaled(act, steps)
+    return scaled(infer, protocol.inferences) + scaled(act, _steps(env, protocol))

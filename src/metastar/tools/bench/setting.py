@@ -8,7 +8,7 @@ import numpy as np
 
 from metastar.collection import collect
 from metastar.config import flatten
-from metastar.data import store
+from metastar.data import layout, store
 from metastar.envs.make import profile_of, spec_of
 from metastar.training import runs
 from metastar.types import DataSpec, Method, TaskData
@@ -29,7 +29,8 @@ def make(cfg) -> Setting:
     tasks, split = collect.draw_tasks(cfg)
     every = random_data(cfg, tasks)
     train = jax.tree.map(lambda x: x[jnp.asarray(split["train"])], every)
-    manifest = store.Manifest(cfg.family, tasks, split, ("a", "b"), ("a", "b"), {}, {}, {})
+    env = spec_of(cfg.family, profile_of(cfg))
+    manifest = store.Manifest(cfg.family, env, tasks, split, ("a", "b"), ("a", "b"), {}, {}, {})
     spec = store.data_spec(manifest, train)
     return Setting(cfg, runs.make_method(cfg, spec), spec, train, every)
 
@@ -46,15 +47,13 @@ def random_data(cfg, tasks: dict[str, np.ndarray]) -> TaskData:
     shape = len(next(iter(tasks.values()))), episodes
     rng = np.random.default_rng(0)
     behavior = np.broadcast_to(np.arange(episodes) % 2, shape)
-    return TaskData(
-        obs=jnp.asarray(rng.normal(size=(*shape, steps + 1, env.obs_dim)), jnp.float32),
-        action=jnp.asarray(rng.uniform(-1, 1, (*shape, steps, env.action_dim)), jnp.float32),
-        reward=jnp.asarray(rng.normal(size=(*shape, steps)), jnp.float32),
-        done=jnp.zeros((*shape, steps), bool),
-        length=jnp.full(shape, steps),
-        policy=jnp.asarray(behavior),
-        stage=jnp.asarray(behavior),
-        task={name: jnp.asarray(x, jnp.float32) for name, x in tasks.items()},
-        flat=jnp.tile(jnp.arange(episodes * steps), (shape[0], 1)),
-        count=jnp.full(shape[0], episodes * steps),
-    )
+    blocks = {
+        "obs": rng.normal(size=(*shape, steps + 1, env.obs_dim)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (*shape, steps, env.action_dim)).astype(np.float32),
+        "reward": rng.normal(size=(*shape, steps)).astype(np.float32),
+        "done": np.zeros((*shape, steps), bool),
+        "length": np.full(shape, steps),
+        "policy": behavior,
+        "stage": behavior,
+    }
+    return layout.from_blocks(blocks, {n: np.asarray(x, np.float32) for n, x in tasks.items()})

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from metastar import registry
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.files import write_atomic
+from metastar.tools.card.describe import describe
 from metastar.tools.card.summary import (
     GRID,
     MIN_SAMPLE,
@@ -31,10 +31,9 @@ def verify(path: str | Path) -> str:
     Returns a sentence for the terminal; raises `UserError` as `store.verify` does.
     """
     _, manifest, fields = store.verify(path)
-    num_tasks, num_episodes = fields["length"].shape
     return (
-        f"{path}: every SHA-256 agrees; {num_tasks} tasks of {manifest.family} x {num_episodes} "
-        f"episodes, {int(fields['length'].sum()):,} transitions"
+        f"{path}: every SHA-256 agrees; {len(fields['episodes'])} tasks of {manifest.family} x "
+        f"{_sizes(fields)}"
     )
 
 
@@ -54,7 +53,7 @@ def inspect(path: str | Path, out: str | Path) -> str:
     from metastar.tools.card import figures as card_figures
 
     _, manifest, fields = store.verify(path)
-    window = fields["reward"].shape[-1] // 2
+    window = manifest.env_spec.max_episode_steps // 2
     summary = summarize(fields, manifest.policies, manifest.stages, window)
     num = len(summary.sources)
     apart = distances(fields, summary.source, num)
@@ -81,24 +80,23 @@ def inspect(path: str | Path, out: str | Path) -> str:
 
 def _text(path, manifest, fields, summary: Summary, apart: Distances | None) -> str:
     """The card in words and tables."""
-    family = registry.find("family", manifest.family)
-    num_tasks, num_episodes = summary.returns.shape
+    label, values, sparse, _ = describe(manifest)
     parts = ", ".join(f"{len(manifest.split[name])} {name}" for name in split_names(manifest.split))
     lines = [
         f"data set {path}",
-        f"family {manifest.family}: {num_tasks} tasks ({parts}) x {num_episodes} episodes, "
-        f"{int(fields['length'].sum()):,} transitions",
+        f"family {manifest.family}: {len(values)} tasks ({parts}) x {_sizes(fields)}",
+        f"made by {manifest.origin}" + (f", from {manifest.source}" if manifest.source else ""),
         "",
         *_source_table(summary),
     ]
-    if family.SPARSE:
+    if sparse:
         lines.append(
             f"windows of {summary.window} steps with reward: {summary.rewarded.mean():.1%} "
             f"(tasks from {summary.rewarded.min():.1%} to {summary.rewarded.max():.1%})"
         )
     names = [source.name for source in summary.sources]
     lines += ["", *_distance_tables(names, apart)]
-    return "\n".join([*lines, "", *_task_table(manifest, family, summary), ""])
+    return "\n".join([*lines, "", *_task_table(manifest.split, label, values, sparse, summary), ""])
 
 
 def _source_table(summary: Summary) -> list[str]:
@@ -165,10 +163,9 @@ def _matrix(title: str, names: list[str], cells: list[list[str]]) -> list[str]:
     return lines
 
 
-def _task_table(manifest, family, summary: Summary) -> list[str]:
+def _task_table(split, label: str, values, sparse: bool, summary: Summary) -> list[str]:
     """A line per task: its number, and quartiles of its return by source."""
-    label, values = family.label(manifest.tasks)
-    part = {n: name for name in split_names(manifest.split) for n in manifest.split[name]}
+    part = {n: name for name in split_names(split) for n in split[name]}
     width = max(5, *(len(name) for name in part.values()))
     names = [source.name for source in summary.sources]
     quantiles = (0.25, 0.5, 0.75) if len(names) <= 3 else (0.5,)  # else lines would be too long
@@ -178,7 +175,7 @@ def _task_table(manifest, family, summary: Summary) -> list[str]:
         f"return by task and source: {what}",
         f"task {'split':{width}} {label:>18}"
         + "".join(f"{name:>{cell}}" for name in names)
-        + ("  windows with reward" if family.SPARSE else ""),
+        + ("  windows with reward" if sparse else ""),
     ]
     for n, value in enumerate(values):
         line = f"{n:4d} {part[n]:{width}} {value:18.3f}"
@@ -186,8 +183,14 @@ def _task_table(manifest, family, summary: Summary) -> list[str]:
             chosen = summary.returns[n, summary.source[n] == k]
             found = np.quantile(chosen, quantiles) if chosen.size else ()
             line += f"{''.join(f'{q:8.2f}' for q in found) or '-':>{cell}}"
-        lines.append(line + (f"{summary.rewarded[n]:21.0%}" if family.SPARSE else ""))
+        lines.append(line + (f"{summary.rewarded[n]:21.0%}" if sparse else ""))
     return lines
+
+
+def _sizes(fields: dict[str, np.ndarray]) -> str:
+    """Episodes of a task, from the fewest to the most, and transitions of all."""
+    ends = sorted({int(fields["episodes"].min()), int(fields["episodes"].max())})
+    return f"{'-'.join(map(str, ends))} episodes, {int(fields['length'].sum()):,} transitions"
 
 
 def _percent_name(quantile: float) -> str:

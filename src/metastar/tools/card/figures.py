@@ -7,9 +7,10 @@ from matplotlib.colors import LogNorm, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from metastar import registry
+from metastar.data import layout
 from metastar.data.sources import Source
 from metastar.data.store import Manifest
+from metastar.tools.card.describe import describe
 from metastar.tools.card.summary import Distances, StateMap, Summary, over_tasks, span, split_names
 
 HUES = ("#7a7a7a", "#2066a8", "#e07b24", "#2f9e6b", "#8d5fb0", "#c23b5a")
@@ -19,8 +20,7 @@ DOTS = 4000  # of one source in the plot of the states
 
 def overview(manifest: Manifest, fields: dict[str, np.ndarray], summary: Summary) -> Figure:
     """Learning, return by task, states seen, and windows with reward or returns."""
-    family = registry.find("family", manifest.family)
-    label, values = family.label(manifest.tasks)
+    label, values, sparse, goal = describe(manifest)
     names, colors = [s.name for s in summary.sources], source_colors(summary.sources)
     figure = Figure(figsize=(11, 8.5), layout="constrained")
     figure.suptitle(f"Data set of {manifest.family}: {len(values)} tasks")
@@ -29,10 +29,10 @@ def overview(manifest: Manifest, fields: dict[str, np.ndarray], summary: Summary
     _draw_by_task(by_task, values, summary, colors)
     by_task.set_xlabel(label)
     _draw_states(states, fields, summary, colors)
-    if np.shape(manifest.tasks.get("goal"))[1:] == (2,):
-        states.scatter(*manifest.tasks["goal"].T, marker="*", s=25, color="crimson", label="goal")
+    if goal is not None:
+        states.scatter(*goal.T, marker="*", s=25, color="crimson", label="goal")
         states.legend(markerscale=2, loc="lower left")
-    if family.SPARSE:
+    if sparse:
         for name, marker in zip(split_names(manifest.split), MARKERS):
             ids = manifest.split[name]
             last.plot(values[ids], summary.rewarded[ids], marker, label=name)
@@ -126,15 +126,15 @@ def _draw_by_task(axis, values, summary: Summary, colors) -> None:
 
 def _draw_states(axis, fields, summary: Summary, colors) -> None:
     """The first two dimensions of the observations, coloured by source."""
-    obs = np.asarray(fields["obs"])[:, :, :-1, :2]
-    valid = np.arange(obs.shape[2]) < np.asarray(fields["length"])[..., None]
-    points = [obs[valid & (summary.source == k)[..., None]] for k in range(len(colors))]
+    of = layout.transitions(fields)
+    obs, owner = np.asarray(fields["obs"])[of.obs, :2], summary.source[of.task, of.episode]
+    points = [obs[owner == k] for k in range(len(colors))]
     points = [p[:: len(p) // DOTS + 1] for p in points]
     color = np.repeat(colors, [len(p) for p in points], axis=0)
     points = np.concatenate(points)
     order = np.random.default_rng(0).permutation(len(points))  # no source lies on top of another
     axis.scatter(points[order, 0], points[order, -1], s=2, alpha=0.4, c=color[order])
-    low, high = span(obs[valid])
+    low, high = span(obs)
     margin = 0.15 * (high - low)  # a few stray episodes would shrink the rest to a dot
     axis.set_xlim(low[0] - margin[0], high[0] + margin[0])
     axis.set_ylim(low[-1] - margin[-1], high[-1] + margin[-1])

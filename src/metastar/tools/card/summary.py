@@ -1,10 +1,12 @@
 """What the data card shows: returns, reward, states and distances of the behaviour sources."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
+from metastar.data import layout
 from metastar.data.sources import Source, sources
 from metastar.ops.transport import wasserstein
 
@@ -14,11 +16,11 @@ SAMPLE, MIN_SAMPLE = 128, 16  # transitions per source for a distance
 
 
 class Summary(NamedTuple):
-    """Numbers by episode and by task, for N tasks, E episodes and K sources."""
+    """Numbers by episode and by task, for N tasks of at most E episodes, and K sources."""
 
     sources: list[Source]
-    source: np.ndarray  # [N, E] index into `sources`; -1 for an episode without a step
-    returns: np.ndarray  # [N, E] undiscounted
+    source: np.ndarray  # [N, E] index into `sources`; -1 for an episode without a step, or none
+    returns: np.ndarray  # [N, E] undiscounted; 0 for these
     coverage: np.ndarray  # [N, K] share of the grid's cells that the task's source visits
     rewarded: np.ndarray  # [N] share of the windows of `window` steps with a positive reward
     window: int
@@ -50,30 +52,32 @@ def summarize(
     size of the cells. The windows are those of `data.sampler.sample_windows`, each start counted
     once, so that the share is exact.
     """
-    length, reward = np.asarray(fields["length"]), np.asarray(fields["reward"])
+    length, episodes = np.asarray(fields["length"]), np.asarray(fields["episodes"])
     policy, stage = np.asarray(fields["policy"]), np.asarray(fields["stage"])
     found = sources(policies, stages, policy[length > 0], stage[length > 0])
     source = np.full(length.shape, -1)
     for k, (_, p, s) in enumerate(found):
         source[(policy == p) & (stage == s) & (length > 0)] = k
+    source = layout.by_task(source, episodes, -1)
 
-    num_tasks, _, num_steps = reward.shape
-    valid = _valid(fields)
-    obs = np.asarray(fields["obs"])[:, :, :num_steps, :2]
-    low, high = span(obs[valid])
+    of, reward = layout.transitions(fields), np.asarray(fields["reward"])
+    obs = np.asarray(fields["obs"])[of.obs, :2]
+    low, high = span(obs)
     scaled = (obs - low) / np.maximum(high - low, 1e-12)
     cell = np.clip((scaled * GRID).astype(int), 0, GRID - 1) @ GRID ** np.arange(obs.shape[-1])
-    coverage = np.zeros((num_tasks, len(found)))
-    rewarded = np.zeros(num_tasks)
-    for n in range(num_tasks):
-        for k in range(len(found)):
-            seen = valid[n] & (source[n] == k)[:, None]
-            coverage[n, k] = len(np.unique(cell[n][seen])) / GRID ** obs.shape[-1]
-        positive = np.cumsum(np.pad(reward[n][valid[n]] > 0, (1, 0)))
+    shape, cells = (len(episodes), len(found)), GRID ** obs.shape[-1]
+    row = of.task * len(found) + source[of.task, of.episode]
+    visited = np.unique(row * cells + cell) // cells  # once for each cell that the row visits
+    coverage = np.bincount(visited, minlength=np.prod(shape)).reshape(shape) / cells
+    start = layout.offsets(fields).step
+    rewarded = np.zeros(len(episodes))
+    for n, (first, last) in enumerate(pairwise(start)):
+        positive = np.cumsum(np.pad(reward[first:last] > 0, (1, 0)))
         width = min(window, len(positive) - 1)
         rewarded[n] = (positive[width:] > positive[: len(positive) - width]).mean()
-    returns = np.where(valid, reward, 0).sum(-1, dtype=float)
-    return Summary(found, source, returns, coverage, rewarded, window)
+    number = np.repeat(np.arange(len(length)), length)
+    returns = np.bincount(number, reward, minlength=len(length))
+    return Summary(found, source, layout.by_task(returns, episodes), coverage, rewarded, window)
 
 
 def distances(fields: dict[str, np.ndarray], source: np.ndarray, num: int) -> Distances | None:
@@ -95,23 +99,23 @@ def distances(fields: dict[str, np.ndarray], source: np.ndarray, num: int) -> Di
     Returns:
         The distances, or None where no task has two sources.
     """
-    valid, num_steps = _valid(fields), fields["reward"].shape[-1]
-    table = np.where(valid, source[..., None], -1).reshape(len(source), -1)  # [N, E * T]
-    count = np.stack([(table == k).sum(1) for k in range(num)], axis=1)
+    of, start = layout.transitions(fields), layout.offsets(fields).step
+    owner = source[of.task, of.episode]
+    count = np.bincount(of.task * num + owner, minlength=len(source) * num).reshape(-1, num)
     enough = count >= 2 * MIN_SAMPLE
     if enough.sum(1).max() < 2:
         return None
     size = min(SAMPLE, count[enough].min() // 2)
-    obs, action = fields["obs"], fields["action"]
-    scale = np.concatenate([_scale(obs[:, :, :num_steps][valid]), _scale(action[valid])])
+    obs, action = np.asarray(fields["obs"])[of.obs], np.asarray(fields["action"])
+    scale = np.concatenate([_scale(obs), _scale(action)])
     rng = np.random.default_rng(0)
     value = np.full((len(source), num, num), np.nan)
     for n, present in enumerate(enough):
         samples = {}
         for k in np.flatnonzero(present):
-            drawn = rng.choice(np.flatnonzero(table[n] == k), 2 * size, replace=False)
-            episode, step = np.divmod(drawn, num_steps)
-            pair = np.concatenate([obs[n, episode, step], action[n, episode, step]], axis=1)
+            own = start[n] + np.flatnonzero(owner[start[n] : start[n + 1]] == k)
+            drawn = rng.choice(own, 2 * size, replace=False)
+            pair = np.concatenate([obs[drawn], action[drawn]], axis=1)
             samples[k] = np.split(pair / scale, 2)
             for i, other in samples.items():
                 value[n, i, k] = value[n, k, i] = wasserstein(other[0], samples[k][int(i == k)])
@@ -134,9 +138,9 @@ def state_map(fields: dict[str, np.ndarray], source: np.ndarray, num: int) -> St
 
     Args: as `distances`.
     """
-    valid = _valid(fields)
-    owner = np.broadcast_to(source[..., None], valid.shape)[valid]
-    points, labels = _plane(np.asarray(fields["obs"])[:, :, :-1][valid])
+    of = layout.transitions(fields)
+    owner = source[of.task, of.episode]
+    points, labels = _plane(np.asarray(fields["obs"])[of.obs])
     points = [points[owner == k] for k in range(num)]
     spans = np.array([span(p) for p in points])  # [K, 2, 2]
     low, high = spans[:, 0].min(0), spans[:, 1].max(0)
@@ -175,8 +179,3 @@ def _scale(x: np.ndarray) -> np.ndarray:
     """Standard deviation of each column of x [P, D]; 1 for a constant one."""
     std = x.std(0, dtype=float)
     return np.where(std > 1e-6, std, 1)
-
-
-def _valid(fields: dict[str, np.ndarray]) -> np.ndarray:
-    """Which steps [N, E, T] are no padding."""
-    return np.arange(fields["reward"].shape[-1]) < np.asarray(fields["length"])[..., None]

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
-from metastar import registry
+from metastar.envs.make import family_of
 from metastar.errors import UserError
+from metastar.types import Family
 
 ROBOT_ASPECT = 9 / 14  # height of a picture of a simulated robot over its width
 CAMERA = {"distance": 2.2, "azimuth": 90.0, "elevation": -8.0}  # metres, degrees; from the side
@@ -39,7 +39,7 @@ class Recording(NamedTuple):
     task: dict  # parameters of the task
 
 
-def find_family(name: str) -> ModuleType:
+def find_family(name: str) -> Family:
     """Finds a family that will be drawn; on Linux chooses EGL unless MUJOCO_GL says otherwise.
 
     Raises:
@@ -48,17 +48,17 @@ def find_family(name: str) -> ModuleType:
     if sys.platform == "linux":
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        return registry.find("family", name)
+        return family_of(name)
     except (AttributeError, ImportError, RuntimeError) as error:  # of MuJoCo without its library
         raise _no_renderer(error) from error
 
 
 @contextmanager
-def studio(family: ModuleType, width: int) -> Iterator[Callable]:
+def studio(family: Family, width: int) -> Iterator[Callable]:
     """Opens what draws a family, for as long as the context lasts.
 
     Args:
-        family: the module, from `find_family`.
+        family: from `find_family`.
         width: of a picture in pixels.
 
     Yields:
@@ -68,14 +68,14 @@ def studio(family: ModuleType, width: int) -> Iterator[Callable]:
     Raises:
         UserError: MuJoCo cannot draw on this machine; point robots need no MuJoCo.
     """
-    if not hasattr(family, "BODY"):
+    if not family.body.model:
         yield partial(_point_painters, family, width)
         return
     import mujoco
 
     from metastar.envs.backends import physics
 
-    model = physics.load_model(family.BODY)
+    model = physics.load_model(family.body)
     try:
         with warnings.catch_warnings(action="ignore"):  # GLFW warns before it fails
             renderer = mujoco.Renderer(model, round(width * ROBOT_ASPECT), width)
@@ -85,26 +85,6 @@ def studio(family: ModuleType, width: int) -> Iterator[Callable]:
         yield partial(_robot_painters, renderer, mujoco.MjData(model))
     finally:
         renderer.close()
-
-
-def positions(family: ModuleType, profile: str, obs: np.ndarray) -> np.ndarray:
-    """States [T+1, P] to draw from the observations [T+1, O] of a recorded episode.
-
-    A point robot's observation is its position. A simulated robot's holds every position but x,
-    how far along the track it is: with the profile "reference" x is the third number from the end;
-    otherwise it is the integral of the forward speed by the trapezoid rule, with x = 0 at first.
-    This x only moves the floor of a picture.
-    """
-    if not hasattr(family, "BODY"):
-        return obs
-    inner = family.BODY.NUM_JOINTS - 1
-    if profile == "reference":
-        x = obs[:, -3]
-    else:
-        speed = obs[:, inner]
-        step = family.BODY.DT * (speed[1:] + speed[:-1]) / 2
-        x = np.concatenate([[0.0], np.cumsum(step)])
-    return np.concatenate([x[:, None], obs[:, :inner]], 1)
 
 
 def _robot_painters(renderer, data, recordings: Sequence[Recording]) -> list[Callable]:
@@ -129,12 +109,10 @@ def _robot_painters(renderer, data, recordings: Sequence[Recording]) -> list[Cal
     return [partial(paint, recording) for recording in recordings]
 
 
-def _point_painters(
-    family: ModuleType, width: int, recordings: Sequence[Recording]
-) -> list[Callable]:
+def _point_painters(family: Family, width: int, recordings: Sequence[Recording]) -> list[Callable]:
     """See `studio`: path so far, start, robot and goal; all recordings on the same axes."""
-    radius = getattr(family, "GOAL_RADIUS", 0.0)
-    goals = [recording.task.get("goal") for recording in recordings]
+    radius = family.goal_radius or 0.0
+    goals = [family.goal and family.goal(recording.task) for recording in recordings]
     seen = [recording.state for recording in recordings]
     seen += [goal + radius * np.array([[-1.0], [1.0]]) for goal in goals if goal is not None]
     low, high = np.concatenate(seen).min(0), np.concatenate(seen).max(0)

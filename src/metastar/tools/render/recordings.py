@@ -6,25 +6,22 @@ Each maker chooses its tasks and checks its arguments at once, and plays only wh
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import store
-from metastar.data.sampler import sample_windows
+from metastar.data import contexts, layout, store
 from metastar.data.sources import sources
 from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
-from metastar.evaluation.protocols import few_shot
-from metastar.tools.render import films, pictures
+from metastar.tools.render import films
 from metastar.tools.render.pictures import Recording
 from metastar.training import restore
-from metastar.types import Adaptation, Policy
+from metastar.types import Family, Policy
 
 NUM_TASKS = 4  # shown unless others are asked for
 STAGE = "expert"  # of recorded episodes, unless a source is named
@@ -35,7 +32,7 @@ class Subject(NamedTuple):
     """What is filmed."""
 
     cfg: ConfigDict  # the run's or the data set's, for the C engine
-    module: ModuleType  # of the family
+    family: Family
     workdir: Path | None  # the run that acts
     data: store.DataSet | None  # None for a family's own tasks
     source: str | None  # whose recorded episodes are shown
@@ -57,28 +54,29 @@ def of_random(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
 
 
 def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
-    """The agent of a run, its code from one uniformly drawn window of the task's own data."""
+    """The agent of a run, which knows the task from one uniformly drawn context of its own data."""
     tasks = _choose(subject, asked)
     run = restore.restore(subject.workdir)
     data = store.load(subject.data, "all", run.cfg)
     method, params = run.method, run.method.export(run.state)
+    contexts.check(method.context, data.count, run.cfg.method)
 
     def make():
         loaded = _ids(subject)
         rows = jnp.array([loaded.index(task) for task in tasks])
         _, key_window, key_infer = _keys()
-        view = sample_windows(data, rows, key_window, method.context_len)
+        view = contexts.draw(data, rows, method.context, key_window)
         given = jax.tree.map(lambda x: x[rows], data.task) if method.privileged else None
         infer = jax.jit(jax.vmap(method.infer, in_axes=(None, 0, 0, 0)))
         adaptation = infer(params, view, given, jax.random.split(key_infer, len(tasks)))
         adaptation = jax.tree.map(lambda x: x[:, None], adaptation)  # one stream of each task
         notes = [run.cfg.method] * len(tasks)
         # Without a reward nothing in the context tells the task.
-        if subject.module.SPARSE and not method.privileged:
-            rewarded = ((view.reward > 0) & view.valid).any(-1)
+        if subject.family.sparse and not method.privileged:
+            rewarded = ((view.reward > 0) & view.valid).any((-2, -1))
             words = ["with" if seen else "without" for seen in rewarded]
             notes = [f"{run.cfg.method}, context {word} reward" for word in words]
-        return _play(subject, tasks, notes, few_shot.given_context(method), params, adaptation)
+        return _play(subject, tasks, notes, method.policy, params, adaptation)
 
     return len(tasks), make
 
@@ -88,6 +86,8 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     path, manifest, fields = subject.data
     policies, stages = manifest.policies, manifest.stages
     known = sources(policies, stages, fields["policy"], fields["stage"])
+    tables = (fields[name] for name in ("length", "policy", "stage"))
+    length, policy_of, stage_of = (layout.by_task(x, fields["episodes"]) for x in tables)
 
     def is_wanted(source):
         if subject.source is not None:
@@ -101,21 +101,26 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
             f"data set {path} has no episodes of {name!r}"
             f"{did_you_mean(name, [source.name for source in known])}; choose with --source"
         )
-    label = np.full(fields["length"].shape, "", object)
+    positions = subject.family.body.positions
+    if positions is None:
+        raise UserError(
+            f"recorded episodes of {subject.cfg.family} cannot be drawn: what was seen does not "
+            "tell where the robot was; use --policy=agent or --policy=random"
+        )
+    label = np.full(length.shape, "", object)
     for name, policy, stage in wanted:
-        label[(fields["policy"] == policy) & (fields["stage"] == stage)] = name
-    usable = (label != "") & (fields["length"] > 0)
+        label[(policy_of == policy) & (stage_of == stage)] = name
+    usable = (label != "") & (length > 0)
     tasks = _choose(subject, asked, usable.any(1))
 
     def recording(task):
         episode = int(np.flatnonzero(usable[task])[-1])
-        length = fields["length"][task, episode]
-        obs = np.asarray(fields["obs"][task, episode, : length + 1], float)
+        obs, reward = layout.episode_of(fields, task, episode)
         return Recording(
             title=_title(subject, task),
             note=f"{label[task, episode]}, episode {episode}",
-            state=pictures.positions(subject.module, profile_of(subject.cfg), obs),
-            reward=np.asarray(fields["reward"][task, episode, :length], float),
+            state=positions(np.asarray(obs, float), profile_of(subject.cfg)),
+            reward=np.asarray(reward, float),
             task={name: value[task] for name, value in subject.tasks.items()},
         )
 
@@ -149,7 +154,7 @@ def _choose(subject: Subject, asked: Sequence[int], usable: np.ndarray | None = 
         raise UserError(f"{len(asked)} tasks are too many; one film holds {films.MAX_RECORDINGS}")
     if asked:
         return list(asked)
-    label = np.asarray(subject.module.label(subject.tasks)[1])
+    label = np.asarray(subject.family.label(subject.tasks)[1])
     heldout = sorted(set(subject.split["test"]) & set(known), key=lambda task: (label[task], task))
     if not heldout:
         raise UserError(f"no held-out task has such an episode; choose with --task among {known}")
@@ -163,7 +168,7 @@ def _play(
     notes: list[str],
     policy: Policy,
     params,
-    adaptation: Adaptation,
+    adaptation: Any,
 ) -> list[Recording]:
     """Plays one greedy episode of each task and keeps the simulator's states.
 
@@ -204,7 +209,7 @@ def _play(
 
 def _title(subject: Subject, task: int) -> str:
     """For instance "task 31: target speed 1.27 m/s"."""
-    name, value = subject.module.label(subject.tasks)
+    name, value = subject.family.label(subject.tasks)
     words, unit = re.fullmatch(r"(.*?)(?: \[(.*)\])?", name).groups()
     kind = "training task" if task in subject.split.get("train", ()) else "task"
     return f"{kind} {task}: {words} {value[task]:.2f} {unit or ''}".rstrip()

@@ -6,6 +6,7 @@ from pathlib import Path
 from metastar import config, files
 from metastar.collection import collect
 from metastar.data import store
+from metastar.data.manifest import config_of
 from metastar.errors import UserError, did_you_mean
 from metastar.tools.render import films, pictures, recordings
 from metastar.tools.render.recordings import Subject
@@ -57,9 +58,9 @@ def render(
     subject = _subject(run, family, data, source)
     encode = films.encoder(film)
     num_recordings, play = _MAKERS[policy](subject, tasks)
-    seconds = subject.module.BODY.DT if hasattr(subject.module, "BODY") else None
+    seconds = subject.family.body.dt
     folder = Path(out or Path(workdir or "", "render"))
-    with pictures.studio(subject.module, films.tile_width(num_recordings)) as draw:
+    with pictures.studio(subject.family, films.tile_width(num_recordings)) as draw:
         _make(folder)  # what takes time comes when all is ready
         shown = play()
         painters = draw(shown)
@@ -114,7 +115,7 @@ def _subject(run, family, data, source) -> Subject:
         cfg = read_config(run)
     elif data:
         manifest = store.read_manifest(data)
-        values = {"family": manifest.family, **store.config_of(manifest)}
+        values = {"family": manifest.family, **config_of(manifest)}
         cfg = config.build({p: values[p] for p in ("family", "env.profile") if p in values})
     else:
         cfg = config.build({"family": family})
@@ -123,7 +124,7 @@ def _subject(run, family, data, source) -> Subject:
             f"{run or data} is of family {cfg.family!r}, but --family asks for {family!r}; "
             "leave --family out or name another folder"
         )
-    module = pictures.find_family(cfg.family)  # first: everything below may import MuJoCo
+    found = pictures.find_family(cfg.family)  # first: everything below may import MuJoCo
     if run:
         store.read_manifest(collect.directory_of(cfg))  # an error, and not collected anew
         data_set = collect.data_set(cfg)
@@ -136,4 +137,4 @@ def _subject(run, family, data, source) -> Subject:
     else:
         manifest = data_set.manifest
         tasks, split = manifest.tasks, store.split_ids(manifest, cfg)
-    return Subject(cfg, module, Path(run) if run else None, data_set, source, tasks, split)
+    return Subject(cfg, found, Path(run) if run else None, data_set, source, tasks, split)

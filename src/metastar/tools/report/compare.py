@@ -88,7 +88,7 @@ def compare(sources: Sequence[str], out: str | Path) -> str:
 
 def table(found: Sequence[Group], scores: Sequence[Scores]) -> list[tuple[str, ...]]:
     """Rows of text cells: one of each group, then the bounds; "–" where not known."""
-    shared = [s for s in scores if s.name in groups.PROTOCOLS and s.oracle is not None]
+    shared = [s for s in scores if s.whole and s.oracle is not None]
     names = [s.name for s in scores] + [f"gap closed, {s.name}" for s in shared]
     rows = [("group", "seeds", "updates", *names)]
     for i, group in enumerate(found):
@@ -133,16 +133,17 @@ def steadiness(found: Sequence[Group]) -> list[tuple[str, ...]]:
     def text(value, form):
         return "–" if value is None else form.format(value)
 
-    names = {name: name.replace("-", "_") for name in groups.PROTOCOLS}
-    head = [f"{name}: {what}" for name in names for what in ("last mean", "drop", "success")]
+    blocks = found[0].runs[0].results["protocols"]
+    names = {name: blocks[name]["title"] for name in groups.protocols_of(found)}
+    head = [f"{t}: {what}" for t in names.values() for what in ("last mean", "drop", "success")]
     rows = [("group", *head)]
     for group in found:
         cells = []
-        for key in names.values():
+        for key in names:
             cells += [
                 text(mean_of(group, "stability", key, what), "{:.2f}") for what in ("mean", "drop")
             ]
-            cells.append(text(mean_of(group, key, "success"), "{:.0%}"))
+            cells.append(text(mean_of(group, "protocols", key, "success"), "{:.0%}"))
         rows.append((group.name, *cells))
     return rows
 
@@ -177,8 +178,8 @@ def provenance(found: Sequence[Group]) -> list[tuple[str, ...]]:
 
 
 def draw(found: Sequence[Group], scores: Sequence[Scores]) -> Figure:
-    """The groups' means with intervals beside their returns by task, for both protocols."""
-    shown = [s for s in scores if s.name in groups.PROTOCOLS]
+    """The groups' means with intervals beside their returns by task, for each protocol."""
+    shown = [s for s in scores if s.whole]
     figure = Figure(figsize=(11, 3.4 * len(shown) + 0.8), layout="constrained")
     axes = figure.subplots(len(shown), 2, sharey="row", width_ratios=[1, 2.6], squeeze=False)
     for (left, right), s in zip(axes, shown):

@@ -1,6 +1,6 @@
 """The figures of a report, drawn from a workdir's files alone: no JAX, no display.
 
-Every function takes plain arrays (names as in `evaluate.measure`) and returns a matplotlib
+Every function takes plain arrays (names as in `results.write_arrays`) and returns a matplotlib
 `Figure`, or None where the run has nothing to draw.
 """
 
@@ -39,6 +39,7 @@ CURVE_COLORS = {
     "train few shot": GREY,
 }
 MARKERS = "osD^vP*X"
+LOOKS = ((BLUE, "o"), (ORANGE, "s"), ("#b5495b", "D"), ("#6b7a2f", "^"), ("#3aa6b9", "P"))
 STYLE = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -111,44 +112,49 @@ def learning_curves(rows: list[dict], bounds: dict) -> Figure | None:
 
 
 def return_by_task(arrays: dict) -> Figure:
-    """Few-shot and zero-shot return of each task over its parameter, with the bounds."""
+    """Return of each task over its parameter under every protocol, with the first one's bounds."""
     label, train = arrays["label"], arrays["split"] == "train"
-    test = ~train
-    few, own = arrays["return"], arrays["zero_shot_return"]
-    counted, kinds = np.ones(few.shape, bool), [("few-shot", few, BLUE, "o")]
-    if arrays["rewarded"].size:
-        counted = arrays["rewarded"]
-        kinds = [
-            ("few-shot, window with reward", np.where(counted, few, np.nan), BLUE, "o"),
-            ("few-shot, without", np.where(counted, np.nan, few), PURPLE, "v"),
+    protocols = of_protocols(arrays)
+    first = protocols[0]
+    counted, kinds = np.isfinite(first["return"]), []
+    for own, (color, marker) in zip(protocols, cycle(LOOKS)):
+        title, score = str(own["title"]), own["return"]
+        rewarded = own.get("rewarded", np.zeros(0))
+        if not rewarded.size:
+            kinds.append((title, score, color, marker))
+            continue
+        counted = rewarded if own is first else counted
+        kinds += [
+            (f"{title}, window with reward", np.where(rewarded, score, np.nan), color, marker),
+            (f"{title}, without", np.where(rewarded, np.nan, score), PURPLE, "v"),
         ]
     figure = Figure(figsize=(9.5, 4.4), layout="constrained")
     axis = figure.add_subplot()
     order = [n for n in np.argsort(label) if counted[n].any()]
     bounds = (("optimum", GREEN, "optimum"), ("random_return", GREY, "uniform random actions"))
     for field, color, name in bounds:
-        line = [arrays[field][n][counted[n]].mean() for n in order]
+        line = [first[field][n][counted[n]].mean() for n in order]
         if np.isfinite(line).all():
             axis.plot(label[order], line, color=color, lw=1.2, label=f"{name}, same starts")
     _draw_scores(axis, label, kinds[0][1], train, color=GREY, fmt="o", mfc="none", ms=4,
                  label=f"{kinds[0][0]}, training task", bars=False)  # fmt: skip
-    kinds.append(("zero-shot", own, ORANGE, "s"))
     for i, (name, score, color, marker) in enumerate(kinds):
         shift = (i - (len(kinds) - 1) / 2) * 0.006 * np.ptp(label)
-        _draw_scores(axis, label + shift, score, test, color=color, fmt=marker, ms=5, label=name)
+        _draw_scores(axis, label + shift, score, ~train, color=color, fmt=marker, ms=5, label=name)
     if arrays["oracle_per_task"].size:
         at = label[arrays["split"] == "test"]
-        axis.plot(at, arrays["oracle_per_task"], "k_", ms=12, label="oracle, few-shot")
+        axis.plot(at, arrays["oracle_per_task"], "k_", ms=12, label=f"oracle, {first['title']}")
     axis.set(xlabel=str(arrays["label_name"]), ylabel="return per episode")
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
 def task_codes(arrays: dict) -> Figure | None:
-    """Codes of windows of every source in the plane of their principal components."""
-    present, code = arrays["source_present"], arrays["source_code"].astype(float)
-    if not present.any() or code.shape[-1] == 0:
+    """Codes of contexts of every source in the plane of their principal components."""
+    own = next((own for own in of_protocols(arrays) if "source_code" in own), None)
+    if own is None or not own["source_present"].any() or own["source_code"].shape[-1] == 0:
         return None
+    present, code = own["source_present"], own["source_code"].astype(float)
     plane, share = principal_plane(code[present])
     points = np.full((*present.shape, 2), np.nan)
     points[present] = plane
@@ -164,7 +170,7 @@ def task_codes(arrays: dict) -> Figure | None:
             drawn = axis.scatter(
                 *xy.T, c=label[rows].ravel(), marker=marker, s=14, alpha=0.75, lw=0, **limits
             )
-            name = str(arrays["sources"][source])
+            name = str(own["sources"][source])
             axis.scatter([], [], c=GREY, marker=marker, s=20, label=f"{name} context")
         axis.set(title=title, xlabel=f"component 1 ({share[0]:.0%} of the variance)")
     axes[0].set_ylabel(f"component 2 ({share[1]:.0%} of the variance)")
@@ -175,31 +181,48 @@ def task_codes(arrays: dict) -> Figure | None:
 
 
 def trajectories(arrays: dict) -> Figure | None:
-    """Few-shot and zero-shot paths on up to five held-out tasks, with their goals."""
-    if arrays["goal"].shape[-1:] != (2,) or arrays["path"].shape[-1] < 2:
+    """Paths under every protocol on up to five held-out tasks, with their goals."""
+    protocols = [own for own in of_protocols(arrays) if "path" in own]
+    if arrays["goal"].shape[-1:] != (2,) or not protocols or protocols[0]["path"].shape[-1] < 2:
         return None
     heldout = np.flatnonzero(arrays["split"] != "train")
     order = heldout[np.argsort(arrays["label"][heldout])]
     shown = order[np.linspace(0, len(order) - 1, min(5, len(order))).round().astype(int)]
-    figure = Figure(figsize=(2.6 * len(shown) + 0.6, 4.4), layout="constrained")
-    axes = figure.subplots(2, len(shown), sharex=True, sharey=True, squeeze=False)
-    for column, task in enumerate(shown):
-        few, own = axes[:, column]
-        for i, path in enumerate(arrays["path"][task]):
-            rewarded = not arrays["rewarded"].size or arrays["rewarded"][task, i]
-            _draw_path(few, path[0], BLUE if rewarded else ORANGE)
-        for first, last in arrays["zero_shot_path"][task]:
-            _draw_path(own, first, GREY, lw=0.6)
-            _draw_path(own, last, BLUE)
-        for axis in (few, own):
+    size = 2.6 * len(shown) + 0.6, 2.2 * len(protocols)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(protocols), len(shown), sharex=True, sharey=True, squeeze=False)
+    for row, own in zip(axes, protocols):
+        for axis, task in zip(row, shown):
+            _draw_paths(axis, own, task)
             goal, radius = arrays["goal"][task], float(arrays["goal_radius"])
             axis.add_patch(Circle(goal, radius, color=GREEN, alpha=0.35, lw=0))
             axis.set_aspect("equal")
-        few.set_title(f"task {arrays['task_id'][task]}")
-        own.set_xlabel("x [length units]")
-    for axis, protocol in zip(axes[:, 0], ("few-shot", "zero-shot")):
-        axis.set_ylabel(f"{protocol}\ny [length units]")
+        row[0].set_ylabel(f"{own['title']}\ny [length units]")
+    for axis, task in zip(axes[0], shown):
+        axis.set_title(f"task {arrays['task_id'][task]}")
+    for axis in axes[-1]:
+        axis.set_xlabel("x [length units]")
     return figure
+
+
+def of_protocols(arrays: dict) -> list[dict]:
+    """The arrays of each protocol by their names in `measure.make_measure`."""
+    return [
+        {k.removeprefix(f"{name}_"): x for k, x in arrays.items() if k.startswith(f"{name}_")}
+        for name in arrays["protocols"]
+    ]
+
+
+def _draw_paths(axis, own, task):
+    """The first episode of each stream, grey with the last one where it gathers its context."""
+    rewarded = own.get("rewarded", np.zeros(0))
+    for i, path in enumerate(own["path"][task]):
+        if "first_return" in own:
+            _draw_path(axis, path[0], GREY, lw=0.6)
+            _draw_path(axis, path[-1], BLUE)
+        else:
+            seen = not rewarded.size or rewarded[task, i]
+            _draw_path(axis, path[0], BLUE if seen else ORANGE)
 
 
 def principal_plane(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

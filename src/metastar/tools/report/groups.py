@@ -17,18 +17,12 @@ from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import results
 
-BLOCKS = {
-    "few-shot": ("few_shot",),
-    "few-shot, windows with reward": ("few_shot", "informative"),
-    "few-shot, cross-task contexts": (
-        "few_shot",
-        "by_context_source",
-        f"{store.CROSS_TASK} expert",  # in the task at hand, by a policy that learned another one
-    ),
-    "zero-shot": ("zero_shot",),
+# What a protocol's block may have of some of its contexts, where it is, and its title.
+PARTS = {
+    "{}, windows with reward": ("informative",),
+    # in the task at hand, by a policy that learned another one
+    "{}, cross-task contexts": ("by_context_source", f"{store.CROSS_TASK} expert"),
 }
-EXPLORING = "zero-shot, exploring: {}"  # a block of each strategy that all runs have
-PROTOCOLS = ("few-shot", "zero-shot")  # the blocks that every kind of held-out tasks has
 BOUNDS = ("random", "behavior_best", "oracle", "optimum")
 _FIELDS = ("method", "preset", "family", "seed", "updates", "wall_seconds", "commit", "split")
 
@@ -52,6 +46,7 @@ class Scores(NamedTuple):
     """What one evaluation says of every group, on N tasks that every run has a score of."""
 
     name: str
+    whole: bool  # all of a protocol, on held-out tasks like the training tasks
     task_id: np.ndarray  # [N]
     groups: list[np.ndarray]  # [S, N] of each group: mean return of seed s on task n
     oracle: np.ndarray | None  # [S, N] of the first oracle group; [1, N], equal, if only its mean
@@ -95,20 +90,35 @@ def measure(groups: Sequence[Group]) -> list[Scores]:
     A task that some run has no score of (no window with reward) is left out for all of them, an
     evaluation that some run lacks (data without cross-task episodes) altogether. The
     oracle's bound is the first oracle group's mean, or that of `bounds.oracle` if every run has it.
+    Raises `UserError` if no evaluation is left.
     """
     runs = [run.results for group in groups for run in group.runs]
-    explored = [run.get("explored", {}) for run in runs]
-    shared = [name for name in explored[0] if all(name in found for found in explored)]
-    found = [_scores(groups, "", name) for name in [*BLOCKS, *map(EXPLORING.format, shared)]]
+    shared, found = protocols_of(groups), []
+    for protocol in shared:
+        found += [_scores(groups, "", protocol, "{}", ())]
+        found += [_scores(groups, "", protocol, name, path) for name, path in PARTS.items()]
     for part in store.OOD:
         if all(part in run for run in runs):
-            found += [_scores(groups, part, name) for name in PROTOCOLS]
-    return [scores for scores in found if scores is not None]
+            found += [_scores(groups, part, protocol, "{}", ()) for protocol in shared]
+    found = [scores for scores in found if scores is not None]
+    if not found:
+        raise UserError(
+            "these runs have no evaluation in common; evaluate them with the same eval.protocols"
+        )
+    return found
 
 
-def _scores(groups: Sequence[Group], part: str, name: str) -> Scores | None:
+def protocols_of(groups: Sequence[Group]) -> list[str]:
+    """Names of the protocols that all runs were evaluated by."""
+    found = [run.results["protocols"] for group in groups for run in group.runs]
+    return [name for name in found[0] if all(name in blocks for blocks in found)]
+
+
+def _scores(
+    groups: Sequence[Group], part: str, protocol: str, name: str, path: tuple[str, ...]
+) -> Scores | None:
     parts = [[run.results[part] if part else run.results for run in g.runs] for g in groups]
-    blocks = [[_block(results, name) for results in row] for row in parts]
+    blocks = [[_block(results, protocol, path) for results in row] for row in parts]
     if any(block is None for row in blocks for block in row):
         return None
     arrays = [np.array([block["per_task"] for block in row], float) for row in blocks]
@@ -118,25 +128,25 @@ def _scores(groups: Sequence[Group], part: str, name: str) -> Scores | None:
     bounds = {key: _mean([p["bounds"][key] for row in parts for p in row]) for key in BOUNDS}
     bounds["optimum"] = _mean([block["optimum"] for row in blocks for block in row])
     arrays = [array[:, counted] for array in arrays]
-    oracles = [array for array, group in zip(arrays, groups) if group.method == "oracle"]
+    oracles = [array for array, group in zip(arrays, groups) if group.runs[0].results["privileged"]]
     oracle = None
     if oracles:
         oracle = oracles[0]
         bounds["oracle"] = float(oracle.mean())
     elif bounds["oracle"] is not None:
         oracle = np.full((1, counted.sum()), bounds["oracle"])
+    name = name.format(parts[0][0]["protocols"][protocol]["title"])
     if part:
         name = f"{part.removeprefix('ood_')} OOD, {name}"
     if not counted.all():
         name = f"{name} ({counted.sum()} of {len(counted)} tasks)"
     task_id = np.array(parts[0][0]["tasks"]["ids"])[counted]
-    return Scores(name, task_id, arrays, oracle, bounds)
+    return Scores(name, not path and not part, task_id, arrays, oracle, bounds)
 
 
-def _block(part: dict, name: str) -> dict | None:
-    strategy = name.removeprefix(EXPLORING.format(""))
-    block: Any = part
-    for key in BLOCKS.get(name, ("explored", strategy)):
+def _block(part: dict, protocol: str, path: tuple[str, ...]) -> dict | None:
+    block: Any = part["protocols"]
+    for key in (protocol, *path):
         block = block.get(key) if block else None
     return block
 
@@ -174,7 +184,9 @@ def _read(source: str) -> dict:
     elif not Path(source).is_file():
         raise UserError(f"there is no file {source!r}; give a run's folder or its {results.FILE}")
     else:  # a copy, perhaps of an earlier version, which wrote no checksum
-        found = files.read_json(source, "copy it again from its run", sealed=False)
+        found = results.translate(
+            files.read_json(source, "copy it again from its run", sealed=False)
+        )
     if not _is_complete(found):
         raise UserError(
             f"{source!r} does not hold the results of a run; give a run's folder or its "
@@ -185,16 +197,17 @@ def _read(source: str) -> dict:
 
 def _is_complete(found: Any) -> bool:
     """Whether everything that `measure` reads is there."""
+    paths = [(), *PARTS.values()]
     try:
         parts = [found, *(found[name] for name in store.OOD if name in found)]
         for part in parts:
             shape = (len(part["tasks"]["ids"]),)
-            for name in [*BLOCKS, *map(EXPLORING.format, part.get("explored", {}))]:
-                block = _block(part, name)
-                if block is None and name not in PROTOCOLS:
-                    continue
+            blocks = [_block(part, name, path) for name in part["protocols"] for path in paths]
+            for block in (block for block in blocks if block is not None):
                 if np.array(block["per_task"], float).shape != shape or "optimum" not in block:
                     return False
+            if not part["protocols"] or not all("title" in b for b in part["protocols"].values()):
+                return False
             if not all(key in part["bounds"] for key in BOUNDS):
                 return False
         return all(field in found for field in _FIELDS)

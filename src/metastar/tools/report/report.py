@@ -73,7 +73,7 @@ def write(workdir: str | Path) -> Path:
             tables.markdown(table(report)),
             *([tables.markdown(stability(report))] if report.get("stability") else []),
             NOTES,
-            *_values(report["few_shot"].get("value")),
+            *(line for block in report["protocols"].values() for line in _values(block)),
             "## Figures\n",
             *images,
             "## Provenance\n",
@@ -125,15 +125,9 @@ def _read(workdir: Path) -> dict:
 
 def table(report: dict) -> list[tuple[str, ...]]:
     """Rows of text cells, one per evaluation and bound, under `COLUMNS`; "–" where not known."""
-    few = report["few_shot"]
-    blocks = [
-        *_protocols(report),
-        ("few-shot, windows with reward", few["informative"]),
-        ("few-shot, windows without reward", few["uninformative"]),
-        *((f"few-shot, {k} contexts", block) for k, block in few["by_context_source"].items()),
-        ("training tasks, few-shot", report["train_few_shot"]),
-        ("training tasks, zero-shot", report["train_zero_shot"]),
-    ]
+    blocks = _protocols(report)
+    blocks += [part for block in report["protocols"].values() for part in _parts(block)]
+    blocks += [(f"training tasks, {title}", block) for title, block in _protocols(report["train"])]
     rows = [(name, *_cells(block)) for name, block in blocks if block is not None]
     rows += _bounds(report["bounds"])
     for key, name in OOD.items():
@@ -156,21 +150,31 @@ def stability(report: dict) -> list[tuple[str, ...]]:
     ]
 
 
-def _values(block):
+def _values(protocol):
+    block = protocol.get("value")
     if block is None:
         return
     low, high = block["ci95"]
     yield (
-        f"Values: at the first step of few-shot episodes the critics expect a discounted return of "
+        f"Values: at the first step of {protocol['title']} episodes the critics expect a "
+        f"discounted return of "
         f"{block['value']:.2f}, and the episodes give {block['monte_carlo']:.2f}; overestimation "
         f"{block['mean']:.2f} ({low:.2f} to {high:.2f}), discount {block['gamma']:g}.\n"
     )
 
 
 def _protocols(column):
-    blocks = [("few-shot", column["few_shot"]), ("zero-shot", column["zero_shot"])]
-    explored = column.get("explored", {}).items()
-    return blocks + [(f"zero-shot, exploring: {name}", block) for name, block in explored]
+    """Title and block of every protocol."""
+    return [(block["title"], block) for block in column["protocols"].values()]
+
+
+def _parts(block):
+    """Title and block of what a protocol's block has of some of its contexts."""
+    title = block["title"]
+    yield f"{title}, windows with reward", block.get("informative")
+    yield f"{title}, windows without reward", block.get("uninformative")
+    for name, part in block.get("by_context_source", {}).items():
+        yield f"{title}, {name} contexts", part
 
 
 def _bounds(bounds, prefix=""):

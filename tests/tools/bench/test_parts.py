@@ -7,7 +7,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
-from metastar.tools.bench import plain
+from metastar.tools.bench.parts import metastar as parts
 from metastar.training.runs import make_method
 from synthetic import point_robot_data, point_robot_spec
 
@@ -23,13 +23,13 @@ def updated():
     out = {}
     for name in NAMES:
         is_plain = name == "plain"
-        make = plain.make if is_plain else make_method
+        make = parts.plain if is_plain else make_method
         method = make(config("tiled" if is_plain else name), spec)
         phase = method.phases[1]
-        batch = phase.sample(data, KEY, start.step)
-        state = plain.to_plain(start) if is_plain else start
-        state, metrics = jax.jit(phase.update)(state, batch, KEY, method.hp)
-        out[name] = plain.to_plain(state), metrics
+        batch = phase.sample(data, KEY, 0)
+        state = parts.to_plain(start) if is_plain else start
+        state, metrics = jax.jit(phase.update)(state, batch, KEY, method.hp, 0)
+        out[name] = parts.to_plain(state), metrics
     return out
 
 
@@ -44,7 +44,8 @@ def config(name):
 
 def gradients(state):
     """The first moments of Adam, which after one update are a tenth of the gradient."""
-    leaves = jax.tree_util.tree_leaves_with_path(state.opt_state)
+    opt_state = {part: learner.opt_state for part, learner in state.items()}
+    leaves = jax.tree_util.tree_leaves_with_path(opt_state)
     named = {jax.tree_util.keystr(path): x for path, x in leaves}
     return {name: x for name, x in named.items() if ".mu" in name}
 

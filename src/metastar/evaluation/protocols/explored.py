@@ -13,11 +13,49 @@ import jax
 import jax.numpy as jnp
 
 from metastar import registry
+from metastar.config.fields import Field
+from metastar.data.contexts import folded, steps_of
 from metastar.errors import UserError
 from metastar.evaluation import belief, history
-from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, Seen, StepIn, View
+from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, Protocol, Seen, StepIn, View
 
-KIND = "exploration strategy"
+STRATEGY = "exploration strategy"
+DEFAULTS = {
+    "strategy": Field("idaq", STRATEGY, "of exploring: a file of exploration/", selector=True)
+}
+SECTIONS = {"eval": (history,)}
+
+
+def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
+    """`exploring` by the strategy of the config, on a bank of codes of the training tasks' data.
+
+    Raises `UserError` as `expect_fit` does, and from `prepare` if the method infers no codes.
+    """
+    budget = spec.max_episode_steps
+    episodes = history.stream_episodes(spec, budget)
+    empty = folded(history.empty_window(spec, steps_of(method.context)), method.context)
+
+    def prepare(params, train, given, streams, key):
+        inferred = method.infer(params, empty, None, key)
+        if not isinstance(inferred, Adaptation):
+            raise UserError(
+                "exploring acts on task codes alone, and what this run's method infers is more or "
+                "less than a code; leave --explore out, or choose a run of another method"
+            )
+        explorer = Explorer(inferred.code, belief.make_bank(method)(params, train, key))
+        shape = len(jax.tree.leaves(given.task)[0]), streams
+        return jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), explorer), None
+
+    return Protocol(
+        name=f"explored_{cfg.strategy}",
+        title=f"zero-shot, exploring: {cfg.strategy}",
+        prepare=prepare,
+        policy=exploring(method, cfg.strategy, spec),
+        streams=cfg.eval.zero_shot_streams,
+        episodes=episodes,
+        budget=budget,
+        inferences=1 + episodes * spec.max_episode_steps,
+    )
 
 
 class Explorer(NamedTuple):
@@ -30,7 +68,7 @@ class Explorer(NamedTuple):
 class Memory(NamedTuple):
     """What the protocol carries from step to step, and over episodes."""
 
-    window: View  # the last L own steps, oldest first
+    window: View  # the last own steps that make a context, L of them, oldest first
     likelihood: Array  # [L, K + 1] of these steps under the bank and the code acted on, nats
     log_posterior: Array  # [K]
     best: View  # [L] the window of the highest score so far
@@ -42,10 +80,17 @@ class Memory(NamedTuple):
     inner: Any  # the carry of the wrapped policy
 
 
-def check(method: Method, name: str) -> None:
-    """Raises `UserError` if there is no such strategy or the method lacks the model it needs."""
-    if registry.find(KIND, name).NEEDS_MODEL and method.task_model is None:
-        others = [n for n in registry.names(KIND) if not registry.find(KIND, n).NEEDS_MODEL]
+def expect_fit(method: Method, name: str) -> None:
+    """Raises `UserError` if there is no such strategy or the method lacks what it needs."""
+    needs_model = registry.find(STRATEGY, name).NEEDS_MODEL
+    if method.privileged:
+        raise UserError(
+            f"strategy {name!r} explores to learn the task, and this run's method is told it; "
+            "leave --explore out, or choose a run of another method"
+        )
+    if needs_model and method.task_model is None:
+        known = registry.names(STRATEGY)
+        others = [n for n in known if not registry.find(STRATEGY, n).NEEDS_MODEL]
         raise UserError(
             f"strategy {name!r} weighs tasks by a model of their rewards, and this run has none; "
             f"explore with {', '.join(others)}, which need none, or train method 'metastar' with "
@@ -53,8 +98,8 @@ def check(method: Method, name: str) -> None:
         )
 
 
-def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Policy:
-    """The exploring protocol with one strategy, see the module.
+def exploring(method: Method, name: str, spec: EnvSpec) -> Policy:
+    """The exploring policy with one strategy, see the module.
 
     At each step the transition before it enters the window and, if the method has a task model,
     multiplies the posterior of every task of the bank by its likelihood. The window is kept if its
@@ -63,17 +108,17 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
     Args:
         method: the method whose `infer` and `policy` are wrapped.
         name: of the strategy.
-        context_len: L.
         spec: sizes of observation and action, and the length of an episode.
 
     Returns:
         A `Policy` whose adaptation is an `Explorer`.
 
     Raises:
-        UserError: as `check`.
+        UserError: as `expect_fit`.
     """
-    check(method, name)
-    strategy = registry.find(KIND, name).make(method, spec)
+    expect_fit(method, name)
+    strategy = registry.find(STRATEGY, name).make(method, spec)
+    length = steps_of(method.context)
 
     def init(params, explorer):
         num = explorer.bank.shape[0]
@@ -84,10 +129,10 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
             prev_next_obs=jnp.zeros(spec.obs_dim),
             first=jnp.zeros((), bool),
         )
-        window = history.empty_window(spec, context_len)
+        window = history.empty_window(spec, length)
         return Memory(
             window=window,
-            likelihood=jnp.zeros((context_len, num + 1)),
+            likelihood=jnp.zeros((length, num + 1)),
             log_posterior=jnp.full(num, -jnp.log(num)),
             best=window,
             score=jnp.full((), -jnp.inf),
@@ -105,7 +150,8 @@ def exploring(method: Method, name: str, context_len: int, spec: EnvSpec) -> Pol
         memory = jax.tree.map(lambda new, old: jnp.where(started, new, old), learned, memory)
         # In full lengths of an episode: one that ends early does not cut the exploration short.
         episode, time = jnp.divmod(memory.lived, spec.max_episode_steps)
-        own = method.infer(params, memory.best, None, key_infer).code
+        best = folded(memory.best, method.context)
+        own = method.infer(params, best, None, key_infer).code
         seen = Seen(explorer.bank, memory.log_posterior, own, memory.score, episode, time, step.obs)
         code, chosen = strategy.choose(params, seen, memory.own, key_choose)
         action, inner = method.policy.act(

@@ -1,0 +1,73 @@
+"""Contexts of the form that a method asks for: C windows, or bags, of L transitions of a task."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metastar.data.sampler import sample_transitions, sample_windows, sample_windows_of_each
+from metastar.errors import UserError
+from metastar.types import Array, Context, TaskData, View
+
+
+def draw(data: TaskData, task_id: Array, context: Context, key: Array) -> View:
+    """Draws one context for each entry of `task_id` int [...]; leaves [..., C, L].
+
+    Windows are drawn as by `sample_windows`, independently of each other; bags are uniform with
+    replacement. Without any transition of the task nothing is valid.
+    """
+    task_id = jnp.broadcast_to(task_id[..., None], (*task_id.shape, context.num))
+    if context.ordered:
+        return sample_windows(data, task_id, key, context.length)
+    view = sample_transitions(data, task_id, key, context.length)
+    return view._replace(valid=view.valid & (data.count[task_id] > 0)[..., None])
+
+
+def draw_of_each(parts: Sequence[TaskData], num: int, context: Context, key: Array) -> View:
+    """Draws `num` = W contexts of every task of several sets of N together: [N, W, C, L]."""
+    if context.ordered:
+        view = sample_windows_of_each(parts, num * context.num, key, context.length)
+        return jax.tree.map(lambda x: x.reshape(-1, num, context.num, *x.shape[2:]), view)
+    views = []
+    for part, key_part in zip(parts, jax.random.split(key, len(parts))):
+        task_id = jnp.broadcast_to(jnp.arange(len(part.count))[:, None], (len(part.count), num))
+        views.append(draw(part, task_id, context, key_part))
+    return jax.tree.map(lambda *x: jnp.concatenate(x), *views)
+
+
+def steps_of(context: Context) -> int:
+    """How many transitions a context has."""
+    return context.num * context.length
+
+
+def folded(view: View, context: Context) -> View:
+    """A `View` [C * L] as a context [C, L], the oldest steps in its first window."""
+    shape = context.num, context.length
+
+    def fold(x):
+        return x.reshape(*shape, *x.shape[1:]) if x.ndim else jnp.broadcast_to(x, shape[:1])
+
+    return jax.tree.map(fold, view)
+
+
+def check(context: Context, counts: Sequence[int], who: str) -> None:
+    """Raises `UserError` unless every task can fill a context of the method `who`.
+
+    Args:
+        context: what the method asks for.
+        counts: how many transitions each task has.
+        who: for the sentence.
+    """
+    fewest = int(np.min(counts))
+    if min(context.length, context.num) < 1:
+        raise UserError(
+            f"method {who!r} asks for contexts of {context.num} windows of {context.length} steps; "
+            "both must be at least 1"
+        )
+    least = context.length if context.ordered else 1
+    if fewest < least:
+        raise UserError(
+            f"method {who!r} asks for windows of {context.length} steps but a task of the data set "
+            f"has only {fewest}; lower its context length, or use more data of each task"
+        )

@@ -1,0 +1,25 @@
+"""What a transition gives, by the functions of its family: the same on every back end."""
+
+from metastar.types import Family, StepOut
+
+
+def outcome(xp, family: Family, profile: str, before, after, action, task) -> StepOut:
+    """The observation, reward, terminal and success of steps from `before` to `after`.
+
+    Args:
+        xp: `numpy` or `jax.numpy`.
+        family: whose functions say so.
+        profile: of the observation.
+        before: states, any leading axes.
+        after: states that the actions led to.
+        action: [..., A].
+        task: task parameters, one or one for each state.
+    """
+    transition = (xp, before, after, action, task)
+    reward = family.reward(*transition)
+    return StepOut(
+        obs=family.observe(xp, after, profile),
+        reward=reward,
+        done=family.done(*transition) if family.done else xp.zeros(reward.shape, bool),
+        success=family.success(*transition) if family.success else None,
+    )
