@@ -3,42 +3,41 @@
     metastar train --config=configs/focal.py:point_robot_sparse,quick --workdir=runs/focal
 
 The agent is implicit Q-learning (arXiv 2110.06169); `--config.agent.name=conservative` puts
-MetaSTAR's in its place, with the settings of its presets.
+MetaSTAR's in its place, with the settings that the fields of agents/conservative.py default to.
 
-Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: FOCAL's
-encoder, objective, sampling, rates and sizes. `paper` is not FOCAL in one thing: the reference
-learns values and policy by BRAC, which is not in the house, and implicit Q-learning stands in.
+Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which
+has FOCAL's encoder, objective, sampling, rates and sizes. `paper` is not FOCAL in two things: the
+reference learns values and policy by BRAC, which is not in the house, and implicit Q-learning
+stands in; and the data are those of every `paper` here, not those of its authors.
 """
 
 from metastar import config
 
-# Ours: two independent contexts of every task, so that there are pairs of one task in every update
-# whatever tasks are drawn; the reference's have none unless a task is drawn twice. Rates, rows and
-# the averaged actor are those of MetaSTAR's recipe, so that encoder and objective are what differs.
+# Two independent contexts of every task, so that every update has pairs of one task whatever tasks
+# are drawn; the reference's has none unless a task is drawn twice. Rates, rows and the averaged
+# actor are those of MetaSTAR's recipe, so that encoder, objective and agent are what differs. The
+# data are mixtures of good and bad behaviour, and returns are small numbers: weights that tell
+# their actions apart.
 OURS = {
     "task_losses.distance": 1.0,
+    "encoder.mean_mlp.code_dim": 16,
+    "contextual.encoder_lr": 1e-3,
     "sampler.windows": 2,
     "sampler.meta_batch": 10,
     "sampler.batch_size": 64,
     "sampler.normalize_obs": True,
-    "contextual.encoder_lr": 1e-3,
+    "agent.iql.inverse_temperature": 10.0,
+    "agent.iql.actor_lr": 1e-3,
+    "agent.iql.critic_lr": 1e-3,
+    "agent.iql.value_lr": 1e-3,
+    "agent.iql.actor_average": 0.995,
     "train.lr_decay": "cosine",
 }
-AGENTS = {
-    "iql": {
-        "agent.iql.hidden": (128, 128),
-        "agent.iql.actor_lr": 1e-3,
-        "agent.iql.critic_lr": 1e-3,
-        "agent.iql.value_lr": 1e-3,
-        "agent.iql.actor_average": 0.995,
-    },
-}
 PRESETS = {
-    "": {**OURS, **AGENTS["iql"], "train.eval_every": 5_000, "train.checkpoint_every": 5_000},
-    "quick": {**OURS, **AGENTS["iql"], "train.eval_every": 1_000, "train.checkpoint_every": 1_000},
+    "": {**OURS, "train.eval_every": 5_000, "train.checkpoint_every": 5_000},
+    "quick": {**OURS, "train.eval_every": 1_000, "train.checkpoint_every": 1_000},
     "debug": {
         **OURS,
-        **AGENTS["iql"],
         "encoder.mean_mlp.hidden": (16, 16),
         "encoder.mean_mlp.code_dim": 3,
         "encoder.mean_mlp.context_len": 12,
@@ -46,14 +45,62 @@ PRESETS = {
         "sampler.batch_size": 16,
         "agent.iql.hidden": (16, 16),
         "train.chunk": 4,
+        "train.validate_every": 3,
         "train.eval_every": 8,
         "train.checkpoint_every": 4,
         "eval.windows": 3,
         "eval.zero_shot_streams": 2,
         "eval.curve_windows": 2,
     },
+    "paper": {
+        "task_losses.distance": 10.0,
+        "encoder.mean_mlp.hidden": (200, 200, 200),
+        "encoder.mean_mlp.code_dim": 20,
+        "sampler.with_replacement": True,
+        "agent.iql.hidden": (256, 256, 256),
+        "agent.iql.reward_scale": 100.0,
+        "train.updates": 100_000,
+    },
+}
+POINT_ROBOT = {
+    "": {"sampler.batch_size": 128},
+    "quick": {"sampler.batch_size": 128},
+    "debug": {},
+}
+# Twice the rows and a shorter horizon, as MetaSTAR's recipe has it for the cheetahs.
+CHEETAH = {
+    "encoder.mean_mlp.context_len": 100,
+    "sampler.batch_size": 128,
+    "agent.iql.gamma": 0.97,
+}
+CHEETAHS = {
+    "": {
+        **CHEETAH,
+        "train.eval_every": 10_000,
+        "train.checkpoint_every": 10_000,
+    },
+    "quick": {
+        **CHEETAH,
+        "train.eval_every": 2_000,
+        "train.checkpoint_every": 2_000,
+        "eval.windows": 10,
+    },
+    "debug": {},
+    "paper": {"encoder.mean_mlp.context_len": 100, "agent.iql.reward_scale": 5.0},
+}
+FAMILIES = {
+    "point_robot_sparse": {},
+    "point_robot": POINT_ROBOT,
+    "point_robot_wind": POINT_ROBOT,  # not tuned, and not measured yet
+    "cheetah_vel": CHEETAHS,
+    "cheetah_vel_sparse": CHEETAHS,
+    # Two tasks: the reference has M = 4 there, drawn with replacement.
+    "cheetah_dir": {
+        preset: {**values, "sampler.meta_batch": 4 if preset == "paper" else 2}
+        for preset, values in CHEETAHS.items()
+    },
 }
 
 
 def get_config(argument: str = ""):
-    return config.recipe("contextual", argument, PRESETS, {"point_robot_sparse": {}, "cheetah_vel": {}})
+    return config.recipe("contextual", argument, PRESETS, FAMILIES)

@@ -15,7 +15,8 @@ from metastar.config import fields, schema
 from metastar.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-METHODS, PRESETS = ("metastar", "bc", "oracle"), ("", "quick", "debug", "paper")
+METHODS = ("metastar", "bc", "contextual", "oracle")
+PRESETS = ("", "quick", "debug", "paper")
 FAMILIES = registry.names("family")
 
 
@@ -33,7 +34,8 @@ def test_every_preset_is_valid_and_survives_json(method, family, preset):
 
 
 def test_every_method_has_a_file_of_configs():
-    assert sorted(METHODS) == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    files = (ROOT / "configs").glob("*.py")
+    assert {config.load_preset(f"{file}:{FAMILIES[0]},").method for file in files} == set(METHODS)
     assert set(METHODS) == set(registry.names("method"))
 
 
