@@ -261,6 +261,28 @@ def test_a_field_that_came_later_has_what_runs_had_before_and_never_the_default(
         config.from_dict(stored)
 
 
+def test_a_field_may_follow_another_where_there_is_one():
+    """Networks of task losses are as wide as the world model, in methods that have one."""
+    for preset in PRESETS:
+        ours = make_config.preset("metastar", "cheetah_vel", preset)
+        if "reconstruction" in ours:
+            assert ours.reconstruction.width == ours.world_model.width
+    cfg = make_config.preset("contextual", "point_robot_sparse", "quick")
+    assert config.change(cfg, {"task_losses.reconstruction": 1.0}).reconstruction.width == 128
+
+
+def test_task_losses_of_earlier_formats_had_the_world_models_width():
+    weights = {"task_losses.reconstruction": 1.0, "task_losses.club": 1.0}
+    cfg = config.change(changed(), {**weights, "world_model.width": 48})
+    stored = config.to_dict(cfg)
+    for name in ("reconstruction", "club"):
+        del stored[name]["width"]
+    with pytest.raises(UserError, match=r"lacks the field 'club\.width'"):
+        config.from_dict(stored)
+    read = config.from_dict({**stored, "format": 2})
+    assert read.reconstruction.width == read.club.width == 48
+
+
 @pytest.mark.parametrize(
     "stored, words",
     [
