@@ -14,10 +14,8 @@ stands in; and the data are those of every `paper` here, not those of its author
 from metastar import config
 
 # Two independent contexts of every task, so that every update has pairs of one task whatever tasks
-# are drawn; the reference's has none unless a task is drawn twice. Rates, rows and the averaged
-# actor are those of MetaSTAR's recipe, so that encoder, objective and agent are what differs. The
-# data are mixtures of good and bad behaviour, and returns are small numbers: weights that tell
-# their actions apart.
+# are drawn; the reference's has none unless a task is drawn twice. Rates, rows, the code's size and
+# the averaged actor are those of MetaSTAR's recipe: encoder, objective and agent are what differs.
 OURS = {
     "task_losses.distance": 1.0,
     "encoder.mean_mlp.code_dim": 16,
@@ -26,7 +24,6 @@ OURS = {
     "sampler.meta_batch": 10,
     "sampler.batch_size": 64,
     "sampler.normalize_obs": True,
-    "agent.iql.inverse_temperature": 10.0,
     "agent.iql.actor_lr": 1e-3,
     "agent.iql.critic_lr": 1e-3,
     "agent.iql.value_lr": 1e-3,
