@@ -11,7 +11,13 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def preset(method: str, family: str, name: str = "") -> ConfigDict:
-    return config.load_preset(f"{CONFIGS / method}.py:{family},{name}")
+    """Of the file named after the method, or of the first that is of it."""
+    own = CONFIGS / f"{method}.py"
+    for file in [own] if own.exists() else sorted(CONFIGS.glob("*.py")):
+        cfg = config.load_preset(f"{file}:{family},{name}")
+        if cfg.method == method:
+            return cfg
+    raise LookupError(method)
 
 
 def base(**values) -> ConfigDict:

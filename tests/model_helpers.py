@@ -33,13 +33,16 @@ def tiny_cfg(**world_model):
         latent_dim=4, width=8, num_layers=2, num_heads=2, context_len=LENGTH, code_dim=3
     )
     cfg.world_model.update(world_model)
+    for name in registry.names("task loss"):
+        if "width" in cfg.get(name, {}):
+            cfg[name].width = cfg.world_model.width
     return cfg
 
 
 def make_loss(module, cfg, spec):
     """A task loss, made of its part of a config."""
     name = module.__name__.rpartition(".")[2]
-    return module.make(config.scope(cfg, name, module), spec)
+    return module.make(config.scope(cfg, name, module), spec, cfg.world_model.code_dim)
 
 
 def as_codes(**arrays):

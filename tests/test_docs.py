@@ -17,13 +17,13 @@ from ml_collections import FrozenConfigDict
 import make_config
 from metastar import config, registry
 from metastar import main as cli
-from metastar.data import layout
-from metastar.data.sampler import sample_windows
+from metastar.data import contexts, layout
+from metastar.data.sampler import sample_transitions
 from metastar.envs.make import family_of, make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
 from metastar.training import runs
-from metastar.types import DataSpec, StepIn
+from metastar.types import Codes, DataSpec, StepIn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -220,55 +220,112 @@ def make_spec():
     return DataSpec("point_robot_sparse", 2, 2, 2, TASKS, STEPS, (0.0, 0.0), (1.0, 1.0))
 
 
-def one_update(method):
-    """Runs the first update of a method; returns both states and the metrics."""
+def updates_of(method, num=1):
+    """Runs the first updates of a method; returns the states, the first before any, and metrics."""
+    phase, data = method.phases[0], make_data()
 
     @jax.jit
-    def run(data, hp):
-        key_init, key_sample, key_update = jax.random.split(jax.random.key(0), 3)
-        before, phase = method.init(key_init), method.phases[0]
-        return before, phase.update(before, phase.sample(data, key_sample, 0), key_update, hp)
+    def run(state, data, step):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), step))
+        return phase.update(state, phase.sample(data, keys[0], step), keys[1], method.hp, step)
 
-    before, (after, metrics) = run(make_data(), method.hp)
-    assert all(np.isfinite(value) for value in metrics.values())
-    return before, after, metrics
+    states, metrics = [method.init(jax.random.key(0))], []
+    for step in range(num):
+        state, found = run(states[-1], data, step)
+        assert all(np.isfinite(value) for value in found.values())
+        states.append(state)
+        metrics.append(found)
+    return states, metrics
 
 
 def moved(before, after):
     return any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), before, after)))
 
 
+def acts(method, state):
+    """Infers a task and acts once, as an evaluation does; returns the adaptation."""
+    params = method.export(state)
+    view = contexts.draw(make_data(), jnp.array(0), method.context, jax.random.key(2))
+    adaptation = method.infer(params, view, None, jax.random.key(3))
+    step = StepIn(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()), jnp.zeros(2), jnp.array(True))
+    carry = method.policy.init(params, adaptation)
+    action, _ = method.policy.act(params, adaptation, carry, step, jax.random.key(4), True)
+    assert action.shape == (2,) and (jnp.abs(action) <= 1).all()
+    return adaptation
+
+
 def test_the_example_loss_is_found_and_trained(known_outside):
     weights = {"task_losses.spread_loss": 1.0, "task_losses.infonce": 0.0}
     cfg = make_cfg(imports=("examples.spread_loss",), **weights)
-    before, after, metrics = one_update(runs.make_method(cfg, make_spec()))
+    (before, after), (metrics,) = updates_of(runs.make_method(cfg, make_spec()))
     assert "spread_loss" in metrics and "spread_std" in metrics and "infonce" not in metrics
-    assert moved(before.params["world_model"], after.params["world_model"])
+    assert moved(before["world_model"].params, after["world_model"].params)
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.5])
 def test_the_example_loss_by_hand(known_outside, margin):
     values = {"task_losses.spread_loss": 1.0, "spread_loss.margin": margin}
     cfg = make_cfg(imports=("examples.spread_loss",), **values)
-    loss = config.make(cfg, "task loss", "spread_loss", None).loss
+    loss = config.make(cfg, "task loss", "spread_loss", None, 2).loss
     code = jnp.array([[3.0, 0.0], [-3.0, 0.0]])
-    value, metrics = loss({}, {"context": code, "positive": code + 1}, None, None)
+    codes = {"context": Codes(code), "positive": Codes(code + 1)}
+    value, metrics = loss({}, codes, None, None, config.swept(cfg)["spread_loss"])
     np.testing.assert_allclose(value, 1 + (margin - 0.01) / 2, rtol=1e-5)
     np.testing.assert_allclose(metrics["spread_std"], (3 + 0.01) / 2, rtol=1e-3)
 
 
-def test_the_example_method_is_found_trained_and_acts(known_outside):
-    cfg = make_cfg(imports=("examples.blind_method",), method="blind_method")
+def focal_cfg(**changes):
+    cfg = config.change(make_config.preset("contextual", "point_robot_sparse", "debug"), changes)
+    config.validate(cfg)
+    return FrozenConfigDict(cfg)
+
+
+def test_the_example_encoder_is_found_trained_and_infers(known_outside):
+    selected = {"encoder.name": "attention_encoder", "encoder.attention_encoder.hidden": (8,)}
+    cfg = focal_cfg(imports=("examples.attention_encoder",), **selected)
     method = runs.make_method(cfg, make_spec())
-    before, after, _ = one_update(method)
-    assert moved(before.params["actor"], after.params["actor"])
-    params = method.export(after)
-    window = sample_windows(make_data(), jnp.array([0]), jax.random.key(2), 12)
-    adaptation = method.infer(params, window, None, jax.random.key(3))
-    step = StepIn(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()), jnp.zeros(2), jnp.array(True))
-    carry = method.policy.init(params, adaptation)
-    action, _ = method.policy.act(params, adaptation, carry, step, jax.random.key(4), True)
-    assert action.shape == (2,) and jnp.isfinite(action).all()
+    (before, after), _ = updates_of(method)
+    assert moved(before["encoder"].params, after["encoder"].params)
+    assert method.context == (64, 1, False)
+    assert acts(method, after).code.shape == (5,)
+
+
+def test_the_example_encoder_ignores_padding_and_weighs_the_rest(known_outside):
+    cfg = focal_cfg(
+        imports=("examples.attention_encoder",), **{"encoder.name": "attention_encoder"}
+    )
+    encoder = config.make(cfg, "encoder", "attention_encoder", make_spec())
+    params = jax.tree.map(lambda x: x + 0.3, encoder.init(jax.random.key(0)))
+    view = sample_transitions(make_data(), jnp.array(0), jax.random.key(1), 6)
+    view = view._replace(valid=jnp.arange(6) < 4)
+    noise = encoder.draw_noise(jax.random.key(2), view.valid.shape)
+    code, each = encoder.encode(params, view, noise)
+    other = view._replace(reward=view.reward + 9 * ~view.valid)
+    np.testing.assert_array_equal(encoder.encode(params, other, noise).task, code)
+    assert (each[:4].min(0) <= code).all() and (code <= each[:4].max(0)).all()
+
+
+def test_the_example_agent_is_found_trained_and_acts(known_outside):
+    cfg = focal_cfg(imports=("examples.clone_agent",), **{"agent.name": "clone_agent"})
+    method = runs.make_method(cfg, make_spec())
+    (before, *_, after), metrics = updates_of(method, 5)
+    assert moved(before["agent"].params, after["agent"].params) and method.value is None
+    assert "clone_error" in metrics[0]
+    acts(method, after)
+
+
+def test_the_example_method_is_found_remembers_and_acts(known_outside):
+    values = {"method": "blind_method", "blind_method.unit_period": 2}
+    cfg = make_cfg(imports=("examples.blind_method",), **values)
+    method = runs.make_method(cfg, make_spec())
+    states, metrics = updates_of(method, 4)
+    assert moved(states[0]["agent"].params, states[1]["agent"].params)
+    square = [float(state["memory"].extra["square"]) for state in states]
+    unit = [float(found["reward_unit"]) for found in metrics]
+    assert len(set(square)) == 5  # remembers at every update
+    set_at = [square[1], square[1], square[3], square[3]]
+    np.testing.assert_allclose(unit, np.sqrt(set_at), rtol=1e-4)
+    assert acts(method, states[-1]).code == 0
 
 
 def test_the_example_family_is_found_and_played(known_outside):

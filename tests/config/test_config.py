@@ -15,7 +15,8 @@ from metastar.config import fields, schema
 from metastar.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-METHODS, PRESETS = ("metastar", "bc", "oracle"), ("", "quick", "debug", "paper")
+METHODS = ("metastar", "bc", "contextual", "oracle")
+PRESETS = ("", "quick", "debug", "paper")
 FAMILIES = registry.names("family")
 
 
@@ -33,7 +34,8 @@ def test_every_preset_is_valid_and_survives_json(method, family, preset):
 
 
 def test_every_method_has_a_file_of_configs():
-    assert sorted(METHODS) == sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+    files = (ROOT / "configs").glob("*.py")
+    assert {config.load_preset(f"{file}:{FAMILIES[0]},").method for file in files} == set(METHODS)
     assert set(METHODS) == set(registry.names("method"))
 
 
@@ -257,6 +259,28 @@ def test_a_field_that_came_later_has_what_runs_had_before_and_never_the_default(
     monkeypatch.setitem(module.DEFAULTS, "cloning", later._replace(before=None))
     with pytest.raises(UserError, match=r"lacks the field 'agent\.conservative\.cloning'"):
         config.from_dict(stored)
+
+
+def test_a_field_may_follow_another_where_there_is_one():
+    """Networks of task losses are as wide as the world model, in methods that have one."""
+    for preset in PRESETS:
+        ours = make_config.preset("metastar", "cheetah_vel", preset)
+        if "reconstruction" in ours:
+            assert ours.reconstruction.width == ours.world_model.width
+    cfg = make_config.preset("contextual", "point_robot_sparse", "quick")
+    assert config.change(cfg, {"task_losses.reconstruction": 1.0}).reconstruction.width == 128
+
+
+def test_task_losses_of_earlier_formats_had_the_world_models_width():
+    weights = {"task_losses.reconstruction": 1.0, "task_losses.club": 1.0}
+    cfg = config.change(changed(), {**weights, "world_model.width": 48})
+    stored = config.to_dict(cfg)
+    for name in ("reconstruction", "club"):
+        del stored[name]["width"]
+    with pytest.raises(UserError, match=r"lacks the field 'club\.width'"):
+        config.from_dict(stored)
+    read = config.from_dict({**stored, "format": 2})
+    assert read.reconstruction.width == read.club.width == 48
 
 
 @pytest.mark.parametrize(

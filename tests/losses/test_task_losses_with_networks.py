@@ -309,8 +309,9 @@ def test_expected_rewards_by_hand():
     code = jnp.array([[1.0, 0, 0], [1.6, 0, 0], [2.2, 5, 5]])
     obs, action = jnp.ones(SPEC.obs_dim), jnp.ones(SPEC.action_dim)
     after = jnp.zeros((3, SPEC.obs_dim)).at[1, 0].set(2.0)
-    reward = reconstruction.expected_reward(params, obs, action, after, code, CFG)
+    width = CFG.reconstruction.width
+    reward = reconstruction.expected_reward(params, obs, action, after, code, width)
     np.testing.assert_allclose(reward, [1.0, 3.6, 2.2], rtol=1e-6)
     # The other head says nothing: no change is expected.
-    next_obs = reconstruction.expected_next_obs(params, obs, action, code, CFG, SPEC2)
+    next_obs = reconstruction.expected_next_obs(params, obs, action, code, width)
     np.testing.assert_allclose(next_obs, np.ones((3, SPEC.obs_dim)), rtol=1e-6)

@@ -33,6 +33,7 @@ class Like(NamedTuple):
 
     path: str  # of the other field
     type_of: Any = 0.0
+    fallback: Any = None  # in a config that has no such field; None: it must have one
 
 
 class Open(NamedTuple):
@@ -44,7 +45,10 @@ class Open(NamedTuple):
 
 def example(field: Field) -> Any:
     """A value of the field's type."""
-    return field.value.type_of if isinstance(field.value, Like) else field.value
+    value = field.value
+    if not isinstance(value, Like):
+        return value
+    return value.type_of if value.fallback is None else value.fallback
 
 
 def check(path: str, value: Any, field: Field) -> None:

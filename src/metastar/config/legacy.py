@@ -1,6 +1,8 @@
-"""Names of the first format of configs, which had one list of fields for all systems (floor 0).
+"""What earlier formats of configs called things, and what they meant (floor 0).
 
-Runs and data sets of that format are read through these tables; they grow no more.
+The first format had one list of fields for all systems; in the second, networks of task losses took
+their width from the world model. Runs and data sets of these formats are read through the tables
+here; they grow no more.
 """
 
 from pathlib import Path
@@ -50,6 +52,16 @@ ADDED = {
     "data.preset": "",
     "imports": (),
 }
+
+
+# Task losses with networks, of the second format and before.
+_OF_THE_MODELS_WIDTH = ("adversary", "club", "conditional_entropy", "reconstruction")
+
+
+def with_widths(flat: dict[str, Any]) -> dict[str, Any]:
+    """The leaves of a config of the second format, with the width of every task loss's networks."""
+    named = [name for name in _OF_THE_MODELS_WIDTH if f"task_losses.{name}" in flat]
+    return {**{f"{name}.width": flat["world_model.width"] for name in named}, **flat}
 
 
 def translate(flat: dict[str, Any]) -> dict[str, Any]:

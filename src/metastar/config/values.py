@@ -66,9 +66,9 @@ def _with_defaults(found: Schema, values: Mapping[str, Any]) -> dict[str, Any]:
     flat = {path: values.get(path, field.value) for path, field in found.fields.items()}
     for path, value in flat.items():
         if isinstance(value, Like):
-            if value.path not in flat:
+            if value.path not in flat and value.fallback is None:
                 raise UserError(f"{path} follows {value.path}, which this config does not have")
-            flat[path] = flat[value.path]
+            flat[path] = flat.get(value.path, value.fallback)
     return flat | {p: x for p, x in values.items() if p.startswith(f"{schema.SWEEP}.")}
 
 
@@ -144,6 +144,8 @@ def from_dict(stored: Any, source: str = "config") -> ConfigDict:
     flat = {path: tuple(x) if isinstance(x, list) else x for path, x in flat.items()}
     if number == 1:
         flat = legacy.translate(flat)
+    if number <= 2 and "world_model.width" in flat:
+        flat = legacy.with_widths(flat)
     found = schema.of(flat)
     for path, field in found.fields.items():
         if path not in flat and field.before is None:

@@ -38,9 +38,23 @@ def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
     return _transitions(rows, code, jnp.zeros_like)
 
 
-def flatten(rows: Transitions) -> Transitions:
-    """Rows [M, B, ...] of a meta-batch in one row, [M * B, ...], as an agent takes them."""
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+def flatten(rows: Transitions, num_batches: int = 1) -> Transitions:
+    """Rows [M, num_batches * B, ...] of a meta-batch as an agent takes them.
+
+    Leaves [M * B, ...] by task, or [num_batches, M * B, ...] of several batches.
+
+    >>> rows = Transitions(*[jnp.arange(8).reshape(2, 4)] * 6)
+    >>> flatten(rows).reward.tolist(), flatten(rows, 2).reward.tolist()
+    ([0, 1, 2, 3, 4, 5, 6, 7], [[0, 1, 4, 5], [2, 3, 6, 7]])
+    """
+
+    def batched(x):
+        parts = x.reshape(x.shape[0], num_batches, -1, *x.shape[2:]).swapaxes(0, 1)
+        return parts.reshape(num_batches, -1, *x.shape[2:])
+
+    if num_batches == 1:
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+    return jax.tree.map(batched, rows)
 
 
 def concatenate(*parts: Transitions) -> Transitions:

@@ -21,6 +21,17 @@ DEFAULTS = {
     "batch_size": Field(256, "[2, inf)", "B, rows per task, real and imagined together"),
 }
 HELD = {"hold_updates": Field(1, COUNT, "updates that share one list of tasks")}  # of some methods
+VIEWS = {  # of methods with task losses
+    "windows": Field(
+        1, "[1, 2]", 'of a task; 2 adds the "positive" view, a second window of the same'
+    ),
+    "positive": Field(
+        "any",
+        ("any", "other_behavior"),
+        "where that comes from: any behaviour, or another than the first window's",
+        before="any",
+    ),
+}
 READS = ("data",)
 
 

@@ -4,12 +4,47 @@ from typing import Any
 
 import jax
 
+from metastar.config import schema
+from metastar.config.fields import NOT_NEGATIVE, Field, Open
 from metastar.errors import UserError
 from metastar.ops.optim import gradient_step, make_optimizer
-from metastar.types import Array, Batch, Codes, Learner, TaskLoss
+from metastar.types import Array, Batch, Codes, DataSpec, Learner, TaskLoss
 
 WEIGHTS = "task_losses"  # the section of the weights, by name
+WEIGHTED = Open(  # that section, as a method mounts it
+    "task loss", Field(0.0, NOT_NEGATIVE, "weight of a task loss", swept=True, switch=True)
+)
 TaskLosses = dict[str, TaskLoss]  # by name
+
+
+def expect_any(cfg: Any, method: str) -> None:
+    """Raises `UserError` if no task loss has a weight above 0."""
+    if not any(cfg[WEIGHTS].values()):
+        raise UserError(
+            f"every weight of task_losses is 0 but method {method!r} learns its task code from "
+            "them; set at least one above 0"
+        )
+
+
+def make(cfg: Any, spec: DataSpec, code_dim: int, views: tuple[str, ...]) -> TaskLosses:
+    """The task losses of a config that have a weight above 0, by name.
+
+    Args:
+        cfg: of the method, with the section of the weights and those of the task losses.
+        spec: of the data.
+        code_dim: Z.
+        views: names of the context views that the method draws.
+
+    Raises:
+        UserError: a loss needs a view that is not drawn, or sources that the data lack.
+    """
+    task_losses = {
+        name: schema.make(cfg, "task loss", name, spec, code_dim)
+        for name, weight in cfg[WEIGHTS].items()
+        if weight > 0
+    }
+    expect_views(task_losses, views)
+    return task_losses
 
 
 def init(key: Array, task_losses: TaskLosses) -> dict[str, Any]:
@@ -99,11 +134,18 @@ def train_opponents(
 def expect_views(task_losses: TaskLosses, views: tuple[str, ...]) -> None:
     """Raises `UserError` if a loss needs a view that is not drawn."""
     for name, one in task_losses.items():
-        if missing := set(one.views) - set(views):
-            raise UserError(
-                f"task loss {name!r} needs the view {min(missing)!r}, a second window of each "
-                "task; set sampler.windows=2"
-            )
+        for view in one.views:
+            if view == "positive" and view not in views:
+                raise UserError(
+                    f"task loss {name!r} needs the view 'positive', a second window of each task; "
+                    "set sampler.windows=2"
+                )
+            if view not in views:
+                drawn = " and ".join(map(repr, views))
+                raise UserError(
+                    f"task loss {name!r} needs the view {view!r}, which is not drawn: there are "
+                    f"codes of {drawn}; let its `views` name no others"
+                )
 
 
 def _opponents(task_losses: TaskLosses) -> dict[str, Any]:

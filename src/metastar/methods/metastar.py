@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 from metastar import registry
-from metastar.config import schema
-from metastar.config.fields import NOT_NEGATIVE, POSITIVE, RATE, Field, Open
+from metastar.config.fields import NOT_NEGATIVE, POSITIVE, RATE, Field
 from metastar.data import normalize, sampler
 from metastar.data.normalize import unwhitener, view_whitener, whitener
 from metastar.data.rows import concatenate, flatten, imagined_transitions, real_transitions
@@ -31,7 +30,7 @@ from metastar.losses.sources import expect_sources
 from metastar.losses.task import reconstruction
 from metastar.models import dynamics, world_model
 from metastar.models import imagine as imagination
-from metastar.models.acting import AGENT, code_policy, code_value
+from metastar.models.acting import AGENT, code_policy, code_value, one_batch
 from metastar.models.rollouts import replay, roll_out
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.types import (
@@ -57,19 +56,11 @@ SECTIONS = {
     "sampler": (
         sampler,
         sampler.HELD,
+        sampler.VIEWS,
         normalize,
         {
             "pretrain_batch": Field(
                 0, NOT_NEGATIVE, "tasks of a pretraining update; 0 is all of them", before=0
-            ),
-            "windows": Field(
-                1, "[1, 2]", 'of a task; 2 adds the "positive" view, a second window of the same'
-            ),
-            "positive": Field(
-                "any",
-                ("any", "other_behavior"),
-                "where that comes from: any behaviour, or another than the first window's",
-                before="any",
             ),
         },
     ),
@@ -82,12 +73,7 @@ SECTIONS = {
             "clip_norm": Field(1000.0, POSITIVE, "largest norm of the model's gradient"),
         },
     ),
-    "task_losses": (
-        Open(
-            "task loss",
-            Field(0.0, NOT_NEGATIVE, "weight of a task loss", swept=True, switch=True),
-        ),
-    ),
+    "task_losses": (objective.WEIGHTED,),
     "imagine": (dynamics, imagination),
     "agent": ({"name": Field("conservative", "agent", "a file of agents/", selector=True)},),
 }
@@ -125,11 +111,7 @@ def check(cfg) -> None:
             f"agent.{cfg.agent.name}.penalty='reward_uncertainty' takes nothing off imagined "
             "rewards while imagine.penalty is 0; set it above 0"
         )
-    if not any(cfg.task_losses.values()):
-        raise UserError(
-            "every weight of task_losses is 0 but method 'metastar' learns its task code from "
-            "them; set at least one above 0"
-        )
+    objective.expect_any(cfg, "metastar")
 
 
 class System(NamedTuple):
@@ -170,7 +152,9 @@ def method_of(system: System) -> Method:
         infer=partial(infer, system),
         policy=code_policy(system.agent, spec.action_dim, system.whiten),
         predict=partial(predict, system),
-        task_model=reconstruction.make_task_model(heads, cfg, spec, system.whiten, system.unwhiten)
+        task_model=reconstruction.make_task_model(
+            heads, cfg.reconstruction.width, spec, system.whiten, system.unwhiten
+        )
         if "reconstruction" in system.task_losses
         else None,
         value=code_value(system.agent, system.whiten),
@@ -182,23 +166,19 @@ def bind(cfg, spec: DataSpec) -> System:
 
     Raises `UserError` if a task loss needs a view that is not drawn, or sources that data lack.
     """
-    task_losses = {
-        name: schema.make(cfg, "task loss", name, spec)
-        for name, weight in cfg.task_losses.items()
-        if weight > 0
-    }
     views = ("context", "positive")[: cfg.sampler.windows]
-    objective.expect_views(task_losses, views)
+    task_losses = objective.make(cfg, spec, cfg.world_model.code_dim, views)
     if "positive" in views and cfg.sampler.positive == "other_behavior":
         expect_sources(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     rows = RowSpec(spec.action_dim, cfg.sampler.batch_size, num_imagined)
+    agent = registry.find("agent", cfg.agent.name).make(cfg.agent[cfg.agent.name], rows)
     optimizer, normalized = make_optimizer(cfg.world_model.clip_norm), cfg.sampler.normalize_obs
     return System(
         cfg=cfg,
         spec=spec,
         task_losses=task_losses,
-        agent=registry.find("agent", cfg.agent.name).make(cfg.agent[cfg.agent.name], rows),
+        agent=one_batch(agent, cfg.agent.name, "metastar"),
         model_step=gradient_step(model_loss.loss_and_codes, optimizer),
         views=views,
         whiten=whitener(normalized, spec),

@@ -12,7 +12,7 @@ from metastar.data import normalize, sampler
 from metastar.data.normalize import view_whitener, whitener
 from metastar.data.rows import flatten, real_transitions
 from metastar.data.sampler import sample_task_id, sample_transitions
-from metastar.models.acting import AGENT, code_policy, code_value
+from metastar.models.acting import AGENT, code_policy, code_value, one_batch
 from metastar.ops.task_parameters import join_parameters
 from metastar.types import Adaptation, Batch, Context, DataSpec, Method, Phase, RowSpec
 
@@ -35,7 +35,7 @@ def make(cfg, spec: DataSpec) -> Method:
     name, normalized = cfg.agent.name, cfg.sampler.normalize_obs
     whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)
     rows = RowSpec(spec.action_dim, cfg.sampler.batch_size)
-    agent = registry.find("agent", name).make(cfg.agent[name], rows)
+    agent = one_batch(registry.find("agent", name).make(cfg.agent[name], rows), name, "oracle")
 
     def init(key):
         return {AGENT: agent.init(key, spec.obs_dim + spec.task_dim)}

@@ -5,9 +5,23 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from metastar.errors import UserError
 from metastar.types import Agent, Policy
 
 AGENT = "agent"  # where exported parameters hold those of the agent
+
+
+def one_batch(agent: Agent, name: str, method: str) -> Agent:
+    """The agent of a method that draws one batch of rows for an update.
+
+    Raises `UserError` if it wants several.
+    """
+    if agent.num_batches != 1:
+        raise UserError(
+            f"agent {name!r} learns from {agent.num_batches} batches of rows in an update, but "
+            f"method {method!r} draws one; use method 'contextual', or another agent.name"
+        )
+    return agent
 
 
 def code_policy(agent: Agent, action_dim: int, whiten: Callable = lambda obs: obs) -> Policy:

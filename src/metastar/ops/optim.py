@@ -52,10 +52,17 @@ def gradient_step(loss: Callable, optimizer: optax.GradientTransformation) -> Ca
 
     def step(params: Any, opt_state: Any, lr: Array, *args: Any) -> tuple[Any, Any, dict]:
         grads, metrics = jax.grad(loss, has_aux=True)(params, *args)
-        previous = opt_state.hyperparams["learning_rate"]
-        lr = jnp.asarray(lr, previous.dtype)
-        opt_state = opt_state._replace(hyperparams={"learning_rate": lr})
-        updates, opt_state = optimizer.update(grads, opt_state, params)
-        return optax.apply_updates(params, updates), opt_state, metrics
+        return *descend(optimizer, params, opt_state, lr, grads), metrics
 
     return step
+
+
+def descend(
+    optimizer: optax.GradientTransformation, params: Any, opt_state: Any, lr: Array, grads: Any
+) -> tuple[Any, Any]:
+    """The step of `gradient_step` along a gradient that is known: (params, opt_state)."""
+    previous = opt_state.hyperparams["learning_rate"]
+    lr = jnp.asarray(lr, previous.dtype)
+    opt_state = opt_state._replace(hyperparams={"learning_rate": lr})
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state

@@ -6,21 +6,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.config.fields import COUNT, RATE, Field
+from metastar.config.fields import COUNT, RATE, Field, Like
 from metastar.losses.sources import expect_sources, source_of
 from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, Opponent, TaskLoss
 
 DEFAULTS = {
+    "width": Field(
+        Like("world_model.width", fallback=128), COUNT, "of each classifier's two hidden layers"
+    ),
     "lr": Field(
         1e-4, RATE, "learning rate of the classifiers", swept=True, decays=True, before=1e-4
     ),
     "inner_steps": Field(1, COUNT, "steps of the opponent in an update", before=1),
 }
-READS = ("world_model",)
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """`KL(q(b | m) || q(b | z, m))`: what the code adds to the task m in telling the source b.
 
     The opponent is two classifiers of the window's (policy, stage), trained by cross-entropy, one
@@ -35,9 +37,8 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     Raises `UserError` if the data have one source only.
     """
     num = expect_sources(spec, "task_losses.adversary")
-    width = cfg.world_model.width
-    sizes = {"task": spec.num_tasks, "code": spec.num_tasks + cfg.world_model.code_dim}
-    nets = {name: MLP((width, width), num) for name in sizes}
+    sizes = {"task": spec.num_tasks, "code": spec.num_tasks + code_dim}
+    nets = {name: MLP((cfg.width,) * 2, num) for name in sizes}
 
     def init(key):
         keys = jax.random.split(key, len(nets))

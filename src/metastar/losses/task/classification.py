@@ -9,20 +9,20 @@ import optax
 from metastar.types import DataSpec, TaskLoss
 
 DEFAULTS = {}
-READS = ("world_model",)
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """Cross-entropy of a linear classifier of the training tasks; UNICORN-SUP (arXiv 2402.02429).
 
     `classification_bound` = log N - loss, in nats, N the number of training tasks, is a lower bound
     on I(Z; M) where tasks are drawn uniformly (Barber and Agakov 2003). A linear classifier asks
     for codes in which tasks lie apart, and for nothing between tasks.
     """
+    del cfg
     classifier = nn.Dense(spec.num_tasks)
 
     def init(key):
-        return classifier.init(key, jnp.zeros((1, cfg.world_model.code_dim)))["params"]
+        return classifier.init(key, jnp.zeros((1, code_dim)))["params"]
 
     def loss(params, codes, batch, noise, hp):
         code = jnp.concatenate([code.task for code in codes.values()])

@@ -6,20 +6,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.config.fields import COUNT, RATE, Field
+from metastar.config.fields import COUNT, RATE, Field, Like
 from metastar.models.nets.heads import GaussianHead
 from metastar.models.nets.mlp import MLP
 from metastar.ops import gaussian
 from metastar.types import DataSpec, Opponent, TaskLoss
 
 DEFAULTS = {
+    "width": Field(
+        Like("world_model.width", fallback=128), COUNT, "of its opponent's two hidden layers"
+    ),
     "lr": Field(1e-4, RATE, "learning rate of its opponent", swept=True, decays=True, before=1e-4),
     "inner_steps": Field(1, COUNT, "steps of the opponent in an update", before=1),
 }
-READS = ("world_model",)
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """`E log q(z | x_b) - E log q(z' | x_b)`, x_b = (s, a) of a window, z' of the task's other one.
 
     Cheng et al. 2020 (arXiv 2006.12013), equation 9, as CSRO uses it (Zhang et al. 2023, NeurIPS,
@@ -28,10 +30,9 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     that what behaviour tells of the task is not penalised. q is the opponent, fitted to the codes
     by maximum likelihood.
     """
-    dim = cfg.world_model.code_dim
-    nets = {"body": MLP((cfg.world_model.width,) * 2, dim), "head": GaussianHead(dim)}
+    nets = {"body": MLP((cfg.width,) * 2, code_dim), "head": GaussianHead(code_dim)}
     views = ("context", "positive")
-    inputs = {"body": spec.obs_dim + spec.action_dim, "head": dim}
+    inputs = {"body": spec.obs_dim + spec.action_dim, "head": code_dim}
 
     def init(key):
         keys = jax.random.split(key, len(nets))

@@ -6,11 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from metastar.config.fields import COUNT, RATE, Field
+from metastar.config.fields import COUNT, RATE, Field, Like
 from metastar.models.nets.mlp import MLP
 from metastar.types import DataSpec, Opponent, TaskLoss
 
 DEFAULTS = {
+    "width": Field(
+        Like("world_model.width", fallback=128),
+        COUNT,
+        "of the two hidden layers of the generator, and of the discriminator",
+    ),
     "lr": Field(
         1e-4,
         RATE,
@@ -21,12 +26,11 @@ DEFAULTS = {
     ),
     "inner_steps": Field(1, COUNT, "steps of the opponent in an update", before=1),
 }
-READS = ("world_model",)
 
 _RIDGE = 1e-5  # on the covariance of the actions
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """`-H(a | z)`: minus the entropy of actions generated from (s, z, noise), a Gaussian's.
 
     ER-TRL: the opponent, a generator G(s, z, e) and a discriminator D(s, a, z) that learn by the
@@ -35,10 +39,10 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     each window large. It is the entropy over states and noise together, which also grows where
     states spread. The reference has five `inner_steps`.
     """
-    width, dim = cfg.world_model.width, cfg.world_model.code_dim
-    nets = {"generator": MLP((width,) * 2, spec.action_dim), "discriminator": MLP((width,) * 2, 1)}
-    inputs = {"generator": spec.obs_dim + 2 * dim}
-    inputs["discriminator"] = spec.obs_dim + spec.action_dim + dim
+    hidden = (cfg.width,) * 2
+    nets = {"generator": MLP(hidden, spec.action_dim), "discriminator": MLP(hidden, 1)}
+    inputs = {"generator": spec.obs_dim + 2 * code_dim}
+    inputs["discriminator"] = spec.obs_dim + spec.action_dim + code_dim
     stop = jax.lax.stop_gradient
 
     def init(key):
@@ -49,7 +53,7 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
         }
 
     def draw_noise(key, batch):
-        return jax.random.normal(key, (*batch.views["context"].reward.shape, dim))
+        return jax.random.normal(key, (*batch.views["context"].reward.shape, code_dim))
 
     def generate(params, codes, batch, noise):
         code = jnp.broadcast_to(codes["context"].task[:, None], noise.shape)

@@ -17,13 +17,14 @@ def check(cfg) -> None:
         raise UserError("task_losses.infonce needs two windows of a task; set sampler.windows=2")
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) between two windows of each task.
 
     `infonce_bound` is a lower bound on the mutual information of task and code, in nats: at most
     the logarithm of the number of distinct tasks in the batch. Scores are cosines divided by
     `cfg.temperature`.
     """
+    del spec, code_dim
     temperature = cfg.temperature
 
     def loss(params, codes, batch, noise, hp):

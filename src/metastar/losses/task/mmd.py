@@ -11,7 +11,7 @@ from metastar.types import DataSpec, TaskLoss
 DEFAULTS = {}
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """Squared MMD between the codes of different sources, centred on the task: `behavior_mmd`.
 
     The mean of a task's two codes is taken off both, so that codes of different tasks compare and
@@ -20,7 +20,7 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
 
     Raises `UserError` if the data have one source only.
     """
-    del cfg
+    del cfg, code_dim
     expect_sources(spec, "task_losses.mmd")
     names = ("context", "positive")
 

@@ -6,23 +6,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.config.fields import Field
+from metastar.config.fields import COUNT, Field, Like
 from metastar.models.nets.heads import Decoder
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, Codes, DataSpec, TaskLoss, TaskModel, View
 
 DEFAULTS = {
+    "width": Field(
+        Like("world_model.width", fallback=128), COUNT, "of each head's two hidden layers"
+    ),
     "variance_power": Field(
         0.0, "[0, 1]", "p of beta-NLL: 0 is the likelihood, 1 squared errors", before=0.0
     ),
 }
-READS = ("world_model",)
 
 TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
 BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """`-log p(s' | s, a, z) - log p(r | s, a, s', z)`, in expectation a bound on I(X_t; Z | X_b).
 
     X_t = (r, s') is what the task decides in a transition, X_b = (s, a) what the behaviour decides:
@@ -39,9 +41,9 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
     errors. The metrics stay the likelihoods.
     """
     power = cfg.variance_power
-    heads = {"next_obs": _head(cfg, spec.obs_dim), "reward": _head(cfg, 1)}
+    heads = {"next_obs": _head(cfg.width, spec.obs_dim), "reward": _head(cfg.width, 1)}
     sizes = {"next_obs": 0, "reward": spec.obs_dim}
-    base = spec.obs_dim + spec.action_dim + cfg.world_model.code_dim
+    base = spec.obs_dim + spec.action_dim + code_dim
 
     def init(key):
         keys = jax.random.split(key, len(heads))
@@ -74,31 +76,28 @@ def make(cfg: Any, spec: DataSpec) -> TaskLoss:
 
 
 def make_task_model(
-    heads: Callable, cfg: Any, spec: DataSpec, whiten: Callable, unwhiten: Callable
+    heads: Callable, width: int, spec: DataSpec, whiten: Callable, unwhiten: Callable
 ) -> TaskModel:
     """What these heads expect of a transition, as a capability of a method that trains them.
 
     Args:
         heads: (exported parameters of the method) -> those of this loss.
-        cfg: the config.
+        width: the setting of that name.
         spec: its sizes and the spread of rewards are used.
         whiten: obs [..., O] -> as the loss saw it.
         unwhiten: the inverse.
     """
 
     def next_obs(params, obs, action, code):
-        expected = expected_next_obs(heads(params), whiten(obs), action, code, cfg, spec)
-        return unwhiten(expected)
+        return unwhiten(expected_next_obs(heads(params), whiten(obs), action, code, width))
 
     def reward(params, obs, action, next_obs, code):
-        return expected_reward(heads(params), whiten(obs), action, whiten(next_obs), code, cfg)
+        return expected_reward(heads(params), whiten(obs), action, whiten(next_obs), code, width)
 
     return TaskModel(next_obs, reward, TOLERANCE * max(spec.reward_std, 1e-6))
 
 
-def expected_next_obs(
-    params: Any, obs: Array, action: Array, code: Array, cfg: Any, spec: DataSpec
-) -> Array:
+def expected_next_obs(params: Any, obs: Array, action: Array, code: Array, width: int) -> Array:
     """The mean of `p(s' | s, a, z)` for ONE transition under K codes: [K, O].
 
     Args:
@@ -106,23 +105,22 @@ def expected_next_obs(
         obs: [O], as the loss saw it.
         action: [A].
         code: [K, Z].
-        cfg: the config.
-        spec: its sizes are used.
+        width: the setting of that name.
     """
     given = _given(obs, action, code)
-    mean, _ = _head(cfg, spec.obs_dim).apply({"params": params["next_obs"]}, given)
+    mean, _ = _head(width, obs.shape[0]).apply({"params": params["next_obs"]}, given)
     return obs[None] + mean
 
 
 def expected_reward(
-    params: Any, obs: Array, action: Array, next_obs: Array, code: Array, cfg: Any
+    params: Any, obs: Array, action: Array, next_obs: Array, code: Array, width: int
 ) -> Array:
     """The mean of `p(r | s, a, s', z)` for ONE transition under K codes: [K].
 
     `next_obs` is [K, O]; the rest as for `expected_next_obs`.
     """
     given = jnp.concatenate([_given(obs, action, code), next_obs], -1)
-    mean, _ = _head(cfg, 1).apply({"params": params["reward"]}, given)
+    mean, _ = _head(width, 1).apply({"params": params["reward"]}, given)
     return mean[:, 0]
 
 
@@ -132,8 +130,8 @@ def _given(obs, action, code):
     return jnp.concatenate([jnp.tile(shared[None], (code.shape[0], 1)), code], -1)
 
 
-def _head(cfg, size):
-    return Decoder((cfg.world_model.width,) * 2, size)
+def _head(width, size):
+    return Decoder((width,) * 2, size)
 
 
 def crossed(codes: dict[str, Codes], batch: Batch) -> tuple[View, Array]:

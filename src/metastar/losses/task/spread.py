@@ -11,14 +11,14 @@ from metastar.types import DataSpec, TaskLoss
 DEFAULTS = {}
 
 
-def make(cfg: Any, spec: DataSpec) -> TaskLoss:
+def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """Variance and covariance terms of VICReg (Bardes et al. 2022, arXiv 2105.04906, eq. 1 and 3).
 
     `mean_z max(0, 1 - std_z) + mean_z max(0, std_z - 1) + 1/Z sum_{z != z'} cov_zz'^2` over the
     codes of each view. The second term is ours: it bounds the scale from above, which theirs
     leaves to the invariance term.
     """
-    del cfg, spec
+    del cfg, spec, code_dim
 
     def loss(params, codes, batch, noise, hp):
         stacked = jnp.stack([code.task for code in codes.values()])

@@ -1,0 +1,103 @@
+"""FOCAL: the mean of an encoder of transitions, and distances between tasks (arXiv 2010.01112).
+
+    metastar train --config=configs/focal.py:point_robot_sparse,quick --workdir=runs/focal
+
+The agent is implicit Q-learning (arXiv 2110.06169); `--config.agent.name=conservative` puts
+MetaSTAR's in its place, with the settings that the fields of agents/conservative.py default to.
+
+Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which
+has FOCAL's encoder, objective, sampling, rates and sizes. `paper` is not FOCAL in two things: the
+reference learns values and policy by BRAC, which is not in the house, and implicit Q-learning
+stands in; and the data are those of every `paper` here, not those of its authors.
+"""
+
+from metastar import config
+
+# Two independent contexts of every task, so that every update has pairs of one task whatever tasks
+# are drawn; the reference's has none unless a task is drawn twice. Rates, rows, the code's size and
+# the averaged actor are those of MetaSTAR's recipe: encoder, objective and agent are what differs.
+OURS = {
+    "task_losses.distance": 1.0,
+    "encoder.mean_mlp.code_dim": 16,
+    "contextual.encoder_lr": 1e-3,
+    "sampler.windows": 2,
+    "sampler.meta_batch": 10,
+    "sampler.batch_size": 64,
+    "sampler.normalize_obs": True,
+    "agent.iql.actor_lr": 1e-3,
+    "agent.iql.critic_lr": 1e-3,
+    "agent.iql.value_lr": 1e-3,
+    "agent.iql.actor_average": 0.995,
+    "train.lr_decay": "cosine",
+}
+PRESETS = {
+    "": {**OURS, "train.eval_every": 5_000, "train.checkpoint_every": 5_000},
+    "quick": {**OURS, "train.eval_every": 1_000, "train.checkpoint_every": 1_000},
+    "debug": {
+        **OURS,
+        "encoder.mean_mlp.hidden": (16, 16),
+        "encoder.mean_mlp.code_dim": 3,
+        "encoder.mean_mlp.context_len": 12,
+        "sampler.meta_batch": 3,
+        "sampler.batch_size": 16,
+        "agent.iql.hidden": (16, 16),
+        "train.chunk": 4,
+        "train.validate_every": 3,
+        "train.eval_every": 8,
+        "train.checkpoint_every": 4,
+        "eval.windows": 3,
+        "eval.zero_shot_streams": 2,
+        "eval.curve_windows": 2,
+    },
+    "paper": {
+        "task_losses.distance": 10.0,
+        "encoder.mean_mlp.hidden": (200, 200, 200),
+        "encoder.mean_mlp.code_dim": 20,
+        "sampler.with_replacement": True,
+        "agent.iql.hidden": (256, 256, 256),
+        "agent.iql.reward_scale": 100.0,
+        "train.updates": 100_000,
+    },
+}
+POINT_ROBOT = {
+    "": {"sampler.batch_size": 128},
+    "quick": {"sampler.batch_size": 128},
+    "debug": {},
+}
+# Twice the rows and a shorter horizon, as MetaSTAR's recipe has it for the cheetahs.
+CHEETAH = {
+    "encoder.mean_mlp.context_len": 100,
+    "sampler.batch_size": 128,
+    "agent.iql.gamma": 0.97,
+}
+CHEETAHS = {
+    "": {
+        **CHEETAH,
+        "train.eval_every": 10_000,
+        "train.checkpoint_every": 10_000,
+    },
+    "quick": {
+        **CHEETAH,
+        "train.eval_every": 2_000,
+        "train.checkpoint_every": 2_000,
+        "eval.windows": 10,
+    },
+    "debug": {},
+    "paper": {"encoder.mean_mlp.context_len": 100, "agent.iql.reward_scale": 5.0},
+}
+FAMILIES = {
+    "point_robot_sparse": {},
+    "point_robot": POINT_ROBOT,
+    "point_robot_wind": POINT_ROBOT,  # not tuned, and not measured yet
+    "cheetah_vel": CHEETAHS,
+    "cheetah_vel_sparse": CHEETAHS,
+    # Two tasks: the reference has M = 4 there, drawn with replacement.
+    "cheetah_dir": {
+        preset: {**values, "sampler.meta_batch": 4 if preset == "paper" else 2}
+        for preset, values in CHEETAHS.items()
+    },
+}
+
+
+def get_config(argument: str = ""):
+    return config.recipe("contextual", argument, PRESETS, FAMILIES)

@@ -1,0 +1,285 @@
+"""Encode a context, condition an agent on its code: an encoder, a task objective and an agent.
+
+Which ones is a matter of settings: FOCAL (Li et al. 2021, arXiv 2010.01112) is the encoder
+`mean_mlp` under the objective `distance` (`configs/focal.py`). Equations in `docs/methods.md`.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import FrozenConfigDict
+
+from metastar import registry
+from metastar.config.fields import COUNT, RATE, Field
+from metastar.data import normalize, sampler
+from metastar.data.normalize import unwhitener, view_whitener, whitener
+from metastar.data.rows import flatten, real_transitions
+from metastar.data.sampler import sample_contexts, sample_task_id, sample_transitions
+from metastar.errors import UserError
+from metastar.losses import objective
+from metastar.losses.sources import expect_sources
+from metastar.losses.task import reconstruction
+from metastar.models.acting import AGENT, code_policy, code_value
+from metastar.ops.optim import descend, make_optimizer
+from metastar.types import (
+    Adaptation,
+    Agent,
+    Array,
+    Batch,
+    Codes,
+    Context,
+    DataSpec,
+    Encoder,
+    Learner,
+    Method,
+    Phase,
+    RowSpec,
+    TrainState,
+)
+
+ENCODER, OPPONENTS = "encoder", "opponents"  # parts of the state, beside the agent
+NET = "net"  # parameters of the encoder; beside them are those of the task losses
+TASK_LOSSES = objective.WEIGHTS
+DEFAULTS = {
+    "encoder_lr": Field(
+        3e-4, RATE, "rate of the encoder and of the objective's networks", swept=True, decays=True
+    ),
+    "encoder_period": Field(1, COUNT, "the encoder moves at every so many-th update; SPC 2"),
+}
+SECTIONS = {
+    "train": (),
+    "sampler": (sampler, sampler.VIEWS, normalize),
+    "encoder": ({"name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True)},),
+    "task_losses": (objective.WEIGHTED,),
+    "agent": ({"name": Field("iql", "agent", "a file of agents/", selector=True)},),
+}
+ASKED = ("code_dim", "context", "context_len")  # settings that every encoder must have
+
+
+def check(cfg) -> None:
+    """Raises `UserError` for fields that do not fit together."""
+    objective.expect_any(cfg, "contextual")
+    name, own = cfg.encoder.name, cfg.encoder[cfg.encoder.name]
+    if missing := [field for field in ASKED if field not in own]:
+        raise UserError(
+            f"encoder {name!r} has no setting {missing[0]!r}, which method 'contextual' asks of "
+            "every encoder; add it to the file's DEFAULTS"
+        )
+    if cfg.sampler.positive == "other_behavior" and own.context == "bag":
+        raise UserError(
+            "sampler.positive='other_behavior' needs contexts of one behaviour, but a bag mixes "
+            f"those of its task; set encoder.{name}.context='window'"
+        )
+
+
+class System(NamedTuple):
+    """What an update reads and never changes."""
+
+    cfg: FrozenConfigDict
+    spec: DataSpec
+    encoder: Encoder
+    task_losses: objective.TaskLosses
+    agent: Agent
+    context: Context  # what is encoded
+    views: tuple[str, ...]  # "context", and "positive" if there is a second context of each task
+    optimizer: optax.GradientTransformation
+    whiten: Callable
+    whiten_view: Callable
+    unwhiten: Callable
+
+
+def make(cfg, spec: DataSpec) -> Method:
+    """Binds the system to a config: one phase, in which all of it learns together."""
+    system = bind(cfg, spec)
+
+    def heads(params):
+        return params[ENCODER][TASK_LOSSES]["reconstruction"]
+
+    return Method(
+        init=partial(init, system),
+        phases=(
+            Phase("train", cfg.train.updates, partial(sample, system), partial(update, system)),
+        ),
+        export=partial(export, system),
+        context=system.context,
+        infer=partial(infer, system),
+        policy=code_policy(system.agent, spec.action_dim, system.whiten),
+        task_model=reconstruction.make_task_model(
+            heads, cfg.reconstruction.width, spec, system.whiten, system.unwhiten
+        )
+        if "reconstruction" in system.task_losses
+        else None,
+        value=code_value(system.agent, system.whiten),
+    )
+
+
+def bind(cfg, spec: DataSpec) -> System:
+    """Builds what updates need.
+
+    Raises `UserError` if a task loss needs a view that is not drawn, or sources that data lack.
+    """
+    own, normalized = cfg.encoder[cfg.encoder.name], cfg.sampler.normalize_obs
+    views = ("context", "positive")[: cfg.sampler.windows]
+    if "positive" in views and cfg.sampler.positive == "other_behavior":
+        expect_sources(spec, "sampler.positive='other_behavior'")
+    rows = RowSpec(spec.action_dim, cfg.sampler.batch_size)
+    return System(
+        cfg=cfg,
+        spec=spec,
+        encoder=registry.find("encoder", cfg.encoder.name).make(own, spec),
+        task_losses=objective.make(cfg, spec, own.code_dim, views),
+        agent=registry.find("agent", cfg.agent.name).make(cfg.agent[cfg.agent.name], rows),
+        context=Context(own.context_len, ordered=own.context == "window"),
+        views=views,
+        optimizer=make_optimizer(),
+        whiten=whitener(normalized, spec),
+        whiten_view=view_whitener(normalized, spec),
+        unwhiten=unwhitener(normalized, spec),
+    )
+
+
+def update(
+    system: System, state: TrainState, batch: Batch, key: Array, hp: dict, step: Array
+) -> tuple[TrainState, dict[str, Array]]:
+    """One update; the equations are in `docs/methods.md`.
+
+    1. Codes `z = E(context)` of every context view.
+    2. Opponents, where task losses have them, answer these codes by their inner steps.
+    3. The encoder: the gradient of `sum_n w_n L_n` by the codes, against the opponents of 2, is
+       pulled back through it. It moves at every `encoder_period`-th update.
+    4. The agent learns from real rows under the codes of 1, which are data to it: no gradient of
+       its reaches the encoder.
+
+    Args:
+        system: of `bind`.
+        state: the parts `encoder`, `agent` and, where task losses have them, `opponents`.
+        batch: of `sample`.
+        key: of this update.
+        hp: traced numbers, by section of the config.
+        step: [] int, since the phase began.
+    """
+    cfg, agent, task_losses = system.cfg, system.agent, system.task_losses
+    key_codes, key_opponents, key_losses, key_agent = jax.random.split(key, 4)
+    encoder, opponents = state[ENCODER], state.get(OPPONENTS, Learner({}))
+    networks = encoder.params[TASK_LOSSES]
+
+    codes, pull_back = jax.vjp(
+        lambda net: encode(system, net, batch, key_codes), encoder.params[NET]
+    )
+
+    opponents, answered = objective.train_opponents(
+        opponents, codes, batch, key_opponents, hp, task_losses
+    )
+
+    noise = objective.draw_noise(key_losses, batch, task_losses)
+    (of_networks, of_codes), found = jax.grad(objective.loss, (0, 2), has_aux=True)(
+        networks, opponents.params, codes, batch, noise, hp, task_losses
+    )
+
+    def move(encoder):
+        grads = {NET: pull_back(of_codes)[0], TASK_LOSSES: of_networks}
+        rate = hp["contextual"]["encoder_lr"]
+        moved = descend(system.optimizer, encoder.params, encoder.opt_state, rate, grads)
+        return encoder._replace(params=moved[0], opt_state=moved[1])
+
+    encoder = jax.lax.cond(step % cfg.encoder_period == 0, move, lambda same: same, encoder)
+
+    rows = flatten(real_transitions(batch, codes["context"].task), agent.num_batches)
+    own = hp["agent"][cfg.agent.name]
+    learner, learned = agent.update(state[AGENT], rows, key_agent, own, step)
+    state = {**state, ENCODER: encoder, AGENT: learner}
+    if OPPONENTS in state:
+        state[OPPONENTS] = opponents
+    return state, {**found, **answered, **learned}
+
+
+def encode(system: System, net, batch: Batch, key: Array) -> dict[str, Codes]:
+    """The codes of the context views of a batch, by view, in one pass of the encoder.
+
+    Raises `UserError` if they are no codes that an agent can take.
+    """
+    views = [batch.views[name] for name in system.views]
+    view = jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)  # [V, M, L]
+    noise = system.encoder.draw_noise(key, view.valid.shape)
+    codes = system.encoder.encode(net, view, noise)
+    expect_codes(system.cfg, codes.task, view.valid.shape[1:-1])
+    return {name: jax.tree.map(lambda x, i=i: x[i], codes) for i, name in enumerate(system.views)}
+
+
+def expect_codes(cfg, code: Array, batch: tuple[int, ...]) -> None:
+    """Raises `UserError` unless codes [V, *batch, Z] can be joined to observations."""
+    name = cfg.encoder.name
+    dim = cfg.encoder[name].code_dim
+    shape = (*batch, dim)
+    if dim < 1 or code.shape[1:] != shape or not jnp.issubdtype(code.dtype, jnp.floating):
+        raise UserError(
+            f"encoder {name!r} gives codes of shape {code.shape[1:]} and type {code.dtype}, but "
+            f"agent {cfg.agent.name!r} takes real numbers of shape {shape}, where "
+            f"encoder.{name}.code_dim is {dim} and must be at least 1"
+        )
+
+
+def init(system: System, key: Array) -> TrainState:
+    """Draws the first state."""
+    key_net, key_losses, key_opponents, key_agent = jax.random.split(key, 4)
+    cfg, task_losses = system.cfg, system.task_losses
+    params = {
+        NET: system.encoder.init(key_net),
+        TASK_LOSSES: objective.init(key_losses, task_losses),
+    }
+    opponents = objective.init_opponents(key_opponents, task_losses)
+    size = system.spec.obs_dim + cfg.encoder[cfg.encoder.name].code_dim
+    return {
+        ENCODER: Learner(params, opt_state=system.optimizer.init(params)),
+        AGENT: system.agent.init(key_agent, size),
+        **({OPPONENTS: opponents} if opponents else {}),
+    }
+
+
+def sample(system: System, data, key: Array, step: Array) -> Batch:
+    """The batch of an update: contexts and real transitions of a meta-batch.
+
+    Raises `UserError` if windows are longer than the data of any task.
+    """
+    keys = jax.random.split(jax.random.fold_in(key, step), 3)
+    task_id = sample_task_id(data, system.cfg.sampler, keys[0])
+    views = contexts(system, data, task_id, keys[1])
+    num_rows = system.agent.num_batches * system.cfg.sampler.batch_size
+    views["real"] = sample_transitions(data, task_id, keys[2], num_rows)
+    views = {name: system.whiten_view(view) for name, view in views.items()}
+    return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
+
+
+def contexts(system: System, data, task_id: Array, key: Array) -> dict:
+    """The context views [M, L], by name: independent bags or windows of each task."""
+    length = system.context.length
+    if not system.context.ordered:
+        keys = jax.random.split(key, len(system.views))
+        return {
+            name: sample_transitions(data, task_id, own, length)
+            for name, own in zip(system.views, keys)
+        }
+    most = data.reward[0].size
+    if length > most:
+        raise UserError(
+            f"encoder.{system.cfg.encoder.name}.context_len is {length}, but no task of the data "
+            f"has more than {most} transitions; lower it"
+        )
+    positive = system.cfg.sampler.positive
+    return sample_contexts(data, task_id, key, length, system.views, positive)
+
+
+def export(system: System, state: TrainState) -> dict:
+    """What inference, policy and the task model need."""
+    return {ENCODER: state[ENCODER].params, AGENT: system.agent.export(state[AGENT])}
+
+
+def infer(system: System, params, view, task, key: Array) -> Adaptation:
+    """The code of one context, [1, L]."""
+    context = system.whiten_view(jax.tree.map(lambda x: x[0], view))
+    noise = system.encoder.draw_noise(key, context.valid.shape)
+    return Adaptation(system.encoder.encode(params[ENCODER][NET], context, noise).task)
