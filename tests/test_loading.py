@@ -12,7 +12,7 @@ import make_config
 from metastar import load, loading
 from metastar.envs.rollout import make_rollout
 from metastar.errors import UserError
-from metastar.training import checkpoint, runs, workdir
+from metastar.training import checkpoint, chunk, runs, workdir
 from metastar.types import (
     Adaptation,
     Context,
@@ -54,9 +54,9 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
     cfg, method, state, _ = parts("metastar")
     with workdir.opened(cfg, tmp_path) as path:
         workdir.write_spec(path, SPEC)
-        checkpoint.save(
-            path / "checkpoints", 16, state, {"wall_seconds": 1.0}, workdir.digests(path)
-        )
+        loop, digests = chunk.init(method, jax.random.key(0)), workdir.digests(path)
+        loop = loop._replace(state=state)
+        checkpoint.save(path / "checkpoints", 16, loop, {"wall_seconds": 1.0}, digests)
     given, obs = context(12), np.array([0.3, -0.4])
 
     agent = load(tmp_path)
@@ -160,9 +160,10 @@ def rememberer():
         export=None,
         infer=lambda params, view, task, key: Adaptation(view.reward.sum()[None]),
         policy=Policy(lambda params, adaptation: jnp.zeros(2), act),
+        context=Context(12),
     )
     spec = DataSpec("walk", 2, 2, 1, 1, WALK.max_episode_steps, (0.0, 0.0), (1.0, 1.0))
-    return loading.make_agent(method._replace(context=Context(12)), spec, None)
+    return loading.make_agent(method, spec, None)
 
 
 def walked(agent, adapted):

@@ -81,14 +81,14 @@ def test_training_goes_on_only_in_the_version_that_wrote_it(capsys):
     source = f"--config={OLD.parents[1]}/configs/metastar.py:point_robot_sparse,debug"
     assert cli.main(["train", source, f"--workdir={RUN}"]) == 2
     sentence = capsys.readouterr().err
-    assert "is of format 1, and training goes on in format 2 only" in sentence
+    assert "is of format 1, and training goes on in format 3 only" in sentence
     assert "use the version that wrote it" in sentence
     assert contents(RUN) == before
 
 
 def test_a_format_that_is_unknown_is_refused(capsys):
     file = Path(RUN) / "config.json"
-    file.write_text(file.read_text().replace("{", '{"format": 3,', 1))
+    file.write_text(file.read_text().replace("{", '{"format": 4,', 1))
     assert cli.main(["evaluate", f"--workdir={RUN}"]) == 2
-    assert "is of format 3, which this version does not know" in capsys.readouterr().err
-    assert files.read_json(file, "", sealed=False)["format"] == 3
+    assert "is of format 4, which this version does not know" in capsys.readouterr().err
+    assert files.read_json(file, "", sealed=False)["format"] == 4

@@ -1,7 +1,6 @@
 """The contract of every file of `behaviors`, and what is particular to soft actor-critic."""
 
 import threading
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +10,14 @@ from jax.experimental import io_callback
 
 import make_config
 from metastar import config, registry
+from metastar.agents import td3
 from metastar.collection import online
-from metastar.collection.behaviors import td3
+from metastar.data.rows import Transitions
 from metastar.envs.families import point_robot as family
 from metastar.envs.make import make_env
-from metastar.envs.rollout import uniform_policy
 from metastar.errors import UserError
 from metastar.models.nets.actor_critic import Actor, init_actor
-from metastar.types import Trajectory
+from metastar.types import Agent, Learner, Trajectory
 
 TASKS = jax.tree.map(jnp.asarray, family.draw_tasks(np.random.default_rng(0), 3))
 LEARNERS = ("sac", "td3")
@@ -202,13 +201,11 @@ def test_updates_draw_every_valid_transition_and_no_other():
     reward = jnp.arange(12.0).reshape(3, 4)
     place = reward[..., None]
     replay = Trajectory(place, place, reward, place, valid, valid)
-    algorithm = online.Algorithm(
-        "counter",
-        None,
-        lambda seen, rows, key, number: seen.at[rows.reward.astype(int)].add(1),
-        None,
-        batch_size=64,
-    )
+
+    def count(seen, rows, key, hp, step):
+        return seen.at[rows.reward.astype(int)].add(1), {}
+
+    algorithm = online.Algorithm("counter", Agent(None, count, None, None), {}, batch_size=64)
     collect = make_cfg(updates_per_iteration=50).collect
     code = jnp.zeros((3, 0))
     seen = online._learn(algorithm, collect, jnp.zeros(12), replay, code, 0, jax.random.key(0))
@@ -227,16 +224,17 @@ def test_simulator_and_learners_work_at_the_same_time():
             played.set()
         return jax.device_get(simulate(*args))
 
-    def update(actor, rows, key, number):
+    def update(learner, rows, key, hp, step):
         io_callback(lambda: met.append(played.wait(20)), None)
-        return actor
+        return learner, {}
 
-    class Learner(NamedTuple):
-        actor: jax.Array
-
-    algorithm = online.Algorithm(
-        "waiter", lambda key, size: Learner(jnp.zeros(2)), update, uniform_policy(2), 64
+    agent = Agent(
+        init=lambda key, size: Learner(jnp.zeros(2)),
+        update=update,
+        export=lambda learner: learner.params,
+        act=lambda params, obs_code, noise, greedy: noise,
     )
+    algorithm = online.Algorithm("waiter", agent, {}, 64)
     cfg = make_cfg(random_episodes=1, iterations=1, updates_per_iteration=1, shared_learner=True)
     host = env._replace(on_host=True, step=step, reset=lambda *args: jax.device_get(reset(*args)))
     online.make(algorithm, cfg.collect, host).run(TASKS, jax.random.key(0), quiet)
@@ -244,7 +242,7 @@ def test_simulator_and_learners_work_at_the_same_time():
 
 
 def test_td3_smooths_the_target_and_delays_the_actor():
-    own = make_cfg("td3", smoothing_noise=0.2, smoothing_clip=0.3).collect.td3
+    own = {"smoothing_noise": 0.2, "smoothing_clip": 0.3}
     actor = Actor((8,), 2)
     params = jax.tree.map(jnp.zeros_like, init_actor(jax.random.key(0), actor, 3))
     noise = jnp.array([[1.0, -0.5], [9.0, -9.0]])
@@ -253,21 +251,21 @@ def test_td3_smooths_the_target_and_delays_the_actor():
     assert not entropy.any()
     moved = []
     algorithm = captured("td3", make_cfg("td3", policy_delay=2))
-    learner = algorithm.init(jax.random.key(0), 2)
-    rows = Trajectory(
-        obs=jnp.ones((4, 2)),
+    learner = algorithm.agent.init(jax.random.key(0), 2)
+    rows = Transitions(
+        obs_code=jnp.ones((4, 2)),
         action=jnp.zeros((4, 2)),
         reward=jnp.ones(4),
-        next_obs=jnp.ones((4, 2)),
+        next_obs_code=jnp.ones((4, 2)),
         done=jnp.zeros(4, bool),
-        valid=jnp.ones(4, bool),
+        real=jnp.ones(4, bool),
     )
-    update = jax.jit(algorithm.update)
+    update = jax.jit(algorithm.agent.update)
     for number in range(3):
-        after = update(learner, rows, jax.random.key(1), number)
+        after, _ = update(learner, rows, jax.random.key(1), algorithm.hp, number)
         same = jax.tree.map(lambda a, b: bool((a == b).all()), after, learner)
-        assert not all(jax.tree.leaves(same.critic))
-        targets = (same.actor, same.target_actor, same.target_critic)
+        assert not all(jax.tree.leaves(same.params["critic"]))
+        targets = (same.params["actor"], same.target["actor"], same.target["critic"])
         moved.append([not all(jax.tree.leaves(part)) for part in targets])
     np.testing.assert_array_equal(moved, [[True] * 3, [False] * 3, [True] * 3])
 

@@ -287,8 +287,8 @@ def test_task_losses_of_earlier_formats_had_the_world_models_width():
     "stored, words",
     [
         ([], "must hold a JSON object"),
-        ({"format": 3}, "is of format 3, which this version cannot read"),
-        ({"format": 2, "sed": 1}, "run/config.json lacks the field 'method'"),
+        ({"format": 4}, "is of format 4, which this version cannot read"),
+        ({"format": 3, "sed": 1}, "run/config.json lacks the field 'method'"),
         ({"sed": 1}, "unknown config field 'sed'; did you mean 'seed'?"),
     ],
 )

@@ -8,9 +8,10 @@ import pytest
 from metastar.agents import conservative as agents
 from metastar.data.normalize import whitener
 from metastar.evaluation import episodes as play
+from metastar.models.acting import code_value
 from metastar.models.nets.actor_critic import Critic, twin_q
 from metastar.ops.td import discounted_return
-from metastar.types import Method, Trajectory
+from metastar.types import Method, RowSpec, Trajectory
 from model_helpers import SPEC, tiny_cfg
 
 
@@ -47,7 +48,7 @@ def test_each_window_is_valued_under_its_own_code():
     def value(params, obs, action, code):
         return params * (obs.sum() + action.sum() * code[0])
 
-    method = Method(None, (), None, None, None, value=value)
+    method = Method(None, (), None, None, None, None, value=value)
     played = play._digest(0, steps([1.0, 2, 4], [0, 0, 0], [1, 1, 1]))
     played = jax.tree.map(lambda x: jnp.concatenate([x, x], 1), played)  # two windows
     found = play.values(method)(3.0, 0.5, played, jnp.array([[[1.0], [-2.0]]]))
@@ -59,10 +60,12 @@ def test_the_agents_value_is_the_lower_of_its_critics_on_whitened_states():
     cfg = tiny_cfg().agent.conservative
     cfg.hidden = (8,)
     spec = SPEC._replace(obs_mean=(1.0,) * 3, obs_std=(2.0,) * 3)
-    agent = agents.make(cfg, spec, whitener(True, spec), 3, 8)
-    params, _ = agent.init(jax.random.key(0))
+    agent = agents.make(cfg, RowSpec(spec.action_dim, 8))
+    params = agent.init(jax.random.key(0), 6).params
+    value = code_value(agent, whitener(True, spec))
     obs, action, code = jnp.array([3.0, 1, -1]), jnp.array([0.5, -0.5]), jnp.ones(3)
     white = jnp.array([1.0, 0, -1, 1, 1, 1])
     both = twin_q(Critic((8,)), params["critic"], white, action)
     assert both[0] != both[1]
-    np.testing.assert_allclose(agent.value(params, obs, action, code), both.min(), rtol=1e-6)
+    found = value({"agent": params}, obs, action, code)
+    np.testing.assert_allclose(found, both.min(), rtol=1e-6)

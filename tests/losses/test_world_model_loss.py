@@ -184,7 +184,7 @@ def test_an_episode_boundary_has_no_kl_but_counts_elsewhere():
         encoded = made_up_encoding()
         encoded = encoded._replace(post_mean=encoded.post_mean + 100 * jump)
         view, cfg = VIEW._replace(first=boundary), tiny_cfg(mask_episode_boundaries=masked)
-        return model_loss.terms(FLAT_PRIOR, view, encoded, CODE, HP.free_bits, cfg).kl_raw
+        return model_loss.terms(FLAT_PRIOR, view, encoded, CODE, FREE_BITS, cfg).kl_raw
 
     np.testing.assert_allclose(kl(True), 4 / np.e, rtol=1e-5)
     assert kl(False) > 100

@@ -9,7 +9,7 @@ from metastar.losses import world_model as model_loss
 from metastar.models import dynamics, world_model
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.types import Batch
-from model_helpers import LENGTH, OBS, SPEC, WEIGHTS, random_view, scramble, tiny_cfg
+from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
 
 KEY = jax.random.key(0)
 CODE = jnp.array([0.5, -1.0, 2.0])
@@ -74,13 +74,13 @@ def test_the_loss_predicts_under_the_token_of_the_other_window():
     @jax.jit
     def kl(params, cut):
         encoded, codes = model_loss.encode_views(params, batch.views, noise.encode, CFG)
-        crossed = jnp.concatenate([codes["positive"], codes["context"]])
+        crossed = jnp.concatenate([codes["positive"].task, codes["context"].task])
         crossed = jnp.where(cut, jax.lax.stop_gradient(crossed), crossed)
         stacked = jax.tree.map(lambda *x: jnp.concatenate(x), views["a"], views["b"])
         seen = world_model.see_code(params, stacked, encoded, crossed, noise.encode, CFG)
-        return model_loss.terms(params, stacked, seen, crossed, WEIGHTS.free_bits, CFG).kl_dyn
+        return model_loss.terms(params, stacked, seen, crossed, 0.0, CFG).kl_dyn
 
-    _, metrics = jax.jit(lambda p: model_loss.loss(p, batch, noise, WEIGHTS, CFG, {}))(PARAMS)
+    _, metrics = jax.jit(lambda p: model_loss.loss(p, {}, batch, noise, HP, CFG, {}))(PARAMS)
     np.testing.assert_allclose(metrics["kl_dyn"], kl(PARAMS, False), rtol=1e-5)
     head = jax.jit(jax.grad(lambda p, cut: kl(p, cut)))
     reached = [np.abs(head(PARAMS, cut)["core"]["task_head"]["kernel"]).max() for cut in (0, 1)]

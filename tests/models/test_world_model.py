@@ -8,7 +8,7 @@ from metastar.losses import world_model as model_loss
 from metastar.models import dynamics, world_model
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.types import Batch
-from model_helpers import LENGTH, OBS, SPEC, WEIGHTS, random_view, scramble, tiny_cfg
+from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -154,14 +154,16 @@ def test_a_condition_lets_the_code_change_what_is_predicted_and_nothing_else():
             world_model.done_logit(params, feats, code, cfg),
         )
 
-    for now, other in zip(predictions(codes["context"]), predictions(codes["context"] + 1)):
+    for now, other in zip(
+        predictions(codes["context"].task), predictions(codes["context"].task + 1)
+    ):
         assert np.abs(now - other).max() > 1e-4
 
-    loss = jax.jit(lambda params, noise: model_loss.loss(params, batch, noise, WEIGHTS, cfg, {}))
+    loss = jax.jit(lambda params, noise: model_loss.loss(params, {}, batch, noise, HP, cfg, {}))
     _, metrics = loss(params, model_loss.ModelNoise(noise, {}))
-    terms = jax.jit(lambda *args: model_loss.terms(params, *args, WEIGHTS.free_bits, cfg))
+    terms = jax.jit(lambda *args: model_loss.terms(params, *args, 0.0, cfg))
     halves = [
-        terms(batch.views[name], row(encoded, part), codes[other])
+        terms(batch.views[name], row(encoded, part), codes[other].task)
         for name, part, other in (
             ("context", slice(2), "positive"),
             ("positive", slice(2, 4), "context"),

@@ -14,7 +14,7 @@ from metastar.training import checkpoint
 from metastar.training.checkpoint import params_sha256, prune
 from metastar.training.workdir import Identity
 
-RUN = Identity({"config": "a", "spec": "b"}, 2)
+RUN = Identity({"config": "a", "spec": "b"}, 3)
 save = partial(checkpoint.save, digests=RUN.digests)
 
 

@@ -123,9 +123,9 @@ def test_files_without_a_checksum_are_refused_in_a_run_that_has_them(copy):
 
 
 def test_a_format_that_is_not_known_is_refused(copy):
-    edit(copy, "config", ("format",), 3)
+    edit(copy, "config", ("format",), 4)
     seal(copy, "config")
-    assert "is of format 3, which this version does not know" in refused(copy)
+    assert "is of format 4, which this version does not know" in refused(copy)
 
 
 def fit_fake(path, seed=0, **settings):

@@ -284,5 +284,5 @@ def test_a_config_is_needed(capsys):
 
 
 def test_a_profile_is_a_trace_that_tools_read(tmp_path):
-    run("critic", tmp_path, profile=True)
+    run("update", tmp_path, profile=True)
     assert list(tmp_path.glob("*_trace/plugins/profile/*/*.xplane.pb"))
