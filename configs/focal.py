@@ -14,12 +14,13 @@ stands in; and the data are those of every `paper` here, not those of its author
 from metastar import config
 
 # Two independent contexts of every task, so that every update has pairs of one task whatever tasks
-# are drawn; the reference's has none unless a task is drawn twice. Rates, rows, the code's size and
-# the averaged actor are those of MetaSTAR's recipe: encoder, objective and agent are what differs.
+# are drawn; the reference's has none unless a task is drawn twice. The encoder has FOCAL's layers
+# and rate; the code's size, rows, tasks of an update and the agent's rates and averaged actor are
+# those of MetaSTAR's recipe, so that encoder, objective and agent are what differs.
 OURS = {
     "task_losses.distance": 1.0,
+    "encoder.mean_mlp.hidden": (200, 200, 200),
     "encoder.mean_mlp.code_dim": 16,
-    "contextual.encoder_lr": 1e-3,
     "sampler.windows": 2,
     "sampler.meta_batch": 10,
     "sampler.batch_size": 64,
