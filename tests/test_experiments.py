@@ -5,6 +5,7 @@ import json
 import cells
 import critics
 import exploring
+import focal
 import imagination
 import invariance
 import pytest
@@ -54,6 +55,9 @@ def cells_of_all():
     for name, fields in critics.CELLS.items():
         own = {**critics.SHARED, **fields}
         yield "critics", name, "configs/metastar.py:cheetah_vel,quick", own
+    for family in focal.FAMILIES:
+        for name, (recipe, fields) in focal.CELLS.items():
+            yield "focal", name, f"configs/{recipe}.py:{family},quick", fields
     yield "exploring", "", exploring.CONFIG, exploring.FIELDS
     own = {**reference_protocol.DEVIATIONS, **reference_protocol.HABITS}
     yield "reference_protocol", "", reference_protocol.CONFIG.removeprefix("--config="), own
