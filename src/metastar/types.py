@@ -5,7 +5,7 @@ L context, H horizon, R rollouts, B batch, K samples; O observation, A action, Z
 Names are singular even when batched.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -207,30 +207,6 @@ class TaskModel(NamedTuple):
     tolerance: float  # a reward that is off by less than this tells little, in its own unit
 
 
-class Strategy(NamedTuple):
-    """How to explore while the task is not known: one file of `evaluation/exploration/`."""
-
-    init: Callable  # (bank [K, Z]) -> memory
-    choose: Callable  # (params, Seen, memory, key) -> (code [Z] to act on, memory)
-    # (window View [L], log_likelihood [L, K + 1]) -> []: how good a context a segment of the own
-    # history is; the one of the highest score is kept
-    score: Callable
-
-
-class Seen(NamedTuple):
-    """What a strategy of exploration chooses by."""
-
-    bank: Array  # [K, Z] codes of the training tasks, in any order
-    log_posterior: Array  # [K] of the training tasks; uniform without a task model
-    own: Array  # [Z] the code inferred from the kept segment of the own history
-    score: Array  # [] of that segment
-    # [] int, from 0: how often it has lived as many steps as a full episode has. Where none ends
-    # early that is which episode it is in
-    episode: Array
-    time: Array  # [] int: steps since `episode` changed
-    obs: Array  # [O] where it is
-
-
 class Method(NamedTuple):
     """One offline meta-RL system, pure."""
 
@@ -308,45 +284,6 @@ class Opponent(NamedTuple):
     inner_steps: int = 1  # of an update, each with noise of its own
 
 
-class Given(NamedTuple):
-    """What a protocol is given of the N tasks on which a method is evaluated."""
-
-    task: Any  # parameters, leaves [N, ...]: for privileged methods only
-    parts: tuple[TaskData, ...] = ()  # their data, in order; empty unless `Protocol.from_data`
-
-
-class Contexts(NamedTuple):
-    """What is known of the contexts that were drawn from the tasks' own data."""
-
-    present: Array  # [N, W] bool: there was any data to draw from
-    rewarded: Array  # [N, W] bool: a positive reward is in the context
-
-
-class Protocol(NamedTuple):
-    """How an agent comes by its adaptation, and what is scored: a file of `evaluation/protocols/`.
-
-    It trains nothing. Each of N tasks is played in W independent streams of consecutive episodes.
-    """
-
-    name: str  # of its block of `results.json`, an identifier
-    title: str  # in tables and figures
-    # (params, train TaskData, Given, W, key) -> (what `policy` is given, leaves [N, W, ...];
-    # `Contexts`, or None unless `from_data`). Jitted, once for each W and set of tasks.
-    prepare: Callable
-    policy: Policy
-    streams: int  # W in the evaluation after the training
-    episodes: int  # of a stream
-    # Steps of a stream, over its resets, before it is scored: whole episodes that start afterwards
-    budget: int = 0
-    # Whether `prepare` makes the method's adaptation of the tasks' own data, which the policy then
-    # keeps: it is also evaluated by source of the data, and its critics' values are checked
-    from_data: bool = False
-    inferences: int = 1  # of `Method.infer` in one stream, for its price
-    # (key of the evaluation) -> (key of `prepare`, key of the episodes): the same key of episodes
-    # gives streams of the same number the same starts
-    keys: Callable = lambda key: jax.random.split(jax.random.fold_in(key, 1))
-
-
 class TaskLoss(NamedTuple):
     """A term of the task objective, which shapes the codes: one file of `losses/task/`."""
 
@@ -357,53 +294,6 @@ class TaskLoss(NamedTuple):
     init: Callable = lambda key: {}  # (key) -> parameters of networks of its own, a dict
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
     opponent: Opponent | None = None
-
-
-class Body(NamedTuple):
-    """What moves in a family, whatever simulates it."""
-
-    draw_reset: Callable  # (key) -> noise of the start of one episode
-    # MJCF file: a name among gymnasium's or a path; "" for a back end that has no such file
-    model: str = ""
-    frame_skip: int = 1  # simulation steps per action
-    dt: float | None = None  # seconds per action; None where only steps are counted
-    # (model, task of one task, NumPy) -> model: changes the back end's own copy as the task says;
-    # None: all tasks have the same physics
-    edit: Callable | None = None
-    # (obs [T+1, O], profile) -> positions [T+1, P], to draw a recorded episode; None: they do not
-    # follow from what is seen
-    positions: Callable | None = None
-
-
-class Family(NamedTuple):
-    """A law of tasks over one body: `FAMILY` in a file of `envs/families/`.
-
-    Functions of `xp` run on NumPy and on `jax.numpy`, for arrays with any leading axes. `before`
-    and `after` are states of the back end: a position, or `envs.state.State` of a robot.
-    """
-
-    name: str
-    specs: Mapping[str, EnvSpec]  # by observation profile; "default" among them
-    # (rng, num) -> tasks, float64 leaves [num, ...], by law: "own", the family's; "id" and the
-    # names of `store.OOD`, which leave gaps, all three or none of them
-    law: Mapping[str, Callable]
-    label: Callable  # (tasks) -> (name with its unit, [N]): the one number that plots show
-    start: Callable  # (xp, noise, rest state, task) -> state
-    observe: Callable  # (xp, state, profile) -> [..., O]
-    reward: Callable  # (xp, before, after, action, task) -> [...]
-    body: Body
-    # as `reward`, bool: a true terminal, success; None: no step is terminal; nothing to succeed in
-    done: Callable | None = None
-    success: Callable | None = None
-    # (start [..., O], task) -> [...]: the largest possible return of an episode; None: not known
-    optimum: Callable | None = None
-    sparse: bool = False  # most steps pay nothing: windows with and without reward are told apart
-    # (tasks) -> [N, 2]: the place that a success is within `goal_radius` of, for figures; or None
-    goal: Callable | None = None
-    goal_radius: float | None = None
-    # a file of `envs/backends/` or the dotted name of a module outside; None: the engine of
-    # `simulator.backend`
-    backend: str | None = None
 
 
 class Env(NamedTuple):
@@ -417,22 +307,3 @@ class Env(NamedTuple):
     # (tasks, leaves [N, ...]) -> physics, leaves [N, ...]: how the world of each task differs, once
     # per batch and outside of jit; without leaves where all are alike
     prepare: Callable = lambda tasks: ()
-
-
-class Episodes(NamedTuple):
-    """What behaviour policies did on N tasks: E episodes each, in time order; NumPy arrays."""
-
-    trajectory: Trajectory  # leaves [N, E, T, ...]
-    policy: Array  # [N, E] int: index into `Behavior.policies`
-    stage: Array  # [N, E] int: index into `Behavior.stages`
-    collector: Array  # [N, E] int: the task whose learner acted; its own but for cross-task ones
-
-
-class Behavior(NamedTuple):
-    """A way to make episodes of every task of a family."""
-
-    policies: tuple[str, ...]
-    stages: tuple[str, ...]
-    # (tasks leaves [N, ...], key, report) -> Episodes; `report` takes a line of progress, and the
-    # same key gives the same episodes
-    run: Callable

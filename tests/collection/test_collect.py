@@ -13,11 +13,12 @@ import pytest
 import make_config
 from metastar import files
 from metastar.collection import collect
+from metastar.collection.behavior import Behavior, Episodes
 from metastar.collection.behaviors import random
 from metastar.data import layout, store
 from metastar.envs.families import point_robot_sparse
 from metastar.errors import UserError
-from metastar.types import Behavior, Episodes, Trajectory
+from metastar.types import Trajectory
 
 
 def quiet(line):

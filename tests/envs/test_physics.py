@@ -14,10 +14,11 @@ import pytest
 
 import make_config
 from metastar.envs.backends import mjx, mujoco_c
+from metastar.envs.family import Body, Family
 from metastar.envs.rollout import make_rollout, no_adaptation
 from metastar.envs.state import State
 from metastar.errors import UserError
-from metastar.types import Body, EnvSpec, Family, Policy
+from metastar.types import EnvSpec, Policy
 
 MASS, FORCE, STEP = 2.0, 8.0, 0.01  # kg, N, s
 TASKS = {"scale": np.array([1.0, 2.0, 0.5, 4.0])}

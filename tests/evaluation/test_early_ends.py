@@ -15,10 +15,11 @@ from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, uniform_policy
 from metastar.evaluation import episodes as play
 from metastar.evaluation import evaluate, history, measure, results, summaries
+from metastar.evaluation.protocol import Given
 from metastar.evaluation.protocols import explored, zero_shot
 from metastar.tools.bench import evaluation as bench
 from metastar.tools.report import report as report_tool
-from metastar.types import Adaptation, Context, Env, EnvSpec, Given, Method, Policy, StepIn, StepOut
+from metastar.types import Adaptation, Context, Env, EnvSpec, Method, Policy, StepIn, StepOut
 
 STEPS, STREAMS, SLOTS = 40, 3, 16
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from metastar.config import Field
 from metastar.envs.backends import point_mass
-from metastar.types import EnvSpec, Family
+from metastar.envs.family import Family
+from metastar.types import EnvSpec
 
 KIND = "family"
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns")}

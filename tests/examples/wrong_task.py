@@ -5,7 +5,8 @@ import jax
 from metastar.config import Field
 from metastar.data import contexts
 from metastar.evaluation.inference import infer_all
-from metastar.types import EnvSpec, Method, Protocol
+from metastar.evaluation.protocol import Protocol
+from metastar.types import EnvSpec, Method
 
 KIND = "protocol"
 DEFAULTS = {"wrong_task_streams": Field(4, "[1, inf)", "contexts of other tasks for each task")}

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.collection.behavior import Behavior, Episodes
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data.rows import Transitions
 from metastar.data.store import CROSS_TASK
@@ -28,17 +29,7 @@ from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
 from metastar.models.acting import code_policy
 from metastar.ops.task_parameters import join_parameters
-from metastar.types import (
-    Adaptation,
-    Agent,
-    Array,
-    Behavior,
-    Env,
-    EnvSpec,
-    Episodes,
-    RowSpec,
-    Trajectory,
-)
+from metastar.types import Adaptation, Agent, Array, Env, EnvSpec, RowSpec, Trajectory
 
 DEFAULTS = {
     "iterations": Field(300, NOT_NEGATIVE, "times that a learner plays and then learns"),

@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from metastar import registry
 from metastar.config.fields import NOT_NEGATIVE, Field
+from metastar.envs.family import Family
 from metastar.errors import UserError, did_you_mean
-from metastar.types import Env, EnvSpec, Family
+from metastar.types import Env, EnvSpec
 
 DEFAULTS = {
     "backend": Field(

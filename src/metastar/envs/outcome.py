@@ -1,6 +1,7 @@
 """What a transition gives, by the functions of its family: the same on every back end."""
 
-from metastar.types import Family, StepOut
+from metastar.envs.family import Family
+from metastar.types import StepOut
 
 
 def outcome(xp, family: Family, profile: str, before, after, action, task) -> StepOut:

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from metastar.data import contexts
-from metastar.types import Array, Method, Seen, TaskData, View
+from metastar.evaluation.strategy import Seen
+from metastar.types import Array, Method, TaskData, View
 
 BANK_WINDOWS = 64  # contexts of a training task, of which the best gives its code in the bank
 PLAUSIBLE = 10.0  # a task is plausible while its posterior is at least a tenth of the largest

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
+from metastar.evaluation.protocol import Contexts, Protocol
 from metastar.ops.td import discounted_return
-from metastar.types import Array, Contexts, Env, Method, Policy, Protocol, TaskData, Trajectory
+from metastar.types import Array, Env, Method, Policy, TaskData, Trajectory
 
 NUM_PATHS = 4  # streams per task whose paths are kept for the figure
 

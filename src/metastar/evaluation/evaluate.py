@@ -21,8 +21,9 @@ from metastar.errors import UserError
 from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
 from metastar.evaluation.measure import make_measure
+from metastar.evaluation.protocol import Given, Protocol
 from metastar.training import metrics, provenance
-from metastar.types import EnvSpec, Given, Method, Protocol
+from metastar.types import EnvSpec, Method
 
 DEFAULTS = {
     "protocols": Field(

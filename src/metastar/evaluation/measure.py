@@ -10,7 +10,8 @@ from metastar.data import store
 from metastar.data.sources import sources_in
 from metastar.envs.make import family_of, make_env
 from metastar.evaluation import episodes as play
-from metastar.types import Array, Given, Method, Protocol, code_of
+from metastar.evaluation.protocol import Given, Protocol
+from metastar.types import Array, Method, code_of
 
 NUM_KEYS = 4  # that the protocols of this package fold in; those after them are of the sources
 

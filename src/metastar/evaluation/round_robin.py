@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from metastar.evaluation import belief
-from metastar.types import Array, EnvSpec, Strategy
+from metastar.evaluation.strategy import Strategy
+from metastar.types import Array, EnvSpec
 
 NUM_CODES, CANDIDATES = 5, 5  # of IDAQ; its released code has 2 to 10, and 5 or 20
 

@@ -5,10 +5,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar.collection import online
+from metastar.collection.behavior import Behavior
 from metastar.config import schema
 from metastar.config.fields import Field
 from metastar.errors import UserError
-from metastar.types import Behavior, Env
+from metastar.types import Env
 
 DEFAULTS = {
     "behaviors": Field(

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.collection.behavior import Behavior, Episodes
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
-from metastar.types import Behavior, Env, Episodes
+from metastar.types import Env
 
 DEFAULTS = {}
 READS = ("collect",)

@@ -4,7 +4,8 @@ from ml_collections import ConfigDict
 
 from metastar.agents import td3
 from metastar.collection import online
-from metastar.types import Behavior, Env
+from metastar.collection.behavior import Behavior
+from metastar.types import Env
 
 DEFAULTS = online.settings(td3, hidden=(32, 32)) | online.BATCH_SIZE
 SECTIONS = {"collect": (online,)}

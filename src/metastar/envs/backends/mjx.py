@@ -17,10 +17,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar.envs.backends import physics
+from metastar.envs.family import Body, Family
 from metastar.envs.outcome import outcome
 from metastar.envs.state import State
 from metastar.errors import UserError
-from metastar.types import Array, Body, Env, Family
+from metastar.types import Array, Env
 
 with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's Warp is missing
     import mujoco.mjx as mjx  # where it is missing, this form says which module is

@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 from mujoco.rollout import Rollout
 
 from metastar.envs.backends import physics
+from metastar.envs.family import Family
 from metastar.envs.outcome import outcome
 from metastar.envs.state import State
 from metastar.errors import Diverged
-from metastar.types import Env, Family
+from metastar.types import Env
 
 _TIME_TOLERANCE = 1e-6  # seconds
 

@@ -13,9 +13,9 @@ import jax
 import mujoco
 import numpy as np
 
+from metastar.envs.family import Body
 from metastar.envs.state import State
 from metastar.errors import UserError
-from metastar.types import Body
 
 
 def load_model(body: Body) -> mujoco.MjModel:

@@ -13,9 +13,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar.config.fields import Field
+from metastar.envs.family import Body, Family
 from metastar.envs.outcome import outcome
 from metastar.errors import UserError
-from metastar.types import Array, Body, Env, Family
+from metastar.types import Array, Env
 
 DEFAULTS = {
     "terminal_at_goal": Field(False, "", "record a step that ends in the goal as terminal"),

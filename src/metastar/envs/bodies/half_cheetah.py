@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from metastar.config.fields import Field
+from metastar.envs.family import Body
 from metastar.envs.state import State
-from metastar.types import Array, Body, EnvSpec
+from metastar.types import Array, EnvSpec
 
 DEFAULTS = {
     "profile": Field(

@@ -10,7 +10,7 @@ import numpy as np
 
 from metastar.config.fields import Field
 from metastar.envs.bodies import half_cheetah
-from metastar.types import Family
+from metastar.envs.family import Family
 
 DEFAULTS = {"discount": Field(0.99, "[0, 1)", "of returns, as the reference has it", before=0.99)}
 SECTIONS = {"env": (half_cheetah,)}

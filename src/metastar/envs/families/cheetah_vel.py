@@ -7,7 +7,7 @@ Source: `HalfCheetahVel-v0` of the MetaSTAR reference code (arXiv 2606.00780), a
 from metastar.config.fields import Field
 from metastar.envs import speed_tasks
 from metastar.envs.bodies import half_cheetah
-from metastar.types import Family
+from metastar.envs.family import Family
 
 DEFAULTS = {"discount": Field(0.99, "[0, 1)", "of returns, as the reference has it", before=0.99)}
 SECTIONS = {"env": (half_cheetah,)}

@@ -11,8 +11,9 @@ import numpy as np
 from metastar.config.fields import Field
 from metastar.envs.backends import point_mass
 from metastar.envs.backends.point_mass import distance_after
+from metastar.envs.family import Family
 from metastar.envs.intervals import draw_ring
-from metastar.types import EnvSpec, Family
+from metastar.types import EnvSpec
 
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has it", before=0.9)}
 SECTIONS = {"env": (point_mass,)}

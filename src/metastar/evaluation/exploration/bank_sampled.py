@@ -3,7 +3,8 @@
 import jax
 
 from metastar.evaluation import belief, round_robin
-from metastar.types import EnvSpec, Method, Strategy
+from metastar.evaluation.strategy import Strategy
+from metastar.types import EnvSpec, Method
 
 DEFAULTS = {}
 

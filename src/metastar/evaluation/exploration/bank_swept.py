@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from metastar.evaluation import belief, round_robin
-from metastar.types import EnvSpec, Method, Strategy
+from metastar.evaluation.strategy import Strategy
+from metastar.types import EnvSpec, Method
 
 DEFAULTS = {}
 

@@ -1,7 +1,8 @@
 """IDAQ: in-distribution online adaptation, by returns."""
 
 from metastar.evaluation import belief, round_robin
-from metastar.types import EnvSpec, Method, Strategy
+from metastar.evaluation.strategy import Strategy
+from metastar.types import EnvSpec, Method
 
 DEFAULTS = {}
 

@@ -17,7 +17,9 @@ from metastar.config.fields import Field
 from metastar.data.contexts import folded, steps_of
 from metastar.errors import UserError
 from metastar.evaluation import belief, history
-from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, Protocol, Seen, StepIn, View
+from metastar.evaluation.protocol import Protocol
+from metastar.evaluation.strategy import Seen
+from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, StepIn, View
 
 STRATEGY = "exploration strategy"
 DEFAULTS = {

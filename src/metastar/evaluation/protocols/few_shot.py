@@ -8,7 +8,8 @@ import jax
 from metastar.config.fields import COUNT, Field
 from metastar.data import contexts
 from metastar.evaluation.inference import infer_all
-from metastar.types import Contexts, EnvSpec, Method, Protocol
+from metastar.evaluation.protocol import Contexts, Protocol
+from metastar.types import EnvSpec, Method
 
 DEFAULTS = {
     "windows": Field(20, COUNT, "contexts per task and kind of context"),

@@ -15,7 +15,8 @@ from metastar.envs.rollout import uniform_policy
 from metastar.evaluation import history
 from metastar.evaluation.history import empty_window, push
 from metastar.evaluation.inference import infer_all
-from metastar.types import Array, EnvSpec, Method, Policy, Protocol, StepIn, View
+from metastar.evaluation.protocol import Protocol
+from metastar.types import Array, EnvSpec, Method, Policy, StepIn, View
 
 DEFAULTS = {
     "reinfer_every": Field(

@@ -11,10 +11,11 @@ from metastar.envs.make import make_env
 from metastar.evaluation import episodes as play
 from metastar.evaluation import evaluate
 from metastar.evaluation.history import empty_window
+from metastar.evaluation.protocol import Given, Protocol
 from metastar.tools.bench.cases import Case, of_tasks, rollout_case
 from metastar.tools.bench.setting import Setting
 from metastar.training.flops import products, scaled
-from metastar.types import Env, Given, Protocol, StepIn
+from metastar.types import Env, StepIn
 
 ALONE_TASKS = 2  # of single environments: one stream of each is enough to tell the time of a step
 

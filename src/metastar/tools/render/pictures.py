@@ -18,9 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
+from metastar.envs.family import Family
 from metastar.envs.make import family_of
 from metastar.errors import UserError
-from metastar.types import Family
 
 ROBOT_ASPECT = 9 / 14  # height of a picture of a simulated robot over its width
 CAMERA = {"distance": 2.2, "azimuth": 90.0, "elevation": -8.0}  # metres, degrees; from the side

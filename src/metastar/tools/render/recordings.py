@@ -15,13 +15,14 @@ from ml_collections import ConfigDict
 
 from metastar.data import contexts, layout, store
 from metastar.data.sources import sources
+from metastar.envs.family import Family
 from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
 from metastar.tools.render import films
 from metastar.tools.render.pictures import Recording
 from metastar.training import restore
-from metastar.types import Family, Policy
+from metastar.types import Policy
 
 NUM_TASKS = 4  # shown unless others are asked for
 STAGE = "expert"  # of recorded episodes, unless a source is named
