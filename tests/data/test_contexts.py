@@ -14,6 +14,8 @@ from synthetic import point_robot_data
 KEY = jax.random.key(0)
 TASKS, LENGTH = 3, 7
 DATA = point_robot_data(num_tasks=TASKS)
+draw = jax.jit(contexts.draw, static_argnums=2)
+draw_of_each = jax.jit(contexts.draw_of_each, static_argnums=(1, 2))
 TASK_ID = jnp.broadcast_to(jnp.arange(TASKS)[:, None], (TASKS, 5))
 
 
@@ -24,12 +26,12 @@ def parts_of(data):
 
 
 def test_one_window_is_drawn_as_ever():
-    drawn = contexts.draw(DATA, TASK_ID, Context(LENGTH), KEY)
-    plain = sample_windows(DATA, TASK_ID, KEY, LENGTH)
+    drawn = draw(DATA, TASK_ID, Context(LENGTH), KEY)
+    plain = jax.jit(sample_windows, static_argnums=3)(DATA, TASK_ID, KEY, LENGTH)
     assert drawn.obs.shape == (TASKS, 5, 1, LENGTH, 2) and drawn.stage.shape == (TASKS, 5, 1)
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x: x[:, :, 0], drawn), plain)
-    drawn = contexts.draw_of_each(parts_of(DATA), 5, Context(LENGTH), KEY)
-    plain = sample_windows_of_each(parts_of(DATA), 5, KEY, LENGTH)
+    drawn = draw_of_each(parts_of(DATA), 5, Context(LENGTH), KEY)
+    plain = jax.jit(sample_windows_of_each, static_argnums=(1, 3))(parts_of(DATA), 5, KEY, LENGTH)
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x: x[:, :, 0], drawn), plain)
 
 
@@ -44,8 +46,8 @@ def rows_of(data, task):
 def test_windows_and_bags_are_of_their_task_and_differ(ordered):
     asked = Context(LENGTH, num=4, ordered=ordered)
     both = (
-        contexts.draw(DATA, TASK_ID, asked, KEY),
-        contexts.draw_of_each(parts_of(DATA), 5, asked, KEY),
+        draw(DATA, TASK_ID, asked, KEY),
+        draw_of_each(parts_of(DATA), 5, asked, KEY),
     )
     for view in both:
         assert view.reward.shape == (TASKS, 5, 4, LENGTH) and view.valid.all()
@@ -62,7 +64,7 @@ def test_windows_and_bags_are_of_their_task_and_differ(ordered):
 def test_a_task_without_data_gives_nothing_valid():
     data = DATA._replace(count=DATA.count.at[1].set(0))
     for ordered in (True, False):
-        view = contexts.draw_of_each(parts_of(data), 2, Context(LENGTH, 3, ordered), KEY)
+        view = draw_of_each(parts_of(data), 2, Context(LENGTH, 3, ordered), KEY)
         assert view.valid.any((1, 2, 3)).tolist() == [True, False, True]
 
 

@@ -287,13 +287,15 @@ def test_audits_beside_the_results_are_a_table_of_codes(save, tmp_path):
         "identity": {"chance": 0.5, "linear": {"accuracy": 0.75}},
         "task_of_training": {"linear": {"r2": 0.9}},
     }
-    audit = {"splits": {"test": {"trained": trained}}}
+    audit = {"splits": {"test": {"all": {}, "trained": trained}}}
     files.write_json(folders[0] / "audit.json", audit)
     rows = codes.table(groups.read(sources))
     assert rows[1][1:] == ("1 of 2", "0.2500", "75%", "50%", "0.900")
     assert rows[2][1:] == ("0 of 1", "–", "–", "–", "–")
     assert "Codes, by audit" in compare.compare(sources, tmp_path / "out")
     assert "## Codes" in (tmp_path / "out" / "compare.md").read_text()
+    files.write_json(folders[0] / "audit.json", {"splits": {"test": {"all": trained}}})
+    assert codes.table(groups.read(sources)) == rows  # all sources are those it learned from
     del trained["ratio"]["ratio"]  # an audit says why where it could not compute a measure
     files.write_json(folders[0] / "audit.json", audit)
     assert codes.table(groups.read(sources))[1][2] == "–"

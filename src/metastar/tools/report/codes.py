@@ -52,7 +52,8 @@ def _audit(run: Run) -> dict | None:
 
 def _number(audit: dict, path: Sequence[str]) -> float | None:
     """A number of the held-out tasks; None where the audit could not compute it."""
-    found = audit["splits"]["test"]["trained"]
+    test = audit["splits"]["test"]
+    found = test.get("trained", test["all"])  # one table where the agent learned from all sources
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None
     return found
