@@ -167,18 +167,15 @@ def update(
     encoder, opponents = state[ENCODER], state.get(OPPONENTS, Learner({}))
     networks = encoder.params[TASK_LOSSES]
 
-    codes, pull_back = jax.vjp(
-        lambda net: encode(system, net, batch, key_codes), encoder.params[NET]
-    )
+    with jax.named_scope("encode"):
+        codes, pull_back = jax.vjp(
+            lambda net: encode(system, net, batch, key_codes), encoder.params[NET]
+        )
 
-    opponents, answered = objective.train_opponents(
-        opponents, codes, batch, key_opponents, hp, task_losses
-    )
-
-    noise = objective.draw_noise(key_losses, batch, task_losses)
-    (of_networks, of_codes), found = jax.grad(objective.loss, (0, 2), has_aux=True)(
-        networks, opponents.params, codes, batch, noise, hp, task_losses
-    )
+    with jax.named_scope("opponents"):
+        opponents, answered = objective.train_opponents(
+            opponents, codes, batch, key_opponents, hp, task_losses
+        )
 
     def move(encoder):
         grads = {NET: pull_back(of_codes)[0], TASK_LOSSES: of_networks}
@@ -186,11 +183,17 @@ def update(
         moved = descend(system.optimizer, encoder.params, encoder.opt_state, rate, grads)
         return encoder._replace(params=moved[0], opt_state=moved[1])
 
-    encoder = jax.lax.cond(step % cfg.encoder_period == 0, move, lambda same: same, encoder)
+    with jax.named_scope("objective"):
+        noise = objective.draw_noise(key_losses, batch, task_losses)
+        (of_networks, of_codes), found = jax.grad(objective.loss, (0, 2), has_aux=True)(
+            networks, opponents.params, codes, batch, noise, hp, task_losses
+        )
+        encoder = jax.lax.cond(step % cfg.encoder_period == 0, move, lambda same: same, encoder)
 
-    rows = flatten(real_transitions(batch, codes["context"].task), agent.num_batches)
-    own = hp["agent"][cfg.agent.name]
-    learner, learned = agent.update(state[AGENT], rows, key_agent, own, step)
+    with jax.named_scope("agent"):
+        rows = flatten(real_transitions(batch, codes["context"].task), agent.num_batches)
+        own = hp["agent"][cfg.agent.name]
+        learner, learned = agent.update(state[AGENT], rows, key_agent, own, step)
     state = {**state, ENCODER: encoder, AGENT: learner}
     if OPPONENTS in state:
         state[OPPONENTS] = opponents

@@ -212,16 +212,19 @@ def update(
     key_model, key_agent = jax.random.split(key)
     key_imagine, key_agent = jax.random.split(key_agent)
 
-    rate = hp["world_model"]["lr"]
-    state, model_metrics, code = train_model(system, state, batch, key_model, hp, rate)
+    with jax.named_scope("world_model"):
+        rate = hp["world_model"]["lr"]
+        state, model_metrics, code = train_model(system, state, batch, key_model, hp, rate)
 
-    act = partial(agent.act, state[AGENT].params, greedy=False)
-    world = state[MODEL].params, cfg, hp["imagine"]["penalty"]
-    imagined = roll_out(*world, batch.views["start"], code, act, key_imagine, spec.action_dim)
+    with jax.named_scope("imagine"):
+        act = partial(agent.act, state[AGENT].params, greedy=False)
+        world = state[MODEL].params, cfg, hp["imagine"]["penalty"]
+        imagined = roll_out(*world, batch.views["start"], code, act, key_imagine, spec.action_dim)
 
-    rows = concatenate(real_transitions(batch, code), imagined_transitions(imagined, code))
-    own = hp["agent"][cfg.agent.name]
-    learner, metrics = agent.update(state[AGENT], flatten(rows), key_agent, own, step)
+    with jax.named_scope("agent"):
+        rows = concatenate(real_transitions(batch, code), imagined_transitions(imagined, code))
+        own = hp["agent"][cfg.agent.name]
+        learner, metrics = agent.update(state[AGENT], flatten(rows), key_agent, own, step)
     return {**state, AGENT: learner}, {**model_metrics, **metrics}
 
 

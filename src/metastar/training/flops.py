@@ -45,14 +45,35 @@ def products(jaxpr: Any) -> Counter:
     return found
 
 
+def by_scope(jaxpr: Any, scope: str = "") -> Counter:
+    """Splits `matmul_flops` by the outermost `jax.named_scope`: {name: FLOP}, "" outside of any.
+
+    A method names the terms of its update so. `scope` is that of the jaxpr itself.
+    """
+    found = Counter()
+    for eqn in jaxpr.eqns:
+        named = str(eqn.source_info.name_stack).partition("/")[0]
+        own = scope or (named if named.isidentifier() else "")
+        inner = [by_scope(sub, own) for sub in _sub_jaxprs(eqn.params)]
+        if eqn.primitive.name == "dot_general":
+            found[own] += _product(eqn).flops
+        elif eqn.primitive.name == "cond":
+            found += max(inner, key=lambda split: sum(split.values()))
+        else:
+            length = eqn.params.get("length", 1) if inner else 1
+            for part in inner:
+                found += scaled(part, length)
+    return found
+
+
 def flops(found: Counter) -> float:
     """Floating-point operations of the products that were counted."""
     return float(sum(product.flops * times for product, times in found.items()))
 
 
 def scaled(found: Counter, times: float) -> Counter:
-    """The products of a program that is run `times` times."""
-    return Counter({product: num * times for product, num in found.items()})
+    """What was counted of a program, if it is run `times` times."""
+    return Counter({key: num * times for key, num in found.items()})
 
 
 def matmul_flops(jaxpr: Any) -> float:

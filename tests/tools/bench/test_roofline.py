@@ -33,6 +33,28 @@ def test_products_are_counted_with_their_loops_and_the_dearer_branch():
     assert flops.flops(found) == 12 * 2 * 8**3
 
 
+def test_products_are_split_by_the_outermost_scope_whatever_surrounds_them():
+    """Three steps with two products each way back, a function called inside, and a branch."""
+
+    def f(w, x):
+        with jax.named_scope("model"):
+
+            def loss(w):
+                with jax.named_scope("inner"):
+                    return jax.lax.scan(lambda c, _: (c @ w, None), x, None, length=3)[0].sum()
+
+            moved = jax.grad(loss)(w)
+        with jax.named_scope("agent"):
+            act = jax.jit(lambda a: a @ w)(x)
+            act = jax.lax.cond(act.sum() > 0, lambda a: a @ w, lambda a: a, act)
+        return moved, act, jax.vmap(lambda row: row @ w)(x)
+
+    jaxpr = jax.make_jaxpr(jax.jit(f))(jnp.ones((4, 4)), jnp.ones((4, 4))).jaxpr
+    one = 2 * 4**3
+    assert flops.by_scope(jaxpr) == {"model": 9 * one, "agent": 2 * one, "": one}
+    assert sum(flops.by_scope(jaxpr).values()) == flops.matmul_flops(jaxpr)
+
+
 def test_two_functions_called_inside_are_both_counted():
     f, g = jax.jit(lambda a: a @ a), jax.jit(lambda a: a @ a[:, :1])
     assert count(lambda a: (f(a), g(a)), jnp.ones((4, 4))) == (

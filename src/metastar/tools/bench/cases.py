@@ -21,7 +21,7 @@ from metastar.training import chunk as chunks
 from metastar.training import runs
 from metastar.training.chunk import make_chunk, update_keys
 from metastar.training.compilation import compiled
-from metastar.training.flops import matmul_flops, products
+from metastar.training.flops import by_scope, matmul_flops, products
 from metastar.training.runs import make_method, stack
 from metastar.types import Env, Phase
 
@@ -50,6 +50,7 @@ class Case(NamedTuple):
     compile_seconds: float
     xla_flops: float | None = None  # of the compiled function, a loop's body once
     peak_bytes: int | None = None  # of the compiled function, arguments included
+    scopes: Counter | None = None  # FLOP of the matrix products of one call, by named scope
 
 
 def last_phase(setting: Setting) -> Phase:
@@ -135,6 +136,7 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
         compile_seconds=program.seconds,
         xla_flops=program.xla_flops,
         peak_bytes=program.peak_bytes,
+        scopes=by_scope(program.jaxpr),
     )
 
 

@@ -95,6 +95,7 @@ def _case(case: Case, seconds: np.ndarray, reference: np.ndarray, alone: dict) -
         "peak_bytes": case.peak_bytes,
         "compile_seconds": case.compile_seconds,
         "products": {str(p): num / case.units for p, num in case.products.items()},
+        "scopes": {name: num / case.units for name, num in (case.scopes or {}).items()},
         "seconds": seconds.tolist(),
     }
 
@@ -134,6 +135,7 @@ def text(report: dict) -> str:
     lines = [head, "", tables.plain(rows(report["cases"])), ""]
     for name, probe in report["probes"].items():
         lines.append(f"{name}: {probe['per_second'] / 1e9:.1f} G{probe['unit']}/s")
+    lines += _by_scope(report["cases"])
     if "overhead" in report:
         share = report["overhead"]["share"]
         lines.append(f"sampling, metrics, logging and transfers: {100 * share:.1f} % of an update")
@@ -162,6 +164,17 @@ def rows(cases: dict[str, dict]) -> list[Sequence[str]]:
             )
         )
     return table
+
+
+def _by_scope(cases: dict[str, dict]) -> list[str]:
+    """Where the matrix products of each case are, of cases whose update names its terms."""
+    lines = []
+    for name, case in cases.items():
+        total = sum(case["scopes"].values())
+        shares = [f"{k} {100 * x / total:.0f} %" for k, x in case["scopes"].items() if k and total]
+        if shares:
+            lines.append(f"matrix products, {name}: {', '.join(shares)}")
+    return lines
 
 
 def _percent(share: float | None) -> str:
