@@ -86,14 +86,14 @@ def test_one_run_of_several_is_the_run_alone(method, updates, data):
     together = jax.vmap(update_fn(method, phase, Counter()), in_axes=(0, None, 0))
     states = jax.vmap(method.init)(keys)
     many = jax.jit(together)(states, data, keys)
-    lone = updates[0][phase.name](jax.tree.map(lambda x: x[1], states), data, keys[1])
+    lone = updates[0][phase.name](jax.tree.map(lambda x: x[1], states), data, keys[1], 0)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-5, atol=1e-5), many, lone)
 
 
 def test_a_phase_moves_what_it_trains_and_nothing_else(method, updates, data):
     state = method.init(KEY)
     for name, update in updates[0].items():
-        new, _ = update(state, data, KEY)
+        new, _ = update(state, data, KEY, 0)
         moved = {part: differ(state[part].params, new[part].params) for part in new}
         assert moved == {part: name != "pretrain" or part == "world_model" for part in moved}
 
@@ -119,7 +119,7 @@ def test_tasks_are_held_for_as_many_updates_as_asked():
 @pytest.mark.slow
 def test_jit_changes_nothing_but_rounding(method, updates, data):
     state, phase = method.init(KEY), method.phases[-1]
-    jitted, _ = updates[0][phase.name](state, data, KEY)
+    jitted, _ = updates[0][phase.name](state, data, KEY, 0)
     with jax.disable_jit():
         plain, _ = update_fn(method, phase, Counter())(state, data, KEY)
     # Adam's first step is lr * sign(gradient): rounding noise may flip it where that is tiny.
