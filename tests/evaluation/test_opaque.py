@@ -34,7 +34,13 @@ def secretive(context):
     return seeker._replace(infer=infer, policy=policy, context=context)
 
 
-@pytest.fixture(scope="module", params=[Context(6, 3), Context(20, 2, ordered=False)])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(Context(6, 3), marks=pytest.mark.slow),
+        Context(20, 2, ordered=False),
+    ],
+)
 def evaluated(request, tmp_path_factory):
     """A run of it, and of the seeker under the same request."""
     folder = tmp_path_factory.mktemp("opaque")
