@@ -5,7 +5,7 @@
 Trains and audits every run that is not complete yet, copies its `results.json` and `audit.json` to
 `experiments/results/focal_<family>/<cell>_<seed>/`, and makes of all that lie there what `metastar
 compare` makes: `compare.md` and `compare.png` beside them, and a table in `docs/results.md`. Cells
-and seeds may be run one after the other, by several calls.
+and seeds may be run one after the other, by several calls, from the root of the checkout.
 """
 
 import argparse
@@ -42,8 +42,7 @@ def page(out: Path, label: str) -> str:
     scores = groups.measure(found)
     parts = [tables.markdown(compare.table(found, scores))]
     parts += [tables.markdown(rows) for rows in [codes.table(found)] if rows]
-    folder = out.relative_to(cells.DOCS.parent)
-    parts.append(f"Command: `python experiments/focal.py --family={label}`; files: `{folder}/`.")
+    parts.append(f"Command: `python experiments/focal.py --family={label}`; files: `{out}/`.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -56,7 +55,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
     args = parser.parse_args()
     label = f"focal_{args.family}" + f"_{args.preset}" * (args.preset != "quick")
-    out = cells.RESULTS / label
+    out = (cells.RESULTS / label).relative_to(Path.cwd())
     for seed in args.seeds:
         for cell in args.cells:
             recipe, fields = CELLS[cell]
