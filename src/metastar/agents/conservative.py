@@ -1,4 +1,4 @@
-"""The conservative actor-critic that every method shares: it acts on (obs, code).
+"""The conservative actor-critic, MetaSTAR's agent and the oracle's: it acts on (obs, code).
 
 What the code is (an inferred task code, the true task parameters) is the method's business.
 Source: COMBO (Yu et al. 2021, arXiv 2102.08363) on soft actor-critic, as MetaSTAR uses it.

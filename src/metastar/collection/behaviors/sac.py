@@ -1,4 +1,4 @@
-"""Soft actor-critic, online: `agents/sac.py`, small and without the rows of other tasks."""
+"""Soft actor-critic that learns online: `agents/sac.py`, by default with small networks."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""TD3, online: `agents/td3.py`, small and without the rows of other tasks."""
+"""TD3 that learns online: `agents/td3.py`, by default with small networks."""
 
 from ml_collections import ConfigDict
 
