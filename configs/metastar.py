@@ -88,14 +88,14 @@ PRESETS = {
 }
 
 # Where every step has its reward, a penalty on values makes agents worse, the oracle's among them
-# (docs/results.md, measured on two of these): the one on doubtful imagined rewards takes its place.
+# (docs/log.md, measured on two of these): the one on doubtful imagined rewards takes its place.
 # `paper` keeps it as the reference, `debug` for the tests.
 DENSE_REWARD = {"agent.conservative.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
 
 # Every window of the dense point robot tells the task, to any precision that the latents keep, and
 # the reconstruction is what asks them to keep it; positives of another source leave nothing but
 # the task to share. Latents that are noise at the start kept the contrast on its plateau
-# (docs/results.md); without it a higher rate pays. From 24 of its 80 tasks encoders learned them by
+# (docs/log.md); without it a higher rate pays. From 24 of its 80 tasks encoders learned them by
 # heart; an update of the pretraining draws a quarter. A code on a sphere in three dimensions has
 # the two that a goal needs: what there is beyond them the encoder fills with the behaviour.
 POINT_ROBOT = {
@@ -111,7 +111,7 @@ POINT_ROBOT = {
 # itself. Values settle better on twice the rows, at little cost. A shorter horizon and a faster
 # target than the reference's: values settle in a tenth of its updates, and 33 steps are 1.7 s of
 # running. Without the cloning term no CQL penalty tried came near it, and some fell again: the
-# robot ended on its back, where the data hardly are (docs/results.md).
+# robot ended on its back, where the data hardly are (docs/log.md).
 CHEETAH = {
     "task_losses.reconstruction": 3.0,
     "sampler.batch_size": 128,
