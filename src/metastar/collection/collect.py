@@ -1,4 +1,4 @@
-"""Makes the data set of a config: tasks drawn once, behaviour policies run, all of it stored."""
+"""Makes the data set of a config: draws tasks, runs behaviour policies and stores the episodes."""
 
 import fcntl
 import platform
@@ -22,8 +22,8 @@ from metastar.errors import UserError
 DEFAULTS = {
     "behavior": Field("sac", "behavior", "what acts: a file of behaviors/", selector=True),
     "seed": Field(0, SEED, "of everything in a collection but the tasks"),
-    "random_episodes": Field(50, COUNT, "episodes of uniform actions that each task begins with"),
-    "random_action_scale": Field(1.0, RATE, "s of the uniform law on [-s, s]"),
+    "random_episodes": Field(50, COUNT, "episodes of uniform actions at the start of each task"),
+    "random_action_scale": Field(1.0, RATE, "s of the uniform actions on [-s, s]"),
 }
 
 # A data set serves every config that agrees with its own in these fields and sections.
@@ -36,12 +36,12 @@ IDENTITY = (
     "data.ood_tasks",
     "data.task_seed",
 )
-FREE = ("env.discount",)  # what in these has no part in the data
+FREE = ("env.discount",)  # fields of these sections that the data do not depend on
 _PACKAGES = ("metastar-jax", "jax", "jaxlib", "numpy", "mujoco")
 
 
 def directory_of(cfg: ConfigDict) -> Path:
-    """The folder of a config's data: `cfg.data.dir`, or `data/<family>_<data.preset>`."""
+    """The folder of a config's data set: `cfg.data.dir`, or `data/<family>_<data.preset>`."""
     return Path(cfg.data.dir or f"data/{cfg.family}_{cfg.data.preset or 'own'}")
 
 

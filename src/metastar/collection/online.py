@@ -1,13 +1,16 @@
-"""Online learning of single tasks: the loop that the learners of `behaviors/` share.
+"""Behaviour policies that learn online: the loop that the files of `behaviors/` share.
 
 By default every task has a learner of its own, all of them in one vmapped update, as in the
-MetaSTAR reference. With `collect.shared_learner` one learner is told the task's parameters and
+MetaSTAR reference. With `collect.shared_learner` one learner observes the task's parameters and
 learns all tasks at once, which takes far less arithmetic for an equally good policy.
 
 An iteration is, as in the reference, a few episodes and then some updates; but the episodes of an
 iteration are played by the policies from before its updates, so that the simulator and the
-learners work at the same time. The data set is the whole replay in time order, hence it runs from
-random to expert.
+learners work at the same time. The data set is the whole replay in time order, from random to
+expert.
+
+Shapes: N tasks, E episodes of T steps in the replay, W episodes of one iteration, O observation,
+A action, Z code: the task's parameters for a shared learner, else Z = 0.
 """
 
 from collections.abc import Callable
@@ -32,35 +35,35 @@ from metastar.ops.task_parameters import join_parameters
 from metastar.types import Adaptation, Agent, Array, Env, EnvSpec, RowSpec, Trajectory
 
 DEFAULTS = {
-    "iterations": Field(300, NOT_NEGATIVE, "times that a learner plays and then learns"),
-    "episodes_per_iteration": Field(2, COUNT, "episodes that it plays"),
-    "updates_per_iteration": Field(500, NOT_NEGATIVE, "updates that it then makes"),
+    "iterations": Field(300, NOT_NEGATIVE, "iterations of playing and learning"),
+    "episodes_per_iteration": Field(2, COUNT, "episodes played in an iteration, per task"),
+    "updates_per_iteration": Field(500, NOT_NEGATIVE, "updates in an iteration, per learner"),
     "shared_learner": Field(
-        False, "", "one learner that is told the task, instead of one each", before=False
+        False, "", "one learner that observes the task, instead of one per task", before=False
     ),
     "cross_task_episodes": Field(
         0,
         NOT_NEGATIVE,
-        "episodes per task that learners of other tasks act in once they have learned",
+        "episodes per task, at the end, by the final policies of other tasks",
         before=0,
     ),
     "expert_quantile": Field(
         0.5,
         "[0, 1]",
-        'share of a learner\'s episodes, from the lowest return, that is stage "medium"',
+        'share of a learner\'s episodes, those of lowest return, with stage "medium"',
         before=0.5,
     ),
 }
 
 STAGES = ("random", "medium", "expert")
-SMOOTHING = 10  # episodes on either side that enter an episode's smoothed return
+SMOOTHING = 10  # neighbours on either side that an episode's smoothed return averages over
 REPORTS = 10  # lines of progress over a collection
 
 
 class Algorithm(NamedTuple):
-    """An off-policy learner: an agent of `agents/` with the numbers that it learns by.
+    """An off-policy learner: an agent of `agents/` with its hyper-parameters.
 
-    It sees observations joined with a code: the task's parameters if it is shared, else nothing.
+    It sees observations joined with a code [Z]: the task's parameters if it is shared, else Z = 0.
     """
 
     name: str
@@ -74,7 +77,7 @@ BATCH_SIZE = {"batch_size": Field(256, COUNT, "rows of an update")}
 
 
 def settings(agent: ModuleType, **values: Any) -> dict[str, Field]:
-    """The `DEFAULTS` of a file of `agents/` as those of a behaviour: fixed, some of other value."""
+    """The `DEFAULTS` of a file of `agents/` for a behaviour: not swept, `values` as defaults."""
     return {
         name: field._replace(value=values.get(name, field.value), swept=False, decays=False)
         for name, field in agent.DEFAULTS.items()
@@ -82,19 +85,24 @@ def settings(agent: ModuleType, **values: Any) -> dict[str, Field]:
 
 
 def learner(name: str, agent: ModuleType, cfg: ConfigDict, env: Env) -> Behavior:
-    """The behaviour of a file of `agents/` that learns online, by the settings `cfg`."""
+    """The behaviour in which a file of `agents/` learns online, under the settings `cfg`."""
     hp = {name: cfg[name] for name, field in agent.DEFAULTS.items() if field.swept}
     made = agent.make(cfg, RowSpec(env.spec.action_dim, cfg.batch_size))
     return make(Algorithm(name, made, hp, cfg.batch_size), cfg.collect, env)
 
 
 def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
-    """Builds a collection by the section `collect`, with one learner per task or one shared by all.
+    """Builds a behaviour from the section `collect`, with one learner per task or one for all.
 
-    First `random_episodes` of uniform actions (policy and stage "random"), then `iterations` times
-    `episodes_per_iteration` episodes and `updates_per_iteration` updates (the algorithm's name;
-    stages of `split_stages`), at the end `cross_task_episodes` in every task by the final policies
-    of other tasks (policy "cross_task", stage "expert", as its collector is).
+    Every task gets, in this order:
+
+    1. `random_episodes` episodes of uniform actions: policy and stage "random".
+    2. `iterations` times `episodes_per_iteration` episodes, with `updates_per_iteration` updates
+       each time: the algorithm's name as policy, stages by `split_stages`.
+    3. `cross_task_episodes` episodes by the final policies of other tasks: policy "cross_task",
+       stage "expert".
+
+    Episodes have leaves [N, E, T, ...].
     """
     spec = env.spec
     policies = ("random", algorithm.name)
@@ -119,7 +127,7 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
 
         init = partial(algorithm.agent.init, size=spec.obs_dim + code_dim)
         learner = jax.jit(init if shared else jax.vmap(init))(keys_of(key_init))
-        replay = _room(spec, num_tasks, num_learned)
+        replay = _empty_replay(spec, num_tasks, num_learned)
         streams = no_adaptation(num_tasks, num_random)
         replay = _write(replay, play_random(None, streams, tasks, key_random), 0)
         streams = Adaptation(jnp.repeat(code[:, None], num_new, 1))
@@ -128,7 +136,7 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
         def acting(learner):
             return {"agent": algorithm.agent.export(learner)}
 
-        # JAX runs what one thread asks of a CPU in order; hence the learners need their own thread.
+        # On a CPU JAX runs the calls of one thread in order, so the learners need another thread.
         with ThreadPoolExecutor(1) as worker:
             for i in range(collect.iterations):
                 filled = num_random + i * num_new
@@ -149,11 +157,12 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
         stage = np.zeros_like(policy)
         returns = np.where(trajectory.valid, trajectory.reward, 0).sum(-1)
         stage[:, num_random:] = split_stages(returns[:, num_random:], collect.expert_quantile)
-        own = np.broadcast_to(np.arange(num_tasks)[:, None], policy.shape)
-        episodes = Episodes(trajectory, policy, stage, own)
+        collector = np.broadcast_to(np.arange(num_tasks)[:, None], policy.shape)
+        episodes = Episodes(trajectory, policy, stage, collector)
         if collect.cross_task_episodes:
 
             def play_others(shift, key):
+                """Plays one episode in every task i with the policy of task i + shift."""
                 others = jnp.roll(code, -shift, 0)[:, None]
                 actors = acting(learner)
                 if not shared:
@@ -191,7 +200,7 @@ def split_stages(returns: np.ndarray, expert_quantile: float) -> np.ndarray:
 
 
 def join(*parts: Episodes) -> Episodes:
-    """All episodes of several collections of the same tasks, one collection after the other."""
+    """Joins the episodes of several behaviours on the same tasks, along the axis of episodes."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, 1), *parts)
 
 
@@ -201,53 +210,68 @@ def _wait_for(f: Callable, *args):
 
 
 def _learn_each(algorithm, collect, learner, replay, code, iteration, keys):
-    """The updates of an iteration with one learner per task, whose `code` is empty."""
+    """The updates of an iteration with one learner per task.
+
+    Args:
+        learner: leaves [N, ...].
+        replay: leaves [N, E, T, ...].
+        code: [N, 0].
+        iteration: [] int, from 0.
+        keys: [N].
+    """
     learn = partial(_learn, algorithm, collect)
     code = jnp.broadcast_to(code[:, None], (*replay.valid.shape[:2], code.shape[-1]))
     return jax.vmap(learn, (0, 0, 0, None, 0))(learner, replay, code, iteration, keys)
 
 
 def _learn_shared(algorithm, collect, learner, replay, code, iteration, key):
-    """The updates of an iteration with one learner, on the steps of all tasks [N, E, T, ...]."""
+    """The updates of an iteration with one learner on the steps of all tasks.
+
+    Arguments are those of `_learn_each`, but `learner` has no axis over tasks, `code` is [N, Z] and
+    there is one `key`.
+    """
     code = jnp.repeat(code, replay.valid.shape[1], 0)
     joined = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), replay)
     return _learn(algorithm, collect, learner, joined, code, iteration, key)
 
 
 def _learn(algorithm, collect, learner, replay, code, iteration, key):
-    """Scans over updates, each on rows drawn uniformly from the valid steps of [E, T, ...].
+    """Scans over the updates of one learner.
 
-    `code` [E, Z] joins the observations.
+    Each update takes `batch_size` rows, drawn uniformly from the valid steps of `replay`, leaves
+    [E, T, ...]. The code [E, Z] of an episode is joined to its observations.
     """
     num = collect.updates_per_iteration
-    length = replay.valid.sum(-1)  # 0 where there is only room
+    length = replay.valid.sum(-1)  # [E]; 0 for episodes that are not played yet
     end = jnp.cumsum(length)
 
     def update(learner, inputs):
-        key, done = inputs
+        key, step_of_learner = inputs
         key_place, key_update = jax.random.split(key)
         place = jax.random.randint(key_place, (algorithm.batch_size,), 0, end[-1])
         episode = jnp.searchsorted(end, place, side="right")
         step = place - (end - length)[episode]
-        steps, told = jax.tree.map(lambda x: x[episode, step], replay), code[episode]
+        steps, row_code = jax.tree.map(lambda x: x[episode, step], replay), code[episode]
         rows = Transitions(
-            obs_code=jnp.concatenate([steps.obs, told], -1),
+            obs_code=jnp.concatenate([steps.obs, row_code], -1),
             action=steps.action,
             reward=steps.reward,
-            next_obs_code=jnp.concatenate([steps.next_obs, told], -1),
+            next_obs_code=jnp.concatenate([steps.next_obs, row_code], -1),
             done=steps.done,
             real=steps.valid,
         )
-        return algorithm.agent.update(learner, rows, key_update, algorithm.hp, done)[0], None
+        found = algorithm.agent.update(learner, rows, key_update, algorithm.hp, step_of_learner)
+        return found[0], None
 
-    done = iteration * num + jnp.arange(num)
-    return jax.lax.scan(update, learner, (jax.random.split(key, num), done))[0]
+    steps_of_learner = iteration * num + jnp.arange(num)
+    return jax.lax.scan(update, learner, (jax.random.split(key, num), steps_of_learner))[0]
 
 
 def _cross(play_others: Callable, num_tasks: int, key: Array, num: int) -> Episodes:
-    """Plays `num` episodes in every task, each with the policy of another task.
+    """Plays `num` episodes in every task, each with the policy of another task: leaves [N, num, T].
 
-    In episode e task i meets the policy of task i + s_e (modulo N), s_e drawn from 1 to N - 1.
+    In episode e task i is played by the policy of task i + s_e (modulo N), s_e drawn from 1 to
+    N - 1. `play_others(s, key)` plays one episode of every task so, leaves [N, 1, 1, T, ...].
     """
     if num_tasks < 2:
         raise UserError("collect.cross_task_episodes needs at least two tasks, but there is one")
@@ -264,8 +288,8 @@ def _cross(play_others: Callable, num_tasks: int, key: Array, num: int) -> Episo
     return join(*parts)
 
 
-def _room(spec: EnvSpec, num_tasks: int, num_episodes: int) -> Trajectory:
-    """An empty replay, leaves [N, E, T, ...]."""
+def _empty_replay(spec: EnvSpec, num_tasks: int, num_episodes: int) -> Trajectory:
+    """A replay without a valid step, leaves [N, E, T, ...]."""
     shape = (num_tasks, num_episodes, spec.max_episode_steps)
     return Trajectory(
         obs=jnp.zeros((*shape, spec.obs_dim)),
@@ -279,7 +303,7 @@ def _room(spec: EnvSpec, num_tasks: int, num_episodes: int) -> Trajectory:
 
 @partial(jax.jit, donate_argnums=0)
 def _write(replay: Trajectory, played: Trajectory, at: int) -> Trajectory:
-    """Puts the one-episode streams `played` [N, W, 1, T, ...] behind episode `at` of the replay."""
+    """Writes one-episode streams [N, W, 1, T, ...] into the replay [N, E, T, ...] from `at` on."""
     write = jax.lax.dynamic_update_slice_in_dim
     return jax.tree.map(
         lambda x, new: write(x, new[:, :, 0].astype(x.dtype), at, 1),

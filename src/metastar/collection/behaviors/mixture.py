@@ -1,4 +1,4 @@
-"""Several behaviours in one data set: each makes its episodes of every task, tagged as its own."""
+"""Several behaviours in one data set: each makes its own episodes of every task."""
 
 import jax
 import numpy as np
@@ -13,7 +13,11 @@ from metastar.types import Env
 
 DEFAULTS = {
     "behaviors": Field(
-        "sac,td3", "behavior", "what runs, one after the other", selector=True, before="sac,td3"
+        "sac,td3",
+        "behavior",
+        "behaviours to run, one after the other",
+        selector=True,
+        before="sac,td3",
     ),
 }
 READS = ("collect", "env")
@@ -22,7 +26,8 @@ READS = ("collect", "env")
 def make(cfg: ConfigDict, env: Env) -> Behavior:
     """Runs the behaviours that `cfg.behaviors` names, separated by commas, in this order.
 
-    Each reads the same `cfg.collect`. What two of them call alike ("random") is one policy.
+    Each reads the same `cfg.collect`. A policy that two of them name alike ("random") is one policy
+    of the data set. Episodes are joined along their axis, leaves [N, E, T, ...].
 
     Raises:
         UserError: a name is unknown, empty, given twice, or "mixture".

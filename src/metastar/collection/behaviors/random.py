@@ -13,7 +13,7 @@ READS = ("collect",)
 
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
-    """Makes `cfg.collect.random_episodes` episodes per task.
+    """Makes E = `cfg.collect.random_episodes` episodes per task, leaves [N, E, T, ...].
 
     Actions are uniform on [-s, s]^A with `s = cfg.collect.random_action_scale`.
     """

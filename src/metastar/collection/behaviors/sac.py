@@ -12,5 +12,5 @@ SECTIONS = {"collect": (online,)}
 
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
-    """Builds the collection of `online.make` with soft actor-critic learners."""
+    """Builds the behaviour of `online.make` with soft actor-critic learners."""
     return online.learner("sac", sac, cfg, env)

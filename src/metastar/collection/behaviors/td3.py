@@ -12,5 +12,5 @@ SECTIONS = {"collect": (online,)}
 
 
 def make(cfg: ConfigDict, env: Env) -> Behavior:
-    """Builds the collection of `online.make` with TD3 learners."""
+    """Builds the behaviour of `online.make` with TD3 learners."""
     return online.learner("td3", td3, cfg, env)
