@@ -21,11 +21,11 @@ class Field(NamedTuple):
     # its files. "" is any value of the type.
     allowed: str | tuple = ""
     doc: str = ""  # what it is, its unit, its source
-    swept: bool = False  # enters updates as a traced number: an axis of runs without a recompile
-    switch: bool = False  # 0 leaves the term out of the program, which no other value then shares
-    decays: bool = False  # follows the schedule of its phase
+    swept: bool = False  # enters updates as a traced number, so that runs of one program may differ
+    switch: bool = False  # 0 leaves the term out of the program: no sweep may mix 0 and others
+    decays: bool = False  # follows the learning-rate schedule of its phase
     selector: bool = False  # names extensions, whose sections are merged; several with commas
-    before: Any = None  # what runs had that were written before the field; None: all have it
+    before: Any = None  # value in runs written before the field existed; None: every run has it
 
 
 class Like(NamedTuple):
@@ -37,7 +37,7 @@ class Like(NamedTuple):
 
 
 class Open(NamedTuple):
-    """A section whose keys are names of extensions of a kind, all of them settings of one form."""
+    """A section whose keys are names of extensions of a kind; all its values are of one field."""
 
     kind: str  # of `registry.KINDS`
     field: Field

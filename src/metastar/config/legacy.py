@@ -1,8 +1,8 @@
-"""What earlier formats of configs called things, and what they meant (floor 0).
+"""Names and meanings of the fields in earlier formats of configs (floor 0).
 
 The first format had one list of fields for all systems; in the second, networks of task losses took
 their width from the world model. Runs and data sets of these formats are read through the tables
-here; they grow no more.
+here, to which nothing is added.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from metastar.config import schema
 from metastar.config.schema import Schema
 from metastar.errors import UserError
 
-# Old path -> new ones, of which a config has those that its method and behaviours bring.
+# Old path -> new paths; a config has those of them that its method and behaviours define.
 _LEARNER = ("batch_size", "hidden", "lr", "gamma", "tau")
 _AGENT = ("hidden", "gamma", "alpha", "tau", "penalty", "beta", "cloning", "num_actions")
 _AGENT += ("tile_states", "gradient_actions", "actor_lr", "critic_lr", "actor_average")

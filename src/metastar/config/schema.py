@@ -3,10 +3,10 @@
 First the selectors, `method`, `family` and those of what they name, then the sections of all that
 they select, each at its mount point. A file says in
 
-* `DEFAULTS`, name -> `Field`, which settings are its own;
-* `SECTIONS`, section -> parts, which files or settings besides have a place in its configs: a part
-  is a module with `DEFAULTS`, or such a dict, or `Open`;
-* `READS`, which sections it reads without bringing them;
+* `DEFAULTS`, name -> `Field`: its own settings;
+* `SECTIONS`, section -> parts: other settings that it adds to a config; a part is a module with
+  `DEFAULTS`, such a dict, or `Open`;
+* `READS`: sections that it reads but does not add;
 * `check(cfg)`, what must hold between fields; `cfg` is as in `scope`.
 """
 
