@@ -38,35 +38,36 @@ class DataSpec(NamedTuple):
     obs_mean: tuple[float, ...]
     obs_std: tuple[float, ...]
     reward_std: float = 1.0  # over the training tasks' valid steps
-    num_policies: int = 1  # names of behaviour policies and of stages that the data set has
-    num_stages: int = 1
-    num_behaviors: int = 1  # pairs of the two that the training episodes in use are of
+    num_policies: int = 1  # behaviour policies that the data set names
+    num_stages: int = 1  # stages that it names
+    num_behaviors: int = 1  # sources, i.e. pairs of the two, among the training episodes in use
 
 
 class TaskData(NamedTuple):
-    """A data set on the device; never batched over seeds, never holding a task it may not show.
+    """A data set on the device, with only those tasks that its reader may see; no axis over seeds.
 
-    A task's episodes stand one behind the other, in time order, without padding between them; a
-    row ends with padding where other tasks have more. Of P transitions and E episodes a task has
-    P + E observations, since each episode has one more: transition p of episode e leads from row
-    p + e to row p + e + 1. So nothing is stored twice. A restriction to some of the episodes
-    (`data.store.restrict`) shares all large arrays.
+    A task's episodes follow one another in time order, without padding between them; the row of a
+    task that has less data than others ends in padding. A task of P transitions in E episodes has
+    P + E observations, one more per episode than transitions: transition p of episode e leads from
+    row p + e to row p + e + 1, so that no observation is stored twice. A restriction to some of
+    the episodes (`data.store.restrict`) shares all large arrays.
     """
 
     obs: Array  # [N, P + E, O]
     action: Array  # [N, P, A] in [-1, 1]
     reward: Array  # [N, P]
     done: Array  # [N, P] bool: a true terminal; a time limit is False
-    episode: Array  # [N, P] int: which of its task's episodes a transition is of
+    episode: Array  # [N, P] int: the transition's episode, counted within its task
     step: Array  # [N, P] int: its number within the episode
     length: Array  # [N, E] int: transitions of an episode; 0 where the task has fewer episodes
     policy: Array  # [N, E] int: index into the manifest's table of behaviour policies
     stage: Array  # [N, E] int: index into the manifest's table of stages
     task: Any  # task parameters, leaves [N, ...]
-    visible: Array  # [N, E] bool: episodes that draws may see; the next two follow from it
+    visible: Array  # [N, E] bool: episodes that draws may use; `index` and `count` follow from it
     index: Array  # [N, P] int: positions p of their transitions, in time order; 0 beyond `count`
-    count: Array  # [N] int: how many entries of a row of `index` there are
-    next_obs: Array | None = None  # [N, P, O]; only of imported data whose observations leave gaps
+    count: Array  # [N] int: number of such positions
+    # [N, P, O]; only for imported data in which an observation is not where the last action led
+    next_obs: Array | None = None
 
 
 class Index(NamedTuple):
@@ -90,14 +91,14 @@ class View(NamedTuple):
     first: Array  # [..., L] bool: first step of an episode: an episode boundary in a window
     episode: Array  # [..., L] int: number of the episode within its task or stream
     step: Array  # [..., L] int: number of the step within its episode
-    policy: Array  # [...] int; of the last valid step's episode
-    stage: Array  # [...] int; of the last valid step's episode
+    policy: Array  # [...] int: behaviour policy of the last valid step's episode
+    stage: Array  # [...] int: stage of that episode
 
 
 class Context(NamedTuple):
-    """What a method asks to infer a task from: a `View` [C, L] of `num` = C windows, L steps each.
+    """What a method infers a task from: a `View` [C, L] of `num` = C windows of L steps each.
 
-    An ordered window is consecutive steps in time order; otherwise it is a bag of transitions.
+    An ordered window holds consecutive steps in time order; otherwise it is a bag of transitions.
     """
 
     length: int  # L
@@ -116,21 +117,21 @@ class Batch(NamedTuple):
 class Learner(NamedTuple):
     """One thing that learns, e.g. a world model or an agent."""
 
-    params: Any  # what gradients move
-    target: Any = ()  # what follows it without a gradient: target networks
-    opt_state: Any = ()
-    extra: Any = ()  # what else it carries from update to update: averages, memories, counters
+    params: Any  # trained by gradients
+    target: Any = ()  # target networks, which follow `params` without a gradient
+    opt_state: Any = ()  # of the optimiser
+    extra: Any = ()  # what else goes from update to update: averages, memories, counters
 
 
 TrainState = dict[str, Learner]  # all that a method carries, by part: "world_model", "agent", ...
 
 
 class Phase(NamedTuple):
-    """A stretch of training: `num_updates` times sample, update; optionally with validation.
+    """One part of training: `num_updates` times sample and update, optionally with validation.
 
-    `sample` is given the step over all phases, since keys fold it in; `update` the step since the
-    phase began, [] int and the same for all runs of a program, so that `step % period == 0` is the
-    predicate of a branch.
+    `sample` is given the step counted over all phases and folds it into its keys. `update` is given
+    the step since the phase began, [] int and the same for all runs of a program, so that
+    `step % period == 0` can be the condition of a branch.
 
     `validate` makes the loop keep the parameters of the lowest validation loss and continue
     from them when the phase ends (never on test tasks: it sees the training data only).
@@ -144,9 +145,9 @@ class Phase(NamedTuple):
 
 
 class Adaptation(NamedTuple):
-    """What a method knows of the task after seeing a context, in the usual form.
+    """What a method knows of the task after a context, in the usual form: a task code.
 
-    Any pytree will do; what reads task codes (`code_of`) refuses a method that has none.
+    A method may infer any other pytree; tools that need task codes (`code_of`) then refuse it.
     """
 
     code: Array  # [Z]
@@ -165,8 +166,9 @@ class StepIn(NamedTuple):
     prev_reward: Array  # []
     prev_next_obs: Array  # [O] where the previous action led; differs from obs only after a reset
     first: Array  # [] bool
-    # [] int: steps since the stream began, over its episodes, with the padding of those that ended
-    # early; the same in all streams of a batch, so that a branch on it remains one under vmap
+    # [] int: steps since the stream began, counted over its episodes and with the padding of those
+    # that ended early; the same in all streams of a batch, so that a branch on it stays a branch
+    # under vmap
     time: Array | int = 0
 
 
@@ -176,7 +178,7 @@ class StepOut(NamedTuple):
     obs: Array  # [O] the state the action led to
     reward: Array  # []
     done: Array  # [] bool
-    # [] bool: the step met what the task asks for; None where the family knows none, and in models
+    # [] bool: the step met the task's goal; None in models and in families without a success
     success: Array | None = None
 
 
@@ -200,11 +202,12 @@ class Policy(NamedTuple):
 
 
 class TaskModel(NamedTuple):
-    """What a method expects of one transition under each of K codes: means, nothing is drawn."""
+    """Means of a method's predictions of one transition under each of K codes; nothing is drawn."""
 
     next_obs: Callable  # (params, obs [O], action [A], code [K, Z]) -> [K, O]
     reward: Callable  # (params, obs [O], action [A], next_obs [K, O], code [K, Z]) -> [K]
-    tolerance: float  # a reward that is off by less than this tells little, in its own unit
+    # [] standard deviation of a reward's Gaussian likelihood around its mean, in units of reward
+    likelihood_std: float
 
 
 class Method(NamedTuple):
@@ -217,11 +220,11 @@ class Method(NamedTuple):
     # method has task codes; task is None unless privileged
     infer: Callable
     policy: Policy
-    context: Context  # what `infer` is given; an evaluation draws and keeps so much
+    context: Context  # what `infer` is given
     privileged: bool = False  # reads the true task parameters: a bound, not a competitor
-    task_model: TaskModel | None = None  # None for a method whose code predicts nothing
-    # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one rollout,
-    # drawn, under recorded actions after K real steps; None without a world model
+    task_model: TaskModel | None = None  # None if the method trains no such model
+    # (params, View [K], action [H, A], code [Z], key) -> (obs [H, O], reward [H]): one sampled
+    # rollout under recorded actions after K real steps; None without a world model
     predict: Callable | None = None
     # (params, obs [O], action [A], code [Z]) -> []: the discounted return that the agent expects,
     # the lower of its critics; None without critics
@@ -242,16 +245,16 @@ class RowSpec(NamedTuple):
 class Agent(NamedTuple):
     """What acts and learns values: one file of `agents/`, `make(cfg, RowSpec)`.
 
-    It sees an observation joined with a code, `obs_code`: what the code is, an inferred task code
-    or the true task parameters, is the business of who uses it. Its numbers, `hp`, are those of its
-    own section.
+    It sees an observation joined with a code, `obs_code`: an inferred task code or the true task
+    parameters, as its user decides. `hp` holds the traced numbers of its own section.
     """
 
     init: Callable  # (key, length of obs_code) -> Learner
     # (Learner, Transitions [M * B, ...] by task, key, hp, step) -> (Learner, metrics); the leaves
     # of an agent with several batches are [num_batches, M * B, ...]
     update: Callable
-    export: Callable  # (Learner) -> params that `act` and `value` take; those of a Learner do too
+    # (Learner) -> params for `act` and `value`, which also take `Learner.params` themselves
+    export: Callable
     act: Callable  # (params, obs_code [..., n], noise [..., A] normal, greedy) -> action [..., A]
     value: Callable | None = None  # (params, obs_code [..., n], action [..., A]) -> [...]
     num_batches: int = 1  # independent batches of rows that an update takes
@@ -261,11 +264,11 @@ class Codes(NamedTuple):
     """What an encoder makes of a window or a bag."""
 
     task: Array  # [..., Z]
-    each: Array | None = None  # [..., L, Z] of every transition, where the encoder has such
+    each: Array | None = None  # [..., L, Z]: one of every transition, if the encoder makes them
 
 
 class Encoder(NamedTuple):
-    """What makes task codes of transitions: one file of `models/encoders/`, `make(cfg, spec)`."""
+    """Makes task codes from transitions: one file of `models/encoders/`, `make(cfg, spec)`."""
 
     init: Callable  # (key) -> params
     encode: Callable  # (params, View [..., L], noise) -> Codes
@@ -273,15 +276,15 @@ class Encoder(NamedTuple):
 
 
 class Opponent(NamedTuple):
-    """Networks that play against a task loss: they learn of the codes, which are data to them.
+    """Networks that play against a task loss, trained on the codes without a gradient into them.
 
-    They have an optimiser of their own, whose learning rate is the field `lr` of the file.
+    Their optimiser is separate; its learning rate is the field `lr` of the file.
     """
 
     init: Callable  # (key) -> params, a dict of networks
     loss: Callable  # (params, codes {view: Codes}, Batch, noise) -> (scalar, metrics)
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
-    inner_steps: int = 1  # of an update, each with noise of its own
+    inner_steps: int = 1  # optimiser steps per update, each with new noise
 
 
 class TaskLoss(NamedTuple):
@@ -304,6 +307,6 @@ class Env(NamedTuple):
     reset: Callable  # (noise, task, physics) -> (env_state, obs [O])
     step: Callable  # (env_state, action [A], task, physics) -> (env_state, StepOut)
     on_host: bool = False  # reset and step take NumPy arrays with a leading axis over streams
-    # (tasks, leaves [N, ...]) -> physics, leaves [N, ...]: how the world of each task differs, once
-    # per batch and outside of jit; without leaves where all are alike
+    # (tasks, leaves [N, ...]) -> physics, leaves [N, ...]: what differs in the physics of tasks.
+    # Called once per batch, outside of jit; no leaves if all tasks have the same physics
     prepare: Callable = lambda tasks: ()

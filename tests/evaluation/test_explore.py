@@ -22,7 +22,7 @@ BUTTONS = [0, 1, 3, 6, 10, 15, 21, 28, 36, 45]  # no two neighbours of one are e
 BANK = jnp.array(BUTTONS, float)[:, None]
 KEY = jax.random.key(0)
 STRATEGIES = registry.names(explored.STRATEGY)
-SURE = 6.0  # a reward that is off by 1 is this many tolerances off
+SURE = 6.0  # a reward that is off by 1 is this many standard deviations off
 
 
 def infer(params, view, task, key):
@@ -39,7 +39,7 @@ def press(params, adaptation, carry, step, key, greedy):
 MODEL = TaskModel(
     next_obs=lambda params, obs, action, code: jnp.tile(obs[None], (code.shape[0], 1)),
     reward=lambda params, obs, action, next_obs, code: (code[:, 0] == action[0]).astype(float),
-    tolerance=1 / SURE,
+    likelihood_std=1 / SURE,
 )
 POLICY = Policy(lambda params, a: (), press)
 METHOD = Method(None, (), None, infer, POLICY, Context(LENGTH), task_model=MODEL)
@@ -113,7 +113,7 @@ def test_the_informative_segment_is_kept_after_the_window_has_moved_on():
 
 def test_one_step_rules_out_so_much_and_no_more():
     """A wrong model may be as sure as it likes."""
-    sure = METHOD._replace(task_model=MODEL._replace(tolerance=1e-3))
+    sure = METHOD._replace(task_model=MODEL._replace(likelihood_std=1e-3))
     protocol = explored.exploring(sure, "posterior", SPEC)
     explorer = explored.Explorer(jnp.zeros(1), BANK)
     act = jax.jit(lambda bank, *args: protocol.act(None, explorer, *args))

@@ -62,7 +62,8 @@ def log_likelihood(
     if model is None:
         return jnp.zeros(num)
     after = jnp.tile(next_obs[None], (num, 1))
-    return -0.5 * ((reward - model.reward(params, obs, action, after, code)) / model.tolerance) ** 2
+    error = reward - model.reward(params, obs, action, after, code)
+    return -0.5 * (error / model.likelihood_std) ** 2
 
 
 def evidence(log_likelihood: Array) -> Array:

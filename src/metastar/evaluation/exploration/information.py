@@ -41,7 +41,7 @@ def make(method: Method, spec: EnvSpec) -> Strategy:
             after = model.next_obs(params, obs, action, code[None])
             everywhere = jnp.broadcast_to(after, (seen.bank.shape[0], *obs.shape))
             reward = model.reward(params, obs, action, everywhere, seen.bank)
-            return (after[0], inner), reward / model.tolerance
+            return (after[0], inner), reward / model.likelihood_std
 
         start = seen.obs, method.policy.init(params, Adaptation(code))
         _, reward = jax.lax.scan(step, start, length=HORIZON)

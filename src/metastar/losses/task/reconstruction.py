@@ -20,7 +20,7 @@ DEFAULTS = {
     ),
 }
 
-TOLERANCE = 0.3  # of the model of rewards, in standard deviations of the reward
+LIKELIHOOD_STD = 0.3  # of a reward under the task model, in standard deviations of the reward
 BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
 
 
@@ -94,7 +94,7 @@ def make_task_model(
     def reward(params, obs, action, next_obs, code):
         return expected_reward(heads(params), whiten(obs), action, whiten(next_obs), code, width)
 
-    return TaskModel(next_obs, reward, TOLERANCE * max(spec.reward_std, 1e-6))
+    return TaskModel(next_obs, reward, LIKELIHOOD_STD * max(spec.reward_std, 1e-6))
 
 
 def expected_next_obs(params: Any, obs: Array, action: Array, code: Array, width: int) -> Array:
