@@ -14,37 +14,41 @@ class Body(NamedTuple):
     model: str = ""
     frame_skip: int = 1  # simulation steps per action
     dt: float | None = None  # seconds per action; None where only steps are counted
-    # (model, task of one task, NumPy) -> model: changes the back end's own copy as the task says;
+    # (model, parameters of one task, NumPy) -> model: changes the back end's copy of the model;
     # None: all tasks have the same physics
     edit: Callable | None = None
-    # (obs [T+1, O], profile) -> positions [T+1, P], to draw a recorded episode; None: they do not
-    # follow from what is seen
+    # (obs [T+1, O], profile) -> positions [T+1, P], to draw a recorded episode; None: observations
+    # do not tell them
     positions: Callable | None = None
 
 
 class Family(NamedTuple):
     """A law of tasks over one body: `FAMILY` in a file of `envs/families/`.
 
-    Functions of `xp` run on NumPy and on `jax.numpy`, for arrays with any leading axes. `before`
-    and `after` are states of the back end: a position, or `envs.state.State` of a robot.
+    Functions of `xp` (`numpy` or `jax.numpy`) take arrays with any leading axes. They are given
+    *states* of the back end, not observations: a position [..., 2] of a point robot, an
+    `envs.state.State` of a simulated robot, `before` and `after` an action. Only `optimum` takes an
+    *observation*.
     """
 
     name: str
     specs: Mapping[str, EnvSpec]  # by observation profile; "default" among them
-    # (rng, num) -> tasks, float64 leaves [num, ...], by law: "own", the family's; "id" and the
-    # names of `store.OOD`, which leave gaps, all three or none of them
+    # (rng, num) -> task parameters, float64 leaves [num, ...], by name of the law: "own", the
+    # family's; "id" and the names of `store.OOD`, laws with gaps between them: all three or none
     law: Mapping[str, Callable]
-    label: Callable  # (tasks) -> (name with its unit, [N]): the one number that plots show
+    label: Callable  # (tasks) -> (name with unit, [N]): one number per task, for plots
     start: Callable  # (xp, noise, rest state, task) -> state
     observe: Callable  # (xp, state, profile) -> [..., O]
     reward: Callable  # (xp, before, after, action, task) -> [...]
     body: Body
-    # as `reward`, bool: a true terminal, success; None: no step is terminal; nothing to succeed in
+    # As `reward`, bool [...]: whether a step is a true terminal, whether it is a success; None: no
+    # step is terminal, the family has no success
     done: Callable | None = None
     success: Callable | None = None
-    # (start [..., O], task) -> [...]: the largest possible return of an episode; None: not known
+    # (first observation [..., O], task) -> [...]: largest possible return of an episode; None: not
+    # known
     optimum: Callable | None = None
-    sparse: bool = False  # most steps pay nothing: windows with and without reward are told apart
+    sparse: bool = False  # most steps have no reward: results report windows with and without one
     # (tasks) -> [N, 2]: the place that a success is within `goal_radius` of, for figures; or None
     goal: Callable | None = None
     goal_radius: float | None = None

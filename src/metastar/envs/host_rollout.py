@@ -14,7 +14,11 @@ from metastar.types import Env, Policy, Trajectory
 def make_host_rollout(
     env: Env, policy: Policy, episodes: int, greedy: bool, params_axis: int | None
 ) -> Callable:
-    """See `envs.rollout.make_rollout`, which is the door to this file."""
+    """`envs.rollout.make_rollout` for a simulator on the host; call it through that function.
+
+    Of N tasks with W streams each, the policy's carry, observations [N, W, O] and actions [N, W, A]
+    have the leading axes [N, W]; the simulator takes and returns NumPy arrays [N * W, ...].
+    """
     spec = env.spec
 
     def over_streams(f, num_shared, num_own):
@@ -27,6 +31,7 @@ def make_host_rollout(
         return begin_stream(env, policy, params, adaptation, key, episodes)
 
     def act_one(params, episode, step, adaptation, step_keys, memory, previous, obs, alive):
+        """One step of one stream: action [A] and the policy's new carry."""
         key, time = step_keys[episode, step], episode * spec.max_episode_steps + step
         action, acted = next_step(
             policy, params, adaptation, memory, previous, obs, time, step == 0, key, greedy
@@ -39,6 +44,7 @@ def make_host_rollout(
     act = jax.jit(over_streams(act_one, 2, 6))
 
     def run(params, adaptation, tasks, key):
+        """(params, leaves [N, W, ...], leaves [N, ...], key) -> Trajectory [N, W, episodes, T]."""
         streams = jax.tree.leaves(adaptation)[0].shape[:2]
         begun = begin(params, adaptation, jax.random.split(key, streams))
         memory, previous = begun.memory, jax.device_get(begun.previous)
@@ -74,20 +80,20 @@ def make_host_rollout(
                 if spec.done_ends_episode:
                     alive = alive & ~out.done
                     if not alive.any():
-                        break  # what would follow is padding
+                        break  # all further steps are padding
         return record
 
     return run
 
 
 def _empty_record(first: Trajectory, episodes: int, num_steps: int) -> Trajectory:
-    """Room for episodes whose steps are as the first one, leaves [N, W, ...]: padding is 0."""
+    """Zeros [N, W, episodes, T, ...] for steps like the first one, whose leaves are [N, W, ...]."""
 
-    def room(x):
+    def zeros(x):
         dtype = bool if x.dtype == bool else jnp.zeros(()).dtype
         return np.zeros((*x.shape[:2], episodes, num_steps, *x.shape[2:]), dtype)
 
-    return jax.tree.map(room, first)
+    return jax.tree.map(zeros, first)
 
 
 def _flat(x: np.ndarray) -> np.ndarray:

@@ -24,9 +24,9 @@ def draw(
 def draw_ring(rng: np.random.Generator, num: int, low: float, high: float) -> np.ndarray:
     """Draws `num` points, uniform over a square ring around the origin: float64 [num, 2].
 
-    The ring between half widths a and b holds the points with `a <= max(|x|, |y|) < b`. Its area
-    up to half width h grows as h^2, and on a square of half width h one coordinate is +-h and the
-    other uniform.
+    The ring between half widths a and b holds the points with `a <= max(|x|, |y|) < b`. A square of
+    half width h has an area proportional to h^2, so h^2 is drawn uniformly; on the edge of that
+    square one coordinate is +-h and the other uniform.
     """
     half_width = np.sqrt(rng.uniform(low**2, high**2, num))
     along = rng.uniform(-1, 1, num)

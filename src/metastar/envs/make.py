@@ -1,4 +1,4 @@
-"""Which simulator runs a family, and with which sizes: the one door to `envs/`."""
+"""Which simulator runs a family, and with which sizes: other rooms get simulators here only."""
 
 import importlib
 from types import ModuleType
@@ -29,7 +29,7 @@ DEFAULTS = {
 
 # Files of `envs/backends/` by `simulator.backend`.
 ENGINES = {"c": "mujoco_c", "mjx": "mjx"}
-# What brings a module whose package has another name.
+# Module -> the package that installs it, where their names differ.
 PACKAGES = {"mujoco.mjx": "mujoco-mjx"}
 
 

@@ -1,4 +1,4 @@
-"""What a transition gives, by the functions of its family: the same on every back end."""
+"""What a transition gives, from the functions of its family: the same on every back end."""
 
 from metastar.envs.family import Family
 from metastar.types import StepOut
@@ -9,12 +9,15 @@ def outcome(xp, family: Family, profile: str, before, after, action, task) -> St
 
     Args:
         xp: `numpy` or `jax.numpy`.
-        family: whose functions say so.
+        family: its `observe`, `reward`, `done` and `success` are used.
         profile: of the observation.
-        before: states, any leading axes.
-        after: states that the actions led to.
+        before: states (not observations) of the back end, with leading axes [...].
+        after: states that the actions led to, with the same axes.
         action: [..., A].
-        task: task parameters, one or one for each state.
+        task: task parameters, leaves without leading axes or with [...].
+
+    Returns:
+        `obs` [..., O]; `reward`, `done` and `success` [...], the last None if the family has none.
     """
     transition = (xp, before, after, action, task)
     obs = family.observe(xp, after, profile)

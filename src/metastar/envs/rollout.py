@@ -1,4 +1,4 @@
-"""Rolls a policy out: the only seam between a simulator and everything above `envs/`."""
+"""Rolls a policy out: the only use of simulators by the rooms above `envs/`."""
 
 from collections.abc import Callable
 

@@ -6,7 +6,7 @@ from metastar.types import Array
 
 
 class State(NamedTuple):
-    """Generalised positions and velocities of a robot, or the noise on them at a reset."""
+    """Generalised positions (metres, radians) and velocities (per second), or noise on them."""
 
     qpos: Array  # [..., P]
     qvel: Array  # [..., V]

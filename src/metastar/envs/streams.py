@@ -1,4 +1,4 @@
-"""What a stream of episodes is made of, whatever simulator it runs on."""
+"""One stream of consecutive episodes, on any simulator."""
 
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ class Stream(NamedTuple):
     """One stream before its first step."""
 
     memory: Any  # the policy's carry
-    previous: tuple  # action [A], reward [], obs [O] of the step before; zero at first
-    reset_noise: Any  # leaves [E, ...]
-    step_keys: Array  # [E, T]
+    previous: tuple  # action [A], reward [], next_obs [O] of the step before; zeros at first
+    reset_noise: Any  # of the start of each episode, leaves [E, ...]
+    step_keys: Array  # [E, T] keys of the policy
 
 
 def begin_stream(
@@ -32,7 +32,10 @@ def begin_stream(
 
 
 def next_step(policy: Policy, params, adaptation, memory, previous, obs, time, first, key, greedy):
-    """Lets the policy act: the action that is executed, clipped to [-1, 1], and its new carry."""
+    """Lets the policy act on one observation [O] of one stream.
+
+    Returns the action [A] that is executed, clipped to [-1, 1], and the policy's new carry.
+    """
     step_in = StepIn(obs, *previous, first, time)
     action, memory = policy.act(params, adaptation, memory, step_in, key, greedy)
     return jnp.clip(action, -1, 1), memory

@@ -1,1 +1,1 @@
-"""What simulates a family: the plane of the point robots, MuJoCo's C engine, MJX, brax."""
+"""Back ends: the plane of the point robots, MuJoCo's C engine, MJX, and an adapter to brax."""

@@ -17,16 +17,19 @@ def as_brax(env: Env, tasks) -> base.Env:
 
     Every call of `reset` draws one of the tasks uniformly, and the noise of the start.
     `state.info` holds the task's parameters, "task", and its "physics", which `step` reads, so that
-    each stream of a vmapped environment has its own. Actions are clipped to [-1, 1], as a rollout
-    does.
+    every stream of a vmapped environment has its own task. Actions are clipped to [-1, 1], as in a
+    rollout.
 
     Use it as `brax.envs.training.wrap(as_brax(env, tasks), env.spec.max_episode_steps)`;
-    `experiments/brax_sac_cheetah.py` is an example, and has what brax 0.14.2 misses in JAX 0.10.
-    Know these habits of brax's: `AutoResetWrapper` repeats a stream's first start instead of
-    calling `reset`, so that a stream keeps its task until it is reset from outside; a `done` always
-    ends an episode, so that a terminal which ours only records (`spec.done_ends_episode` False) is
-    not one here; its learners look for no NaN, which is what MJX gives when a simulation breaks
-    down; and a `randomization_fn` changes a model of brax's own, which this environment has not.
+    `experiments/brax_sac_cheetah.py` is an example, with the names that brax 0.14.2 expects and JAX
+    0.10 no longer has. Brax differs from our rollouts in four ways:
+
+    - `AutoResetWrapper` repeats a stream's first start instead of calling `reset`, so that a stream
+      keeps its task until it is reset from outside.
+    - A `done` always ends an episode. A terminal that we only record (`spec.done_ends_episode`
+      False) is therefore not passed on.
+    - Its learners do not check for NaN, which is what MJX gives when a simulation breaks down.
+    - A `randomization_fn` changes a model of brax's own kind, which this environment does not have.
 
     Args:
         env: the simulator, `make_env(cfg)` with `simulator.backend` "mjx" or a point robot.

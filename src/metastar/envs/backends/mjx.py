@@ -1,10 +1,10 @@
 """MuJoCo in JAX (MJX) behind the `Env` record: one task, one episode, for accelerators.
 
-The twin of `mujoco_c.py`: the same model file, solver and number of simulation steps per action,
-the same functions of the family, and a solver that starts cold at every action. A state is
-therefore positions and velocities, nothing else: all other fields of MJX's data are constants of
-the compiled program, and a batch holds 18 numbers for each cheetah. So are those of the model but
-for the arrays in which tasks differ.
+The counterpart of `mujoco_c.py`: the same model file, solver and number of simulation steps per
+action, the same functions of the family, and a solver that starts without a warm start at every
+action. A state is therefore positions and velocities, nothing else: all other fields of MJX's data
+are constants of the compiled program, and a batch holds 18 numbers for each cheetah. The arrays of
+the model are constants too, except those in which tasks differ.
 """
 
 import contextlib
@@ -26,10 +26,11 @@ from metastar.types import Array, Env
 with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's Warp is missing
     import mujoco.mjx as mjx  # where it is missing, this form says which module is
 
-# Under vmap MJX runs every line search to its cap, MuJoCo's default of 50, which made a step of the
-# cheetah take four times as long. A search that is cut short costs Newton's method no more than an
-# iteration, and none needs as many: in 40 000 steps the C engine evaluated 8 points at most (here
-# an iteration evaluates 3), and in float64 a cap of 8 left 64 000 steps equal to the last bit.
+# Under vmap MJX runs every line search to its limit, MuJoCo's default of 50, with which a step of
+# the cheetah took four times as long. A search that is cut short costs Newton's method at most one
+# more iteration, and no search was seen to need 10: in 40 000 steps the C engine evaluated 8 points
+# at most (here an iteration evaluates 3), and in float64 a limit of 8 left 64 000 steps equal to
+# the last bit.
 LINE_SEARCH_ITERATIONS = 10
 
 

@@ -1,8 +1,8 @@
 """MuJoCo's C engine behind the `Env` record: a whole batch of episodes in one call, on the host.
 
 `mujoco.rollout` steps all streams of all tasks at once on a pool of threads; the numbers do not
-depend on how many. The solver starts cold at every action, so that a step is a pure function of
-state and action, whatever came before.
+depend on how many. The solver starts without a warm start at every action, so that a step is a pure
+function of state and action.
 """
 
 import os
@@ -97,7 +97,10 @@ def _check_action(action: np.ndarray) -> None:
 
 
 def _check_state(end: np.ndarray, expected_time: np.ndarray) -> None:
-    """The engine answers a breakdown with finite states that repeat and a clock that stands."""
+    """Raises `Diverged` for the first stream whose simulation broke down.
+
+    The engine then returns finite states that repeat, and its clock stands still.
+    """
     sound = np.isfinite(end).all(1) & (np.abs(end[:, 0] - expected_time) < _TIME_TOLERANCE)
     if not sound.all():
         raise Diverged(int(np.argmin(sound)), "the simulation broke down")

@@ -46,7 +46,7 @@ def edited_models(model: mujoco.MjModel, body: Body, tasks) -> list[mujoco.MjMod
     weights of bodies and joints above all, which say how stiff contacts and limits are.
 
     Args:
-        model: is left alone.
+        model: not changed.
         body: with an `edit`.
         tasks: task parameters, leaves [N, ...].
     """
@@ -65,7 +65,7 @@ def rest_state(model: mujoco.MjModel) -> State:
 
 
 def control(model: mujoco.MjModel, xp, action):
-    """Maps actions in [-1, 1] to the range of each motor."""
+    """Maps actions [..., A] in [-1, 1] to the control range of each motor, [..., A]."""
     low, high = model.actuator_ctrlrange.T
     if np.all(low == -1) and np.all(high == 1):
         return action
@@ -90,4 +90,4 @@ def _of_gymnasium(name: str) -> Path:
 
 
 def _ignore(message: str) -> None:
-    """Divergence is detected from the states and reported with task and step."""
+    """Drops MuJoCo's warnings: divergence is detected from states and reported with its step."""

@@ -1,8 +1,9 @@
 """The simulator of the point robots: a massless point on an unbounded plane.
 
-A family says where a robot starts and what it earns, as functions of `(xp, ...)` with `xp` either
-`numpy` or `jax.numpy`; this file moves the point: `p' = p + 0.1 clip(a, -1, 1) + w`, 0.1 length
-units per step and coordinate at most, and the wind w of the task where its body has one.
+A family defines where a robot starts and its reward, as functions of `(xp, ...)` with `xp` either
+`numpy` or `jax.numpy`; this file moves the point: `p' = p + 0.1 clip(a, -1, 1) + w`, at most 0.1
+length units per step and coordinate, plus the wind w of the task where the family's body has an
+edit. The state is the position [..., 2], and so is the observation.
 """
 
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def draw_reset(key: Array) -> Array:
 
 
 def positions(obs: np.ndarray, profile: str) -> np.ndarray:
-    """Where the robot of a recorded episode was: what it saw."""
+    """Positions [T+1, 2] of a recorded episode: its observations."""
     return obs
 
 
@@ -116,7 +117,7 @@ def move(xp, position, action, wind=None):
 
 
 def observe(xp, position, profile):
-    """The observation is the position; what the task is, is never seen."""
+    """The observation [..., 2] is the position; it never shows the task."""
     return position
 
 
@@ -125,8 +126,8 @@ def distance_after(
 ) -> np.ndarray:
     """Smallest possible distance to the goal after 1, ..., `num_steps` steps, in float64.
 
-    In k steps a coordinate can get from p to anywhere between `p - (0.1 - w) k` and
-    `p + (0.1 + w) k` and nowhere else, freely of the other. The distance is that of this box:
+    In k steps each coordinate can get from p to anywhere between `p - (0.1 - w) k` and
+    `p + (0.1 + w) k`, independently of the other, and nowhere else. The distance to that box is
     `sqrt(sum_i max(|g_i - p_i| - (0.1 + s_i w_i) k, 0)^2)`, s the sign of g - p. While the wind is
     weaker than a step, `|w| <= 0.1`, one path attains it at every k at once: each coordinate goes
     straight to the goal's at full speed and stays there, so that after k steps the robot is at the

@@ -1,1 +1,1 @@
-"""Robots: a model file, how an episode starts and what is seen; families add tasks to them."""
+"""Robots: a model file, how an episode starts and what is observed; families add tasks."""

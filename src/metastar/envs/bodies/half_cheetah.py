@@ -1,8 +1,8 @@
 """The half-cheetah: the body that the cheetah families share; a family adds tasks and a reward.
 
 Gymnasium's v4 model file (Wawrzynski's planar cheetah, 9 degrees of freedom, 6 motors of range
-[-1, 1]), simulated at 0.01 s and controlled every 5 steps, 0.05 s. Everything here is written for
-arrays [..., D] and for NumPy and `jax.numpy` alike.
+[-1, 1]), simulated at 0.01 s and controlled every 5 steps, 0.05 s. The functions take states
+(`envs.state.State` with leaves [..., 9]) in NumPy or in `jax.numpy`.
 """
 
 import jax
@@ -19,9 +19,9 @@ DEFAULTS = {
     ),
 }
 
-# How data sets of the cheetah families are made. Two learners that are told the task take the place
-# of two times fifty that are not: at the updates that minutes allow, the latter hardly learn to
-# run. `paper` is the MetaSTAR reference code's way.
+# How data sets of the cheetah families are made. Two learners that observe the task (SAC and TD3)
+# replace two for each of fifty tasks, which hardly learn to run in the updates that a few minutes
+# allow. `paper` does as the MetaSTAR reference code.
 _OURS = {
     "data.ood_tasks": 5,
     "collect.behavior": "mixture",
@@ -81,9 +81,9 @@ TORSO_HEIGHT = 0.7  # metres: height of the torso's frame at qpos[1] = 0
 def profiles(name: str) -> dict[str, EnvSpec]:
     """Sizes of a cheetah family by observation profile.
 
-    `default` leaves out where along the track the cheetah is: nothing depends on it, and it lies
-    outside of the data wherever an agent runs faster than its data did. `reference` is the
-    observation of the MetaSTAR reference code, which ends in the torso's absolute position.
+    `default` leaves out the position along the track: nothing depends on it, and an agent that runs
+    faster than those in the data soon has positions that the data do not contain. `reference` is
+    the observation of the MetaSTAR reference code, which ends in the torso's absolute position.
     """
     return {
         "default": EnvSpec(name, obs_dim=17, action_dim=6, max_episode_steps=200),
@@ -109,10 +109,10 @@ def start(xp, noise: State, rest: State, task) -> State:
 
 
 def observe(xp, state: State, profile: str):
-    """Positions without the first (absolute x), velocities; `reference` adds the torso's x, y, z.
+    """Observation [..., O] of a state: positions without the first (absolute x), then velocities.
 
-    The reference reads the torso's position before the last of the five simulation steps, 0.01 s
-    earlier than the joints; here all of an observation is of one moment.
+    `reference` adds the torso's x, y, z in metres. The reference reads these before the last of the
+    five simulation steps, 0.01 s earlier than the joints; here an observation is of one moment.
     """
     parts = [state.qpos[..., 1:], state.qvel]
     if profile == "reference":
@@ -122,12 +122,12 @@ def observe(xp, state: State, profile: str):
 
 
 def speed(before: State, after: State):
-    """Mean forward speed of the torso over one action, in metres per second."""
+    """Mean forward speed [...] of the torso over one action, from two states, in metres per second."""
     return (after.qpos[..., 0] - before.qpos[..., 0]) / DT
 
 
 def control_cost(xp, action):
-    """`0.05 |a|^2`."""
+    """`0.05 |a|^2`: [...] of actions [..., A]."""
     return 0.05 * xp.square(action).sum(-1)
 
 

@@ -1,1 +1,1 @@
-"""Task families: one file each, found by its name; functions of `(xp, ...)` run on any backend."""
+"""Task families, one file each, found by its name; `(xp, ...)` functions run on every back end."""

@@ -35,7 +35,7 @@ def draw_tasks(rng: np.random.Generator, num: int, weight: float = 1.0) -> dict[
 
 
 def reward(xp, before, after, action, task):
-    """`g v - 0.05 |a|^2` for the direction g."""
+    """`g v - 0.05 |a|^2`: [...] of states; g the direction, v the forward speed in m/s."""
     return task["direction"] * half_cheetah.speed(before, after) - half_cheetah.control_cost(
         xp, action
     )

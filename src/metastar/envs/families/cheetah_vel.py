@@ -16,7 +16,7 @@ UPDATES = half_cheetah.UPDATES
 
 
 def reward(xp, before, after, action, task):
-    """`-|v - v*| - 0.05 |a|^2`."""
+    """`-|v - v*| - 0.05 |a|^2`: [...] of states; v the forward speed, v* the target, in m/s."""
     error = xp.abs(half_cheetah.speed(before, after) - task["velocity"])
     return -error - half_cheetah.control_cost(xp, action)
 

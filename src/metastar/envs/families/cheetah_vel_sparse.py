@@ -17,7 +17,10 @@ TOLERANCE = 0.5  # metres per second
 
 
 def reward(xp, before, after, action, task):
-    """With `e = |v - v*|`: `2 - e` if `e <= 0.5`, else 0; minus `0.05 |a|^2`."""
+    """`2 - e` if `e <= 0.5`, else 0; minus `0.05 |a|^2`: [...] of states.
+
+    `e = |v - v*|` with v the forward speed and v* the target, in m/s.
+    """
     error = xp.abs(half_cheetah.speed(before, after) - task["velocity"])
     tracking = xp.where(error <= TOLERANCE, 2 - error, 0.0)
     return tracking - half_cheetah.control_cost(xp, action)

@@ -17,7 +17,7 @@ from metastar.types import EnvSpec
 
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has it", before=0.9)}
 SECTIONS = {"env": (point_mass,)}
-# As many as FOCAL has (Li et al. 2021, arXiv 2010.01112): from fewer encoders learn them by heart.
+# As many as FOCAL has (Li et al. 2021, arXiv 2010.01112): encoders memorise fewer training tasks.
 _TASKS = {"data.train_tasks": 80, "data.test_tasks": 20}
 DATA = {
     **point_mass.DATA,
@@ -43,12 +43,12 @@ def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.n
 
 
 def start(xp, noise, rest, task):
-    """Start position, uniform on [-1, 1]^2 for noise [2] uniform on [0, 1)^2."""
+    """Start position [..., 2], uniform on [-1, 1]^2 for noise [..., 2] uniform on [0, 1)^2."""
     return 2 * noise - 1
 
 
 def reward(xp, before, after, action, task):
-    """`-|p' - g|`, with `p'` the position the step led to."""
+    """`-|p' - g|`: [...] of positions [..., 2]; `p'` is where the step led."""
     return -xp.linalg.norm(after - task["goal"], axis=-1)
 
 
@@ -71,7 +71,7 @@ def optimum(start, task) -> np.ndarray:
     is attained.
 
     Args:
-        start: [..., 2].
+        start: [..., 2] first observation of an episode, which is its first position.
         task: `{"goal": [..., 2]}`, broadcast against `start`.
     """
     return -distance_after(start, task["goal"], SPEC.max_episode_steps).sum(-1)

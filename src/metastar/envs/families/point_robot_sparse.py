@@ -45,15 +45,15 @@ def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.n
 
 
 def start(xp, noise, rest, task):
-    """Start, uniform on [-1.5, 1.5] x [-0.5, 1.5] for noise [2] uniform on [0, 1)^2.
+    """Start position [..., 2], uniform on [-1.5, 1.5] x [-0.5, 1.5]; it may lie inside the goal.
 
-    It may lie inside the goal.
+    For noise [..., 2] uniform on [0, 1)^2.
     """
     return xp.asarray(START_LOW) + xp.asarray(START_SIZE) * noise
 
 
 def reward(xp, before, after, action, task):
-    """1 if the step led to within `GOAL_RADIUS` of the goal, else 0."""
+    """1 if the step led to within `GOAL_RADIUS` of the goal, else 0: [...] of positions."""
     return xp.where(success(xp, before, after, action, task), 1.0, 0.0)
 
 
@@ -76,7 +76,7 @@ def optimum(start, task) -> np.ndarray:
     and the path of `distance_after` collects all of them: `60 - k + 1`, or 0 if there is none.
 
     Args:
-        start: [..., 2].
+        start: [..., 2] first observation of an episode, which is its first position.
         task: `{"goal": [..., 2]}`, broadcast against `start`.
     """
     distance = distance_after(start, task["goal"], SPEC.max_episode_steps)

@@ -1,6 +1,6 @@
 """Point-Robot-Wind: walk to a known goal in an unknown wind, paid the negative distance to it.
 
-The reward is that of every task alike; what differs is where an action leads.
+All tasks have the same reward; what differs is where an action leads.
 
 Source: `point-robot-wind` of FOCAL (Li et al. 2021, arXiv 2010.01112), which IDAQ (Wang et al.
 2023, arXiv 2305.19529) shares.
@@ -52,12 +52,12 @@ def blow(plane: Plane, task) -> Plane:
 
 
 def start(xp, noise, rest, task):
-    """Every episode begins at the origin."""
+    """Start position [..., 2]: every episode begins at the origin."""
     return rest + xp.zeros_like(noise)
 
 
 def reward(xp, before, after, action, task):
-    """`-|p' - g|`, with `p'` the position the step led to and g = (1, 0)."""
+    """`-|p' - g|`: [...] of positions [..., 2]; `p'` is where the step led, g = (1, 0)."""
     return -xp.linalg.norm(after - xp.asarray(GOAL), axis=-1)
 
 
@@ -84,7 +84,7 @@ def optimum(start, task) -> np.ndarray:
     and since the wind is weaker than a step one path is as near to the goal as each box allows.
 
     Args:
-        start: [..., 2].
+        start: [..., 2] first observation of an episode, which is its first position.
         task: `{"wind": [..., 2]}`, broadcast against `start`.
     """
     return -distance_after(start, GOAL, SPEC.max_episode_steps, task["wind"]).sum(-1)
