@@ -1,12 +1,12 @@
-"""Concatenated transitions: how episodes of any length lie one behind the other.
+"""Concatenated transitions: episodes of any length stored one after the other.
 
 Fields of a data set, as on disk. P and E count the transitions and the episodes of all N tasks
-together, which stand in the order of tasks, then of time:
+together, ordered by task, then by time:
 
     obs       [P + E, O]  one more row per episode: where its last action led
-    next_obs  [P, O]      only of imported data in which an observation does not follow the last
+    next_obs  [P, O]      only for imported data in which an action does not lead to the next row
     action    [P, A]      reward [P]      done [P]
-    length    [E]         transitions of each episode; its running sums are where episodes begin
+    length    [E]         transitions of each episode; episodes begin at its running sums
     policy    [E]         stage [E]       collector [E]
     episodes  [N]         episodes of each task
 
@@ -33,7 +33,7 @@ FIELDS = {  # name: type and axes
     "episodes": ("int32", ("N",)),
 }
 OPTIONAL = {"next_obs": ("float32", ("P", "O"))}
-BLOCKS = {  # what `concatenate` takes: episodes as equal blocks with padding behind their end
+BLOCKS = {  # what `concatenate` takes: episodes as equal blocks, padded after their end
     "obs": ("float32", ("N", "E", "T+1", "O")),
     "action": ("float32", ("N", "E", "T", "A")),
     "reward": ("float32", ("N", "E", "T")),
@@ -47,7 +47,7 @@ PER_EPISODE = ("length", "policy", "stage")
 
 
 class Offsets(NamedTuple):
-    """Where the rows of each task begin, and after the last of them end, all [N + 1]."""
+    """Where the rows of each task begin, and where those of the last task end, all [N + 1]."""
 
     episode: np.ndarray  # rows [E]
     step: np.ndarray  # rows [P]
@@ -55,20 +55,19 @@ class Offsets(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """What each transition [P] of a data set is of."""
+    """Where each transition [P] of a data set belongs."""
 
     task: np.ndarray  # [P]
     episode: np.ndarray  # [P] number of the episode within its task
     step: np.ndarray  # [P] number of the step within its episode
-    obs: np.ndarray  # [P] its row of `obs`; the next one is where it led
+    obs: np.ndarray  # [P] its row of `obs`; the next row is its next observation
 
 
 def concatenate(blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Lays episodes of equal blocks one behind the other, without their padding.
+    """Concatenates episodes of equal blocks, without their padding.
 
     Args:
-        blocks: arrays as in `BLOCKS`, of which `length` says how many of the T steps are no
-            padding.
+        blocks: arrays as in `BLOCKS`; `length` says how many of the T steps are not padding.
 
     Returns:
         Fields of a data set.
@@ -85,7 +84,7 @@ def concatenate(blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def offsets(fields: dict[str, np.ndarray]) -> Offsets:
-    """Where each task's rows are."""
+    """The rows at which each task's data begin."""
     episode = _running(fields["episodes"])
     step = _running(fields["length"])[episode]
     return Offsets(episode, step, step + episode)
@@ -112,7 +111,7 @@ def episode_of(
 
 
 def by_task(values: np.ndarray, counts: np.ndarray, fill: Any = 0) -> np.ndarray:
-    """Rows [R, ...] that stand in the order of tasks -> [N, max(counts), ...], `fill` beyond."""
+    """Rows [R, ...] in the order of tasks -> [N, max(counts), ...], padded with `fill`."""
     values, counts = np.asarray(values), np.asarray(counts)
     table = np.full((len(counts), counts.max(), *values.shape[1:]), fill, values.dtype)
     table[np.arange(counts.max()) < counts[:, None]] = values

@@ -28,13 +28,13 @@ def unwhitener(normalize: bool, spec: DataSpec):
 
 
 def view_whitener(normalize: bool, spec: DataSpec):
-    """Returns View -> View with observations as `whitener` has them."""
+    """Returns View -> View whose observations went through `whitener`."""
     whiten = whitener(normalize, spec)
     return lambda view: view._replace(obs=whiten(view.obs), next_obs=whiten(view.next_obs))
 
 
 def _units(normalize: bool, spec: DataSpec) -> tuple[Array, Array]:
-    """Origin and unit [O] of an observation as the networks see it."""
+    """Mean and standard deviation [O] that observations are normalised with."""
     if not normalize:
         return jnp.zeros(spec.obs_dim), jnp.ones(spec.obs_dim)
     return jnp.asarray(spec.obs_mean), jnp.asarray(spec.obs_std)

@@ -1,4 +1,4 @@
-"""Rows of a meta-batch under their task codes: what an agent learns from."""
+"""Rows of a meta-batch with their task codes: what an agent learns from."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from metastar.types import Array, Batch, Trajectory, View
 
 
 class Transitions(NamedTuple):
-    """Rows [R, ...] of a meta-batch, real or imagined; the same code serves both ends."""
+    """Rows [R, ...] of a meta-batch, real or imagined; `obs` and `next_obs` have the same code."""
 
     obs_code: Array  # [R, O+Z]
     action: Array  # [R, A]
@@ -28,12 +28,12 @@ def join_code(obs: Array, code: Array) -> Array:
 
 
 def real_transitions(batch: Batch, code: Array) -> Transitions:
-    """The "real" view [M, B] of a batch under the codes [M, Z], leaves [M, B, ...]."""
+    """The "real" view [M, B] of a batch with the codes [M, Z], leaves [M, B, ...]."""
     return _transitions(batch.views["real"], code, jnp.ones_like)
 
 
 def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
-    """Imagined rollouts [M, R, H] under the codes [M, Z] as rows, leaves [M, R * H, ...]."""
+    """Imagined rollouts [M, R, H] with the codes [M, Z] as rows, leaves [M, R * H, ...]."""
     rows = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), trajectory)
     return _transitions(rows, code, jnp.zeros_like)
 
@@ -63,7 +63,7 @@ def concatenate(*parts: Transitions) -> Transitions:
 
 
 def _transitions(rows: View | Trajectory, code: Array, flag: Callable) -> Transitions:
-    """Rows [M, B, ...] under the codes [M, Z]; `flag` makes `real` from an array of its shape."""
+    """Rows [M, B, ...] with the codes [M, Z]; `flag` makes `real` from an array of its shape."""
     return Transitions(
         obs_code=join_code(rows.obs, code),
         action=rows.action,

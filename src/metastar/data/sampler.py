@@ -20,15 +20,16 @@ DEFAULTS = {
     "with_replacement": Field(False, "", "whether a task may be drawn twice for an update"),
     "batch_size": Field(256, "[2, inf)", "B, rows per task, real and imagined together"),
 }
-HELD = {"hold_updates": Field(1, COUNT, "updates that share one list of tasks")}  # of some methods
-VIEWS = {  # of methods with task losses
+# For methods that may use one list of tasks for several updates.
+HELD = {"hold_updates": Field(1, COUNT, "updates that share one list of tasks")}
+VIEWS = {  # for methods with task losses
     "windows": Field(
-        1, "[1, 2]", 'of a task; 2 adds the "positive" view, a second window of the same'
+        1, "[1, 2]", 'windows of a task; 2 adds the view "positive", a second window of the task'
     ),
     "positive": Field(
         "any",
         ("any", "other_behavior"),
-        "where that comes from: any behaviour, or another than the first window's",
+        "source of the positive window: any, or another than the first window's",
         before="any",
     ),
 }
@@ -45,7 +46,7 @@ def check(cfg) -> None:
         )
 
 
-_DRAWS = 16  # of which `draw_other_behavior` takes one
+_DRAWS = 16  # windows that `draw_other_behavior` tries
 
 
 def sample_task_id(data: TaskData, cfg, key: Array) -> Array:
@@ -79,12 +80,11 @@ def draw_windows(data: TaskData, task_id: Array, key: Array, length: int) -> Ind
 def draw_other_behavior(
     data: TaskData, task_id: Array, key: Array, length: int, policy: Array, stage: Array
 ) -> Index:
-    """Draws a window as `draw_windows` does, given that its behaviour is another one.
+    """Draws a window as `draw_windows` does, from another source than the given one.
 
-    Of 16 independent draws it takes the first whose last step has a (policy, stage) other than the
-    given ones [...], and the last draw where none has: always so in a task of one behaviour, and
-    by chance with probability q^16 in a task in which the given behaviour has a share q of the
-    data.
+    Of 16 independent draws it takes the first whose last step has a source (policy, stage) other
+    than the given one [...], and the last draw if none has. None has in a task of a single source,
+    and with probability q^16 in a task in which the given source has a share q of the data.
     """
     keys, count = jax.random.split(key, _DRAWS), data.count[task_id]
     draw = jax.vmap(lambda key: _draw_start(count, task_id.shape, key, length))
@@ -164,10 +164,10 @@ def gather(data: TaskData, index: Index) -> View:
 
 
 def returns_to_go(data: TaskData, gamma: float | Array = 1.0) -> Array:
-    """`R_t = r_t + gamma r_(t+1) + ...` until the episode's recorded end, of every transition.
+    """`R_t = r_t + gamma r_(t+1) + ...` until the episode's recorded end, for every transition.
 
-    Computed once for a data set; `look_up` gives the values of a draw. What an episode would have
-    paid after a time limit is not in it.
+    Computed once for a data set; `look_up` gives the values of a draw. Rewards that would have come
+    after a time limit are not in it.
 
     Returns:
         [N, P] in the data's order; 0 in the padding.
@@ -264,7 +264,7 @@ def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> 
 
 
 def _draw_start(count: Array, shape: tuple[int, ...], key: Array, length: int) -> Array:
-    """Draws starts of windows in tasks of so many transitions."""
+    """Draws starts of windows, ints of `shape`, in tasks of `count` transitions."""
     return jax.random.randint(key, shape, 0, jnp.maximum(count - length, 0) + 1)
 
 
@@ -277,5 +277,5 @@ def _window(data: TaskData, task_id: Array, start: Array, length: int) -> Index:
 
 
 def _steps(start: Array, length: int) -> Array:
-    """0, 1, ..., length - 1 behind every start: [..., L]."""
+    """0, 1, ..., length - 1 for every start [...]: [..., L]."""
     return jax.lax.broadcasted_iota(start.dtype, (*start.shape, length), start.ndim)

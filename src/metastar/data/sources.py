@@ -1,4 +1,4 @@
-"""Sources: which behaviour policy, at which stage of its learning, the episodes came from."""
+"""Sources: a source is a behaviour policy at a stage of its learning, as the origin of data."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

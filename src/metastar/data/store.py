@@ -29,30 +29,30 @@ from metastar.errors import UserError, did_you_mean
 from metastar.types import DataSpec, TaskData
 
 DEFAULTS = {
-    "preset": Field("", "", "what of the family's `DATA` the data set is made by; empty: nothing"),
+    "preset": Field("", "", "entry of the family's `DATA` with its settings; empty: none"),
     "dir": Field("", "", "the folder of the data set; empty: data/<family>_<data preset>"),
     "train_tasks": Field(30, "[2, inf)", "training tasks of a data set"),
     "test_tasks": Field(10, COUNT, "held-out tasks of a data set"),
     "ood_tasks": Field(
         0,
         NOT_NEGATIVE,
-        "held-out tasks of each kind out of distribution; above 0 the training tasks leave gaps "
-        "for them where the family's law has none",
+        "held-out tasks of each kind out of distribution; above 0 the law of the training tasks "
+        "leaves gaps for them",
         before=0,
     ),
     "task_seed": Field(0, SEED, "of the task parameters"),
     "policies": Field(
         "",
         "",
-        "behaviour policies to draw from, separated by commas; empty: all, but for cross-task ones",
+        "behaviour policies to draw from, separated by commas; empty: all but cross-task ones",
         before="",
     ),
     "stages": Field("", "", "stages to draw from, separated by commas; empty: all", before=""),
     "validation_tasks": Field(
         0,
         NOT_NEGATIVE,
-        "the last so many training tasks are withheld and take the place of the test tasks: "
-        "settings are chosen with some, results are reported with 0",
+        "this many training tasks, the last ones, are withheld and take the place of the test "
+        "tasks: settings are chosen with some, results are reported with 0",
     ),
 }
 
@@ -270,7 +270,7 @@ def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:
 
 
 def _num_behaviors(data: TaskData) -> int:
-    """How many pairs of policy and stage the episodes are of that draws may see."""
+    """How many sources (pairs of policy and stage) the episodes have that draws may use."""
     seen = np.asarray(data.visible) & (np.asarray(data.length) > 0)
     return len(set(zip(*(np.asarray(tag)[seen].tolist() for tag in (data.policy, data.stage)))))
 

@@ -122,7 +122,7 @@ def observe(xp, state: State, profile: str):
 
 
 def speed(before: State, after: State):
-    """Mean forward speed [...] of the torso over one action, from two states, in metres per second."""
+    """Mean forward speed [...] of the torso over one action, between two states, in m/s."""
     return (after.qpos[..., 0] - before.qpos[..., 0]) / DT
 
 
