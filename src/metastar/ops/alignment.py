@@ -1,4 +1,4 @@
-"""How alike two models' codes of the same windows are, whatever basis each has chosen, in NumPy."""
+"""How similar two models' codes of the same windows are, up to a change of basis, in NumPy."""
 
 import numpy as np
 

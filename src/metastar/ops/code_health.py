@@ -1,4 +1,4 @@
-"""The state of a code: its scale, how many of its dimensions are in use, what each stands for."""
+"""The state of a code: its scale, how many dimensions it uses, and which factor each encodes."""
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def dormant_share(code: np.ndarray, threshold: float = 0.025) -> float:
 
 
 def disentanglement(importance: np.ndarray) -> tuple[float, float]:
-    """Whether each dimension of a code stands for one factor, and each factor has one dimension.
+    """Whether each dimension of a code encodes one factor, and each factor is in one dimension.
 
     With the importance `R_ij >= 0` of dimension i for factor j:
 

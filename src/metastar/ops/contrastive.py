@@ -7,7 +7,7 @@ from metastar.types import Array
 
 _SAME_EPSILON = 1e-3  # under the root, so that coinciding codes have gradient zero
 _OTHER_EPSILON = 0.1  # bounds the repulsion of two codes
-_SCALES = (0.1, 0.3, 1.0)  # of the kernels of `behavior_mmd`, in units of a code's dimension
+_SCALES = (0.1, 0.3, 1.0)  # of the kernels of `behavior_mmd`, in units of one code dimension
 _COUNT_EPSILON = 1e-3  # a batch without a pair of one kind gives zero, not NaN
 
 
@@ -89,7 +89,7 @@ def _unit(x: Array) -> Array:
 
 
 def covariance_terms(code: Array) -> tuple[Array, Array]:
-    """Standard deviations of the dimensions and how much these vary together.
+    """Standard deviations of a code's dimensions, and the size of their covariances.
 
     With C the unbiased covariance [Z, Z] of the rows: `sqrt(C_zz + 1e-4)` and
     `1/Z sum_{z != z'} C_zz'^2`. VICReg, Bardes et al. 2022 (arXiv 2105.04906), equations 1 and 3.
@@ -112,32 +112,32 @@ def covariance_terms(code: Array) -> tuple[Array, Array]:
     return jnp.sqrt(own + 1e-4), shared
 
 
-def behavior_mmd(code: Array, behavior: Array) -> Array:
-    """Squared maximum mean discrepancy between codes of different behaviours, over all pairs.
+def behavior_mmd(code: Array, source: Array) -> Array:
+    """Squared maximum mean discrepancy between codes of different sources, over all pairs.
 
-    `2 (mean_{same behaviour} k - mean_{different behaviour} k)`, over pairs of rows from different
+    `2 (mean_{same source} k - mean_{different source} k)`, over pairs of rows from different
     columns (tasks), with `k(z, z') = mean_s exp(-mean_z (z - z')^2 / (2 s^2))` for s = 0.1, 0.3, 1.
-    For two behaviours with as many rows each it is the unbiased estimate of MMD^2, Gretton et al.
+    For two sources with as many rows each it is the unbiased estimate of MMD^2, Gretton et al.
     2012 (JMLR 13), equation 3; it may be negative. Zero where a kind of pair is missing.
 
     Args:
-        code: [V, M, Z], V codes of each of M tasks, centred on the task so that tasks compare.
-        behavior: [V, M] int.
+        code: [V, M, Z], V codes of each of M tasks, each less its task's mean.
+        source: [V, M] int.
 
     Returns:
         [].
 
-    >>> code = jnp.array([[[1.0], [1.0]], [[-1.0], [-1.0]]])  # behaviours 0 and 1 of two tasks
-    >>> behavior = jnp.array([[0, 0], [1, 1]])  # k = 1 and mean_s exp(-4 / (2 s^2))
-    >>> round(float(behavior_mmd(code, behavior)), 4), float(behavior_mmd(0 * code, behavior))
+    >>> code = jnp.array([[[1.0], [1.0]], [[-1.0], [-1.0]]])  # sources 0 and 1 of two tasks
+    >>> source = jnp.array([[0, 0], [1, 1]])  # k = 1 and mean_s exp(-4 / (2 s^2))
+    >>> round(float(behavior_mmd(code, source)), 4), float(behavior_mmd(0 * code, source))
     (1.9098, 0.0)
     """
-    task = jnp.broadcast_to(jnp.arange(code.shape[1]), behavior.shape).reshape(-1)
-    rows, behavior = code.reshape(-1, code.shape[-1]), behavior.reshape(-1)
+    task = jnp.broadcast_to(jnp.arange(code.shape[1]), source.shape).reshape(-1)
+    rows, source = code.reshape(-1, code.shape[-1]), source.reshape(-1)
     square = jnp.mean((rows[:, None, :] - rows[None, :, :]) ** 2, axis=-1)
     kernel = sum(jnp.exp(-square / (2 * s**2)) for s in _SCALES) / len(_SCALES)
     pairs = task[:, None] != task[None, :]
-    alike = behavior[:, None] == behavior[None, :]
+    alike = source[:, None] == source[None, :]
     same, other = (pairs & alike).sum(), (pairs & ~alike).sum()
     gap = jnp.sum(jnp.where(pairs & alike, kernel, 0)) / jnp.maximum(same, 1)
     gap -= jnp.sum(jnp.where(pairs & ~alike, kernel, 0)) / jnp.maximum(other, 1)

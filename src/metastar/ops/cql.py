@@ -9,9 +9,9 @@ from metastar.types import Array
 def importance_logsumexp(q: Array, log_density: Array) -> Array:
     """`log sum_k exp(q_k - log mu_k)`: up to `log K`, an estimate of `log int exp q(a) da`.
 
-    What conservative Q-learning pushes down (Kumar et al. 2020, arXiv 2006.04779,
-    CQL(H), appendix F); COMBO (Yu et al. 2021, arXiv 2102.08363) does so on imagined states. The
-    constant `log K` has no gradient and is left out, as in the reference.
+    The term that the CQL penalty makes small (Kumar et al. 2020, arXiv 2006.04779, CQL(H), appendix
+    F); COMBO (Yu et al. 2021, arXiv 2102.08363) does so at imagined states. The constant `log K`
+    has no gradient and is left out, as in the reference.
 
     Args:
         q: [..., K] values of K sampled actions.

@@ -38,8 +38,8 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
 def normalized_information(code: np.ndarray, factor: np.ndarray) -> np.ndarray:
     """`I(z_i; f_j) / H(f_j)` [Z, F] of labels `code` [R, Z] and `factor` [R, F].
 
-    From 0 to 1, the dimension tells the factor. Hsu et al. 2023, equation 3. A factor that never
-    changes gives 0.
+    From 0, the dimension tells nothing of the factor, to 1, it determines the factor. Hsu et al.
+    2023, equation 3. A factor that never changes gives 0.
     """
     entropy = [mutual_information(column, column) for column in factor.T]
     told = [[mutual_information(z, f) for f in factor.T] for z in code.T]

@@ -1,7 +1,7 @@
-"""Whether task codes depend on who collected the context: variance parts and energy distances.
+"""Whether task codes depend on the source of the context: variance parts and energy distances.
 
-N tasks, K sources of context (a behaviour policy at a stage of its learning), W windows of each;
-Z task code. A *cell* is one task under one source; `keep` says which of its windows count.
+N tasks, K sources (a behaviour policy at a stage of its learning), W windows of each; Z task code.
+A *cell* is one task with one source; `keep` says which of its windows count.
 """
 
 from typing import NamedTuple
@@ -14,16 +14,16 @@ from metastar.types import Array
 
 
 class Parts(NamedTuple):
-    """What each of n tasks with at least two usable cells adds to the ratio of variances."""
+    """Parts of the ratio of variances, for each of n tasks with at least two usable cells."""
 
     policy: np.ndarray  # [n] unbiased variance of the cells' true means around the task's
     mean: np.ndarray  # [n, Z] mean of the task's cell means
-    noise: np.ndarray  # [n] how far `mean` strays, since a cell has finitely many windows
+    noise: np.ndarray  # [n] variance of `mean` that comes from finitely many windows
     within: np.ndarray  # [n] variance of the windows of one cell, mean over cells
 
 
 def variance_parts(code: np.ndarray, keep: np.ndarray) -> Parts:
-    """Takes codes apart into what differs between policies, between tasks, and within a cell.
+    """Splits the variance of codes into parts between policies, between tasks and within cells.
 
     All variances are traces of covariances. With the cell means `m_k` of one task, their mean `M`,
     and the unbiased variance `s_k^2` of the `w_k` windows of cell k, over the task's K cells:
@@ -70,8 +70,8 @@ def between_variances(parts: Parts, times: np.ndarray) -> tuple[np.ndarray, np.n
         between tasks    = sum_n |M_n - mean M|^2 / (n - 1) - mean_n noise_n
 
     The sources are taken as given, not as a sample of all policies. Their ratio, policies over
-    tasks, is 0 for codes that tell the task alone and 1 where a change of the collector moves the
-    code as far as a change of the task.
+    tasks, is 0 for codes that depend on the task alone and 1 where a change of source moves the
+    code as far as a change of task.
 
     Args:
         parts: of n > 1 tasks.

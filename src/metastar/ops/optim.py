@@ -1,4 +1,4 @@
-"""The one way parameters move: a gradient of a loss through an optimiser."""
+"""Gradient steps: from a loss and an optimiser to new parameters, for all methods and agents."""
 
 from collections.abc import Callable
 from typing import Any

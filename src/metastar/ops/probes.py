@@ -1,8 +1,8 @@
-"""Small models that read something out of task codes, scored on whole tasks they never saw.
+"""Probes: small models that read something from task codes, scored on tasks they never saw.
 
 N tasks, K sources of context, W windows; R rows of one task; Z code; F targets; C classes; J folds;
-S sets of labels. Folds hold out whole tasks, so that a probe cannot know a task by heart. What has
-a closed form is in NumPy, in double precision.
+S sets of labels. Folds hold out whole tasks, so that a probe cannot memorise a task. Probes with a
+closed form are in NumPy, in double precision.
 """
 
 from functools import partial

@@ -21,7 +21,7 @@ def mean(strata: Strata) -> np.ndarray:
 def iqm(strata: Strata) -> np.ndarray:
     """Interquartile mean of all scores together: the mean of the middle half.
 
-    Of `n` sorted scores `floor(n / 4)` are dropped at each end; what outliers do does not show.
+    Of `n` sorted scores `floor(n / 4)` are dropped at each end, so that outliers have no effect.
     """
     pooled = np.sort(np.concatenate(strata, axis=-1), axis=-1)
     cut = pooled.shape[-1] // 4
@@ -37,8 +37,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of `statistic` by the bootstrap stratified over tasks.
 
-    Each task's scores are resampled with replacement within that task, so the interval speaks of
-    the average over these very tasks, not over tasks that were never drawn.
+    Each task's scores are resampled with replacement within that task, so the interval is for the
+    average over exactly these tasks, not over other tasks.
 
     Args:
         strata: one array of scores `[n_i]` per task, none of them empty.
@@ -110,7 +110,7 @@ def seed_task_interval(
 def largest_drop(values: Sequence[float]) -> float:
     """The largest fall from one of `values`, in time order, to a later one: `max_{i<=j} x_i - x_j`.
 
-    0 where they never fall, so that a rise is not taken for unsteadiness.
+    0 where they never fall: a rise does not count.
 
     >>> largest_drop([3.0, 5.0, 4.0, 6.0, 4.5])
     1.5

@@ -1,4 +1,4 @@
-"""Task parameters as one vector, for whoever may see them."""
+"""Task parameters as one vector, for methods and tools that may read them."""
 
 import jax
 import jax.numpy as jnp

@@ -12,10 +12,10 @@ from metastar.types import Array
 def mean_over_rows(fn: Callable, params: Any, rows: Any, tile: int = 0) -> Array:
     """`mean_i fn(params, row_i)`, differentiable in `params`; the rows are data.
 
-    Plain differentiation keeps what it needs of all rows until the backward pass. With `tile` > 0
-    a scan takes that many rows at a time through the forward and the backward pass and adds up
-    their gradients, so that what is in between stays in the cache. The sum is the same up to its
-    order. Only the first derivative of `params` exists then, and rows get no gradient.
+    Plain differentiation stores the intermediate values of all rows until the backward pass. With
+    `tile` > 0 a scan takes that many rows at a time through the forward and the backward pass and
+    adds up their gradients, so that intermediate values stay in the cache. The sum is the same up
+    to its order. Only the first derivative in `params` exists then, and rows get no gradient.
 
     Args:
         fn: (params, row) -> [], of ONE row.
