@@ -1,4 +1,4 @@
-"""How an agent on (observation, code) acts and values as part of a system."""
+"""An agent on (observation, code) as the policy and the value of a system."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metastar.errors import UserError
 from metastar.types import Agent, Policy
 
-AGENT = "agent"  # where exported parameters hold those of the agent
+AGENT = "agent"  # key of the agent's parameters in exported ones
 
 
 def one_batch(agent: Agent, name: str, method: str) -> Agent:
@@ -25,12 +25,12 @@ def one_batch(agent: Agent, name: str, method: str) -> Agent:
 
 
 def code_policy(agent: Agent, action_dim: int, whiten: Callable = lambda obs: obs) -> Policy:
-    """Acts on the observation, whitened, joined with the code of the adaptation.
+    """The policy that acts on the whitened observation, joined with the adaptation's code.
 
     Args:
         agent: `act` is used, with `params["agent"]`.
         action_dim: A.
-        whiten: obs [..., O] -> as the networks see it, of `data.normalize`.
+        whiten: obs [..., O] -> normalised obs [..., O], of `data.normalize`.
     """
 
     def act(params, adaptation, carry, step, key, greedy):

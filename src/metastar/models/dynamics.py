@@ -1,4 +1,4 @@
-"""The world model as a world: what it predicts, and rollouts of it, step by step.
+"""The world model as a simulator: its predictions, and its rollouts step by step.
 
 MetaSTAR (arXiv 2606.00780), imagination. Decoded states are never encoded again: the next token is
 the predicted latent.
@@ -27,25 +27,25 @@ DEFAULTS = {
     "penalty": Field(
         0.0,
         NOT_NEGATIVE,
-        "of the model's uncertainty, taken off imagined rewards",
+        "weight of the model's uncertainty, which is subtracted from imagined rewards",
         swept=True,
         before=0.0,
     ),
     "uncertainty": Field(
         "spread",
         ("spread", "disagreement"),
-        "what that is: the decoders' largest spread, or largest disagreement of means",
+        "how it is measured: the decoders' largest spread, or largest disagreement of means",
         before="spread",
     ),
 }
 
 
 class StepNoise(NamedTuple):
-    """Draws of one predicted step, standard normal but for `member`."""
+    """Draws of one predicted step, standard normal except `member`."""
 
     prior: Array  # [..., D]
     decoder: Array  # [..., O+1]
-    member: Array | None = None  # [...] int: which decoder of an ensemble; None is the only one
+    member: Array | None = None  # [...] int: which decoder of an ensemble; None: there is only one
 
 
 class StartNoise(NamedTuple):
@@ -64,7 +64,7 @@ class Prediction(NamedTuple):
     latent: Array  # [..., D]
     mean: Array  # [..., O+1] of (obs, reward), by the decoder that was drawn
     logvar: Array  # [..., O+1]
-    uncertainty: Array  # [...] of all decoders: `imagine.uncertainty`
+    uncertainty: Array  # [...] over all decoders, as `imagine.uncertainty` says
     obs: Array  # [..., O] drawn, not the mean
     reward: Array  # [...]
     done_logit: Array  # [...]
@@ -75,7 +75,7 @@ class Carry(NamedTuple):
 
     cache: Any  # of the core
     latent: Array  # [D]
-    code: Array  # [Z] the task the rollout takes place in
+    code: Array  # [Z] of the rollout's task
 
 
 def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) -> Prediction:

@@ -14,7 +14,7 @@ DEFAULTS = {
     "num_rollouts": Field(8, COUNT, "R, rollouts of a task in an update"),
     "horizon": Field(1, COUNT, "H, steps of a rollout"),
     "restart": Field(
-        False, "", "after an imagined terminal: at the rollout's first state again", before=False
+        False, "", "after a terminal a rollout starts again at its first state", before=False
     ),
 }
 
@@ -44,8 +44,8 @@ def imagine(
         carry: the model's state there.
         noise: leaves [horizon, ...].
         horizon: H, number of steps.
-        restart: what follows a terminal: the first state again, with draws of its own, or the
-            model's steps from there on.
+        restart: after a terminal, start again from the first state, with new draws; otherwise the
+            model's steps go on from the terminal.
 
     Returns:
         Trajectory with leaves [H, ...]. Steps after a terminal have `valid` False unless `restart`;

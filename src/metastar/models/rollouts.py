@@ -26,12 +26,12 @@ def roll_out(
     """Rolls the model out from every start window, all rollouts of all tasks in parallel.
 
     MetaSTAR (arXiv 2606.00780), imagination: `imagine.horizon` steps from the state after the last
-    step of the window, at `imagine.start`, in the world of the task's code.
+    step of the window, at `imagine.start`, under the task's code.
 
     Args:
         params: of the world model.
         cfg: the config.
-        penalty: [] weight of the model's uncertainty, taken off rewards.
+        penalty: [] weight of the model's uncertainty, which is subtracted from rewards.
         window: [M, R, K], all steps valid.
         code: [M, Z].
         act: (obs_code [O + Z], noise [A] standard normal) -> action [A].
@@ -66,9 +66,20 @@ def roll_out(
 def replay(
     params: Any, cfg: Any, window: View, action: Array, code: Array, key: Array
 ) -> Trajectory:
-    """ONE rollout under recorded actions [H, A] after the K real steps of a window, drawn.
+    """Samples ONE rollout under recorded actions [H, A] after the K real steps of a window.
 
     It begins at the state that the model predicts there, whatever `imagine.start`.
+
+    Args:
+        params: of the world model.
+        cfg: the config.
+        window: leaves [K, ...], all steps valid.
+        action: [H, A].
+        code: [Z].
+        key: of all draws.
+
+    Returns:
+        Leaves [H, ...].
     """
     key_start, key_step = jax.random.split(key)
     (context_len, obs_dim), horizon = window.obs.shape, action.shape[0]

@@ -4,7 +4,7 @@ Observations and previous rewards become latents; (latent, action) tokens pass a
 default a Transformer, whose features predict the next latent and the end of the episode; a task
 token gives the task code. MetaSTAR (arXiv 2606.00780), sections on the world model and the task
 representation. With `world_model.condition` the code of a task also enters the heads that predict,
-or the core as a token of its own, so that prediction itself asks for what is true of the task.
+or the core as a token of its own, so that prediction itself needs to know the task.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from metastar.types import Array, DataSpec, View
 
 DEFAULTS = {
     "core": Field(
-        "transformer", tuple(CORES), 'of the sequence; "mlp" has no memory', before="transformer"
+        "transformer", tuple(CORES), 'sequence model; "mlp" has no memory', before="transformer"
     ),
     "condition": Field(
         "none",
@@ -35,8 +35,8 @@ DEFAULTS = {
     "latent_init": Field(
         "reference",
         ("reference", "precise"),
-        "latents at the start: means within thousandths of zero under noise of standard deviation "
-        "one, or means of tenths and deviation e^-2",
+        "latents of the untrained encoder: means within thousandths of zero and standard deviation "
+        "1, or means of tenths and standard deviation e^-2",
         before="reference",
     ),
     "latent_dim": Field(16, COUNT, "D"),
@@ -81,7 +81,7 @@ class EncodeNoise(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What the model makes of a window, before it predicts."""
+    """The encoding of a window, before predictions."""
 
     embedding: Array  # [..., L, D]
     post_mean: Array  # [..., L, D]
@@ -139,7 +139,7 @@ def posterior(params: Any, embedding: Array, cfg: Any) -> tuple[Array, Array]:
 def prior(params: Any, feats: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
     """Mean and log-variance [..., D] of the next latent given features [..., H] and code [..., Z].
 
-    Here and below the code has the axes of the features or lacks the last of them, time.
+    Here and below the code may lack the last leading axis of the features, time.
     """
     feats = _conditioned(params, "prior", feats, code, cfg)
     return GaussianHead(cfg.world_model.latent_dim).apply({"params": params["prior"]}, feats)
@@ -148,8 +148,9 @@ def prior(params: Any, feats: Array, code: Array, cfg: Any) -> tuple[Array, Arra
 def decode(params: Any, latent: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
     """Means and log-variances [E, ..., O+1] of (obs, previous reward) given a latent [..., D].
 
-    One of each of the E members of the ensemble. They share all networks but the decoder and see
-    the same data; only where they start differs. One member has parameters without a leading axis.
+    One for each of the E members of the ensemble. They share all networks but the decoder and are
+    trained on the same data; only their initial parameters differ. A single member has parameters
+    without a leading axis.
     """
     width, features = cfg.world_model.width, params["decoder"]["max_logvar"].shape[-1]
     latent = _conditioned(params, "decoder", latent, code, cfg)
@@ -191,7 +192,7 @@ def encode(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Encoded:
 def see_code(
     params: Any, view: View, encoded: Encoded, code: Array, noise: EncodeNoise, cfg: Any
 ) -> Encoded:
-    """The encoding of windows [..., L] as predictions under the codes [..., Z] have it.
+    """The encoding of windows [..., L] for predictions under the codes [..., Z].
 
     With `world_model.condition` "token" a second pass of the core makes the features, over the same
     latents and under the same dropout, with the code as a token that all steps see; otherwise they
@@ -264,7 +265,7 @@ def _prompt_map(cfg: Any) -> nn.Dense:
 
 
 def _prompt(params: Any, code: Array, cfg: Any) -> Array | None:
-    """The token [..., H] that brings the code [..., Z] into the core, if anything does."""
+    """The token [..., H] through which the code [..., Z] enters the core; None without one."""
     if cfg.world_model.condition != "token":
         return None
     return _prompt_map(cfg).apply({"params": params["condition"]["core"]}, code)

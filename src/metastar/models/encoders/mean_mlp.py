@@ -1,7 +1,7 @@
 """FOCAL's encoder: a network of single transitions, whose bounded outputs are averaged.
 
 FOCAL (Li et al. 2021, arXiv 2010.01112), after PEARL (Rakelly et al. 2019, arXiv 1903.08254). The
-order of the transitions means nothing to it. CSRO, ER-TRL, IDAQ and SPC have it too.
+order of the transitions has no effect. CSRO, ER-TRL, IDAQ and SPC use it too.
 """
 
 from typing import Any
@@ -25,8 +25,8 @@ DEFAULTS = {
     "inputs": Field(
         "reward",
         tuple(INPUTS),
-        "what it sees of a transition: (s, a, r), with s' where tasks differ in dynamics (FOCAL, "
-        "SPC), and with the terminal (UNICORN)",
+        "its inputs: (s, a, r) of a transition; with s', where tasks differ in dynamics (FOCAL, "
+        "SPC); with the terminal too (UNICORN)",
     ),
     "bound": Field(
         "tanh", ("tanh", "none"), "of the code of a transition, before the mean; FOCAL, SPC tanh"
@@ -34,7 +34,7 @@ DEFAULTS = {
     "context": Field(
         "bag",
         ("bag", "window"),
-        "what it learns from: transitions drawn one by one (FOCAL, SPC), or in time order",
+        "what it encodes: transitions drawn one by one (FOCAL, SPC), or steps in time order",
     ),
     "context_len": Field(
         64, COUNT, "L, transitions of it; FOCAL 64 (Cheetah-Vel 100, others up to 1024), SPC 64"
@@ -70,7 +70,7 @@ def make(cfg, spec: DataSpec) -> Encoder:
 
 
 def inputs_of(view: View, inputs: str) -> Array:
-    """What the network sees of each transition of a view [..., L]: [..., L, n]."""
+    """The network's inputs [..., L, n] from a view [..., L]."""
     columns = (getattr(view, name) for name in INPUTS[inputs])
     return jnp.concatenate(
         [x if x.ndim == view.obs.ndim else x[..., None].astype(view.obs.dtype) for x in columns], -1

@@ -37,7 +37,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, obs_code: Array, action: Array) -> Array:
-        """Returns [...] or [..., K]. The state's half of the first layer is computed once."""
+        """Returns [...] or [..., K]; the first layer's product with the state is computed once."""
         state = hidden_layer(self.hidden[0], "hidden_0")(obs_code)
         if action.ndim > obs_code.ndim:
             state = state[..., None, :]

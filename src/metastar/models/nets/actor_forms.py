@@ -1,4 +1,4 @@
-"""Forms of an actor's density, by their name in a config: what two outputs of a network mean."""
+"""Densities of an actor by their name in a config: how its two outputs define actions."""
 
 import math
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from metastar.models.nets.mlp import hidden_layer, output_layer
 from metastar.ops import gaussian
 from metastar.types import Array
 
-# Where behaviour is deterministic the likelihood of actions has no maximum: the density grows
-# without end as the deviation shrinks. SPC's bounds.
+# Deterministic behaviour has no maximum likelihood: the density grows without limit as the standard
+# deviation shrinks. SPC's bounds.
 LOG_STD_MIN, LOG_STD_MAX = -5.0, 2.0
 
 
@@ -85,7 +85,7 @@ def _tanh_draw(mean: Array, log_std: Array, noise: Array) -> Array:
 
 
 class ActorForm(NamedTuple):
-    """A network and what its two outputs, mean and log standard deviation [..., A], mean."""
+    """A network with two outputs, mean and log standard deviation [..., A], and their density."""
 
     net: Callable  # (hidden, action_dim) -> module: obs_code [..., n] -> two of [..., A]
     log_prob: Callable  # (mean, log_std, action [..., A]) -> [...] in nats

@@ -12,10 +12,10 @@ KINDS = ("none", "concat", "add", "film", "token")
 class Condition(nn.Module):
     """Features [..., n] and a code [..., Z] -> features.
 
-    "none" leaves the features alone, and so does "token", where the code has entered the core that
-    made them (`world_model.see_code`). "concat" appends the code, "add" adds a linear map of it,
-    and "film" scales and shifts by linear maps of it: `x (1 + A z) + B z` (Perez et al. 2018, arXiv
-    1709.07871, equation 2).
+    "none" leaves the features as they are. So does "token": there the code has entered the core
+    that made them (`world_model.see_code`). "concat" appends the code, "add" adds a linear map of
+    it, and "film" scales and shifts by linear maps of it: `x (1 + A z) + B z` (Perez et al. 2018,
+    arXiv 1709.07871, equation 2).
     """
 
     kind: str

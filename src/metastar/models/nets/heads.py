@@ -15,7 +15,7 @@ class GaussianHead(nn.Module):
     """Mean and log-variance of a latent as two linear maps: [..., n] -> two of [..., D]."""
 
     latent_dim: int
-    logvar_offset: float = 0.0  # added to the log-variance: where it starts
+    logvar_offset: float = 0.0  # added to the log-variance: its initial value
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:

@@ -21,7 +21,7 @@ def uniform(bound: float) -> Callable:
 def linear(features: int, bias_fan_in: int | None = None, name: str | None = None) -> nn.Dense:
     """Linear map whose weights and biases start at U(±1/sqrt(fan_in)).
 
-    The law of the biases needs the number of inputs; where it is not given there is no bias.
+    Biases start in a range that depends on the number of inputs, `bias_fan_in`; None: no bias.
     """
     return nn.Dense(
         features,

@@ -1,4 +1,4 @@
-"""Matrix products of dense layers, in the precision that is asked for around them."""
+"""Matrix products of dense layers, in the precision that the caller has set."""
 
 from functools import partial
 from typing import Any
@@ -12,14 +12,14 @@ from metastar.types import Array
 def dot_general(lhs: Array, rhs: Array, dims: Any, precision: Any = None) -> Array:
     """`jax.lax.dot_general`; inside `jax.default_matmul_precision("bfloat16")` in bfloat16.
 
-    There operands are rounded to bfloat16, on every device, in the backward products too; sums and
-    the result are in float32. JAX's own meaning of that setting differs from device to device.
+    With that setting operands are rounded to bfloat16 on every device, in the backward products
+    too; sums and the result are in float32. In JAX itself its meaning depends on the device.
 
     Args:
         lhs: as in `lax.dot_general`.
         rhs: likewise.
         dims: its dimension numbers.
-        precision: its precision; None is that of the surroundings.
+        precision: its precision; None is the one that the caller has set.
 
     Returns:
         As `lax.dot_general`, in the type of `lhs`.

@@ -1,8 +1,8 @@
 """Cores that may take the Transformer's place: a GRU, and an MLP without memory.
 
-They answer one question: does a property of the task code come from the objective or from the
-architecture? Both have the Transformer's interface and ignore what only it has: heads, positions,
-attention dropout.
+They show whether a property of the task code comes from the objective or from the architecture.
+Both have the Transformer's interface and ignore what only it has: heads, positions, attention
+dropout.
 """
 
 import flax.linen as nn
@@ -27,7 +27,7 @@ class Stem(nn.Module):
 
 
 class Recurrent(nn.Module):
-    """A stack of GRUs; the task code reads the last valid state of the uppermost.
+    """A stack of GRUs; the task code is computed from the last valid state of the top layer.
 
     A prompt is read before the first step.
 
@@ -80,7 +80,7 @@ class Recurrent(nn.Module):
         return self._advance(cache, self.stem(latent, action), jnp.asarray(True))[::-1]
 
     def _run(self, latent, action, valid):
-        """Features [..., L, H] and the last state [..., H] of the uppermost layer."""
+        """Features [..., L, H] and the last state [..., H] of the top layer."""
         state, feats = self._scan(self.stem(latent, action), valid)
         return feats, state[-1]
 
@@ -98,7 +98,7 @@ class Recurrent(nn.Module):
         return state, jnp.moveaxis(feats, 0, -2)
 
     def _advance(self, state, x, valid):
-        """One token [..., H] through all layers; returns the states and the uppermost's output."""
+        """One token [..., H] through all layers; returns the states and the top layer's output."""
         states = []
         for cell, before in zip(self.cells, state):
             after, _ = cell(before, x)
@@ -108,10 +108,10 @@ class Recurrent(nn.Module):
 
 
 class Memoryless(nn.Module):
-    """An MLP on each token alone; the task code reads the mean over valid tokens.
+    """An MLP on each token alone; the task code is computed from the mean over valid tokens.
 
-    The architecture of the codes of FOCAL (Li et al. 2021, arXiv 2010.01112). No step could see a
-    prompt, so none is taken.
+    The architecture of FOCAL's codes (Li et al. 2021, arXiv 2010.01112). It takes no prompt, since
+    no step sees another token.
     """
 
     width: int

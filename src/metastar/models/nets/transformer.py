@@ -15,7 +15,7 @@ BLOCK_EPSILON = 1e-6
 
 
 def layer_norm(epsilon: float, name: str | None = None) -> nn.LayerNorm:
-    """LayerNorm with the two-pass variance: the fast form loses half the digits."""
+    """LayerNorm with the two-pass variance; the fast variance loses half the digits."""
     return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
@@ -57,7 +57,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Array, key: Array, value: Array, mask: Array, keep: Array | None = None
     ) -> Array:
-        """Moves Q tokens on by one block.
+        """Applies the block to Q tokens.
 
         Args:
             x: [..., Q, H].
@@ -87,8 +87,8 @@ class Transformer(nn.Module):
     """Tokens are (latent, action) pairs with learned positions; a task token sees all of them.
 
     The task token is learned, comes last and has no position. STORM (Zhang et al. 2023, arXiv
-    2310.09615) with the task token of MetaSTAR (arXiv 2606.00780). A prompt is a token [..., H]
-    that is given, comes first, has no position either, and is seen by all.
+    2310.09615) with the task token of MetaSTAR (arXiv 2606.00780). A prompt is a given token
+    [..., H] that comes first, has no position and is seen by all.
     """
 
     width: int
@@ -139,7 +139,7 @@ class Transformer(nn.Module):
         return self._move(*self._tokens(latent, action, valid, prompt), attention)[..., 1:, :]
 
     def task_code(self, latent: Array, action: Array, valid: Array) -> Array:
-        """The task code [..., Z] alone: the last block moves the task token's row only."""
+        """The task code [..., Z] alone: the last block computes the task token's row only."""
         x, mask = self._tokens(latent, action, valid)
         *blocks, last = self.blocks
         for block in blocks:
@@ -196,9 +196,9 @@ class Transformer(nn.Module):
     def _tokens(
         self, latent: Array, action: Array, valid: Array, prompt: Array | None = None
     ) -> tuple[Array, Array]:
-        """L+1 tokens [..., L+1, H] and who sees whom [..., L+1, L+1].
+        """L+1 tokens [..., L+1, H] and the attention mask [..., L+1, L+1].
 
-        The one besides the steps is the task token behind them, or the prompt before them.
+        Beside the L steps there is the task token after them, or the prompt before them.
         """
         x = self._embed(latent, action, self.position[: latent.shape[-2]])
         always = jnp.ones_like(valid[..., :1])
@@ -215,7 +215,7 @@ class Transformer(nn.Module):
         return x, causal & (jnp.concatenate(seen, axis=-1)[..., None, :] | itself)
 
     def _move(self, x: Array, mask: Array, attention: Array | None) -> Array:
-        """Moves tokens [..., L+1, H] through all blocks."""
+        """Applies all blocks to tokens [..., L+1, H]."""
         for i, block in enumerate(self.blocks):
             keep = None if attention is None else attention[..., i, :, :, :]
             x = block(x, *block.keys_values(x), mask, keep)
