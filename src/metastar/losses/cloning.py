@@ -10,9 +10,9 @@ from metastar.models.world_model import EncodeNoise
 from metastar.ops import gaussian
 from metastar.types import Array, Batch
 
-# Where behaviour is deterministic the likelihood has no maximum: the density grows without end as
-# the deviation shrinks, and so does its gradient. A standard deviation of 0.007 before tanh is
-# taken for exact.
+# Deterministic behaviour has no maximum likelihood: the density grows without limit as the standard
+# deviation shrinks, and so does its gradient. This bound is a standard deviation of 0.007 before
+# tanh.
 LOG_STD_MIN = -5.0
 
 
@@ -27,7 +27,7 @@ def loss(
 
     Args:
         params: `encoder`, the networks that `world_model.encode_task` reads, and `actor`.
-        batch: with the views "context" [M, L] and "real" [M, B], drawn apart from each other.
+        batch: with the views "context" [M, L] and "real" [M, B], drawn independently.
         noise: of `world_model.draw_encode_noise` for the context.
         cfg: the config.
         actor: the module.

@@ -16,7 +16,7 @@ from metastar.types import Array
 
 
 class CriticNoise(NamedTuple):
-    """What a critic update draws, for M rows and S states with K actions per source."""
+    """What a critic update draws, for M rows and S states with K actions of each kind."""
 
     next_action: Array  # [M, A] standard normal
     policy_obs: Array | None  # [S, K, A] standard normal: actions of the policy at obs
@@ -26,7 +26,7 @@ class CriticNoise(NamedTuple):
 
 
 class SampledActions(NamedTuple):
-    """Actions at which the values of a state are pushed down; data, leaves [S, ...] over states."""
+    """Actions whose values the penalty lowers, at each of S states; data, leaves [S, ...]."""
 
     obs_code: Array  # [n]
     action: Array  # [J, A]
@@ -35,7 +35,7 @@ class SampledActions(NamedTuple):
 
 
 class CriticBatch(NamedTuple):
-    """What the loss sees; targets and sampled actions are data."""
+    """The data of the loss: rows, targets and sampled actions get no gradient."""
 
     obs_code: Array  # [M, n]
     action: Array  # [M, A]
@@ -61,7 +61,7 @@ def draw_noise(
     num_actions: int = 0,
     num_picks: int = 0,
 ) -> CriticNoise:
-    """Draws the noise of one critic update; no state, no noise for the CQL penalty."""
+    """Draws the noise of one critic update; with `num_states` 0 none for the CQL penalty."""
     key_next, key_obs, key_policy_next, key_uniform, key_pick = jax.random.split(key, 5)
     next_action = jax.random.normal(key_next, (num_rows, action_dim))
     if num_states == 0:
@@ -109,10 +109,10 @@ def target(
 def conservative_samples(
     obs_code: Array, next_obs_code: Array, noise: CriticNoise, policy_fn: Callable
 ) -> SampledActions:
-    """Actions of three sources at which the values of `obs_code` are pushed down.
+    """The actions whose values at `obs_code` the CQL penalty lowers, of three kinds.
 
-    K of the policy at obs, K of the policy at next_obs (to be judged at obs), K uniform; in this
-    order (Kumar et al. 2020, arXiv 2006.04779, appendix F).
+    K of the policy at obs, K of the policy at next_obs (valued at obs), K uniform; in this order
+    (Kumar et al. 2020, arXiv 2006.04779, appendix F).
 
     Args:
         obs_code: [S, n].
@@ -132,7 +132,7 @@ def conservative_samples(
 
 
 def policy_samples(obs_code: Array, noise: CriticNoise, policy_fn: Callable) -> SampledActions:
-    """The K actions of the policy at obs alone, whose mean value COMBO's own penalty pushes down.
+    """The K actions of the policy at obs alone, whose mean value COMBO's own penalty lowers.
 
     Args:
         obs_code: [S, n].
@@ -148,7 +148,7 @@ def policy_samples(obs_code: Array, noise: CriticNoise, policy_fn: Callable) -> 
 def terms(
     params: Any, batch: CriticBatch, beta: Array, critic: Critic, tile: int = 0
 ) -> CriticTerms:
-    """Computes the parts of `loss`, which see."""
+    """Computes the parts of `loss`; its docstring has the formulas and arguments."""
     q = twin_q(critic, params, batch.obs_code, batch.action)
     td = jnp.mean((q - batch.target[None]) ** 2, axis=-1)
     if batch.samples is None:
@@ -168,10 +168,10 @@ def loss(
 
     With the sampled log-sum-exp of CQL(H), Kumar et al. 2020 (arXiv 2006.04779), equation 4 and
     appendix F, at real and imagined states s, it is the loss of the MetaSTAR reference; values are
-    pushed up at real rows only. With the mean over the policy's actions (samples without a density)
-    at imagined states it is the conservative policy evaluation of COMBO, Yu et al. 2021 (arXiv
-    2102.08363). Both have half the squared error, which is a matter of beta. Without samples there
-    is no penalty.
+    raised at real rows only. With the mean over the policy's actions (samples without a density) at
+    imagined states it is the conservative policy evaluation of COMBO, Yu et al. 2021 (arXiv
+    2102.08363). Both papers have half the squared error, which a factor in beta makes up for.
+    Without samples there is no penalty.
 
     Args:
         params: stacked parameters of two critics.
@@ -195,7 +195,7 @@ def loss(
 
 
 def twin_mean(params: Any, samples: SampledActions, critic: Critic, tile: int = 0) -> Array:
-    """Mean over the states of `logsumexp_of_samples`, of each of two critics.
+    """Mean over the states of `logsumexp_of_samples`, for each of the two critics.
 
     Args:
         params: stacked parameters of two critics.
@@ -214,7 +214,7 @@ def twin_mean(params: Any, samples: SampledActions, critic: Critic, tile: int = 
 def logsumexp_of_samples(params: Any, sample: SampledActions, critic: Critic) -> Array:
     """`log sum_j exp(Q(s, a_j) - log mu_j)` of one critic at ONE state; or `mean_j Q(s, a_j)`.
 
-    Its derivative by the values is a distribution over the J actions, for the log-sum-exp
+    Its derivative in the values is a distribution over the J actions, for the log-sum-exp
     `w_j ~ exp(Q(s, a_j) - log mu_j)`, so its gradient is an expectation, `sum_j w_j grad Q(s, a_j)
     = E_{j ~ w} grad Q(s, a_j)`. With `sample.pick` the value is the same but the gradient goes
     through G actions drawn from `w`: an unbiased estimate, for G instead of J backward passes.

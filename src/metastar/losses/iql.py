@@ -1,7 +1,7 @@
-"""Implicit Q-learning: a value by expectile regression, critics towards it, a weighted actor.
+"""Implicit Q-learning: a state value by expectile regression, critics towards it, weighted cloning.
 
-Kostrikov et al. 2021 (arXiv 2110.06169). No loss asks for the value of an action that is not in the
-data. Networks enter as functions of their parameters, so that any will do.
+Kostrikov et al. 2021 (arXiv 2110.06169). No loss needs the value of an action that is not in the
+data. Networks are given as functions of their parameters.
 """
 
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def advantage_weight(advantage: Array, inverse_temperature: Array, clip: Array) 
 def actor_loss(
     params: Any, obs_code: Array, action: Array, weight: Array, log_prob_fn: Callable
 ) -> tuple[Array, dict[str, Array]]:
-    """`-mean weight log pi(a | s)` at the data's actions: equation 7, to be made small.
+    """`-mean weight log pi(a | s)` at the data's actions: equation 7 as a loss.
 
     Args:
         params: of the actor.

@@ -36,7 +36,7 @@ def make(cfg: Any, spec: DataSpec, code_dim: int, views: tuple[str, ...]) -> Tas
         views: names of the context views that the method draws.
 
     Raises:
-        UserError: a loss needs a view that is not drawn, or sources that the data lack.
+        UserError: a loss needs a view that is not drawn, or two sources where the data have one.
     """
     task_losses = {
         name: schema.make(cfg, "task loss", name, spec, code_dim)
@@ -86,11 +86,11 @@ def loss(
         codes: by view.
         batch: with the views that the losses ask for.
         noise: of `draw_noise`.
-        hp: traced numbers by section: the weights, and those of each loss's own.
+        hp: traced numbers by section: the weights, and the section of each loss.
         task_losses: by name.
 
     Returns:
-        Scalar, and metrics: each loss under its name, and its own.
+        Scalar, and metrics: each loss under its name, and each loss's own metrics.
     """
     total, metrics = 0.0, {}
     for name, one in task_losses.items():
@@ -109,7 +109,7 @@ def train_opponents(
     hp: dict[str, Any],
     task_losses: TaskLosses,
 ) -> tuple[Learner, dict[str, Array]]:
-    """Moves every opponent by its `inner_steps` on codes, which are data here.
+    """Trains every opponent by its `inner_steps` on codes, which get no gradient.
 
     Arguments are those of `loss`; the metrics are of the last inner step.
     """

@@ -1,13 +1,13 @@
-"""Which source collected a window, as one number. A source is a behaviour policy at a stage."""
+"""The source of a window, a behaviour policy at a stage, as one number."""
 
 from metastar.errors import UserError
 from metastar.types import Array, DataSpec, View
 
 
 def expect_sources(spec: DataSpec, asking: str) -> int:
-    """How many values `source_of` may have.
+    """Number of values that `source_of` may have.
 
-    Raises `UserError`, in the name of what is `asking`, if the data in use are of one source.
+    Raises `UserError`, which names who is `asking`, if the data in use have one source only.
     """
     if spec.num_behaviors < 2:
         raise UserError(

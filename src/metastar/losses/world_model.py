@@ -19,7 +19,7 @@ DEFAULTS = {
     "mask_episode_boundaries": Field(
         True, "", "no reconstruction or KL across the boundary of two episodes"
     ),
-    "free_bits": Field(1.0, NOT_NEGATIVE, "nats of KL that are free", swept=True),
+    "free_bits": Field(1.0, NOT_NEGATIVE, "nats of KL without a gradient", swept=True),
     "free_bits_per": Field(
         "batch",
         ("batch", "element"),
@@ -27,11 +27,11 @@ DEFAULTS = {
         before="batch",
     ),
     "recon_weight": Field(1.0, NOT_NEGATIVE, "of the reconstruction", swept=True, before=1.0),
-    "dyn_weight": Field(1.0, NOT_NEGATIVE, "of the KL that moves the prior", swept=True),
-    "rep_weight": Field(0.1, NOT_NEGATIVE, "of the KL that moves the posterior", swept=True),
+    "dyn_weight": Field(1.0, NOT_NEGATIVE, "of the KL that trains the prior", swept=True),
+    "rep_weight": Field(0.1, NOT_NEGATIVE, "of the KL that trains the posterior", swept=True),
 }
 
-TASK_LOSSES = objective.WEIGHTS  # where the parameters hold those of the task losses, by name
+TASK_LOSSES = objective.WEIGHTS  # key of the parameters of the task losses' networks
 CONTEXT_VIEWS = ("context", "positive")  # views of a batch that the model sees, where present
 BOUND_WEIGHT = 0.01  # on the spread of the decoder's log-variance bounds (PETS, appendix A.1)
 
@@ -44,7 +44,7 @@ class ModelNoise(NamedTuple):
 
 
 class ModelTerms(NamedTuple):
-    """Scalars, before their weights."""
+    """Scalars [], before their weights."""
 
     recon_nll: Array
     recon_bounds: Array  # already times 0.01
@@ -99,8 +99,8 @@ def terms(
 ) -> ModelTerms:
     """Computes the terms of `loss` on windows [M, L] with their encoding, given codes [M, Z].
 
-    With `mask_episode_boundaries` padding counts nowhere, and the KL leaves out the first step of
-    an episode: across the boundary of two episodes no dynamics leads from one step to the next.
+    With `mask_episode_boundaries` padding does not count, and the KL leaves out the first step of
+    an episode: across an episode boundary no dynamics leads from one step to the next.
     """
     masked = cfg.world_model.mask_episode_boundaries
     valid = view.valid if masked else jnp.ones_like(view.valid)
@@ -139,7 +139,7 @@ def loss(
     cfg: Any,
     task_losses: TaskLosses,
 ) -> tuple[Array, dict[str, Array]]:
-    """The scalar and the metrics of `loss_and_codes`, which see."""
+    """The scalar and the metrics of `loss_and_codes`, with the same arguments."""
     total, (metrics, _) = loss_and_codes(params, opponents, batch, noise, hp, cfg, task_losses)
     return total, metrics
 
@@ -159,11 +159,11 @@ def loss_and_codes(
     x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds.
     KL(posterior at t || prior from t-1) is averaged over tasks and steps, then `max(free_bits, .)`;
     with `free_bits_per = "element"` that is `mean_t sum_d max(free_bits / D, KL_td)`. In KL_dyn
-    the posterior is stopped, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
-    2010.02193). The latents that enter the Transformer are not stopped. MetaSTAR (arXiv
-    2606.00780), its world-model objective. With two context views all means are over both, and with
-    `world_model.condition` each is predicted under the code of the other: a code of the window
-    itself could tell of its noise and its future what no other window tells.
+    the posterior gets no gradient, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
+    2010.02193). The latents that enter the Transformer do get one. MetaSTAR (arXiv 2606.00780), its
+    world-model objective. With two context views all means are over both, and with
+    `world_model.condition` each window is predicted under the code of the other: its own code could
+    carry its noise and its future.
 
     Args:
         params: parameters of `init`.
@@ -175,8 +175,8 @@ def loss_and_codes(
         task_losses: by name, as in `hp["task_losses"]`.
 
     Returns:
-        Scalar, and (metrics, codes by view): an update that goes on with the codes need not run the
-        model again.
+        Scalar, and (metrics, codes by view), so that the rest of an update has the codes without
+        another pass of the model.
     """
     weights = hp["world_model"]
     encoded, codes = encode_views(params, batch.views, noise.encode, cfg)
@@ -207,7 +207,7 @@ def loss_and_codes(
 
 
 def _above_free_bits(kl: Array, weight: Array, free_bits: Array, cfg: Any) -> Array:
-    """Scalar of KLs [..., D], of which nothing below the free bits is worth reducing."""
+    """Mean [] of KLs [..., D] in nats, with no gradient below the free bits."""
     if cfg.world_model.free_bits_per == "batch":
         return jnp.maximum(free_bits, _mean(kl.sum(axis=-1), weight))
     return _mean(jnp.maximum(free_bits / kl.shape[-1], kl).sum(axis=-1), weight)

@@ -1,1 +1,1 @@
-"""Terms that shape the task code: one file each, found by its name."""
+"""Terms of the task objective, which train the task code: one file each, found by its name."""

@@ -1,4 +1,4 @@
-"""An adversary that reads the source off the code, *given the task*."""
+"""An adversary that predicts the source from the code, *given the task*."""
 
 from typing import Any
 
@@ -23,16 +23,16 @@ DEFAULTS = {
 
 
 def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
-    """`KL(q(b | m) || q(b | z, m))`: what the code adds to the task m in telling the source b.
+    """`KL(q(b | m) || q(b | z, m))`: what the code z adds to the task m in predicting the source b.
 
-    The opponent is two classifiers of the window's (policy, stage), trained by cross-entropy, one
-    that sees code and task and one that sees the task alone. The code is trained against both to
-    add nothing. Zero for every code that is independent of the
-    source given the task, whatever the shares of the sources in a task, so that only
-    information about the source is removed and none about the task. After Ganin et al. 2016
-    (JMLR 17); conditioning as in Zhao et al. 2017 (ICML, "Learning sleep stages from radio
-    signals"). `adversary_information` = difference of the two cross-entropies, an estimate of
-    I(b; Z | M) in nats that the adversary's fit bounds from below.
+    The opponent is two classifiers of the window's source (policy, stage), trained by
+    cross-entropy: one sees code and task, one the task alone. The code is trained against both, to
+    add nothing. The loss is zero for every code that is independent of the source given the task,
+    whatever the shares of the sources in a task, so that only information about the source is
+    removed and none about the task. After Ganin et al. 2016 (JMLR 17); conditioning as in Zhao et
+    al. 2017 (ICML, "Learning sleep stages from radio signals"). `adversary_information` is the
+    difference of the two cross-entropies: an estimate of I(b; Z | M) in nats, as good as the
+    classifiers fit.
 
     Raises `UserError` if the data have one source only.
     """
@@ -48,7 +48,7 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
         }
 
     def logits(params, codes, batch):
-        """Of every window [V M] under the task alone, and under code and task."""
+        """Logits [V M, sources] of every window, given the task alone and given code and task."""
         code = jnp.concatenate([code.task for code in codes.values()])
         task = jnp.concatenate([jax.nn.one_hot(batch.task_id, spec.num_tasks)] * len(codes))
         seen = {"task": task, "code": jnp.concatenate([task, code], -1)}

@@ -1,4 +1,4 @@
-"""CLUB: a bound from above on what the code tells of states and actions, within a task."""
+"""CLUB: an upper bound on the information of the code about states and actions, within a task."""
 
 import math
 from typing import Any
@@ -27,8 +27,8 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     Cheng et al. 2020 (arXiv 2006.12013), equation 9, as CSRO uses it (Zhang et al. 2023, NeurIPS,
     equation 7), with q a Gaussian of the code given one transition, averaged over the window. It is
     an upper bound on I(Z; X_b | M) where q is exact: marginal samples come from the same task, so
-    that what behaviour tells of the task is not penalised. q is the opponent, fitted to the codes
-    by maximum likelihood.
+    that information about the task that behaviour contains is not penalised. q is the opponent,
+    fitted to the codes by maximum likelihood.
     """
     nets = {"body": MLP((cfg.width,) * 2, code_dim), "head": GaussianHead(code_dim)}
     views = ("context", "positive")

@@ -1,4 +1,4 @@
-"""Conditional entropy: given the code, a generator must not know the actions."""
+"""Conditional entropy: the code must not determine the actions that a generator makes from it."""
 
 from typing import Any
 

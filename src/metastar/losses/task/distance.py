@@ -13,8 +13,8 @@ DEFAULTS = {}
 def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """FOCAL (Li et al. 2021, arXiv 2010.01112) as MetaSTAR uses it; see `distance_terms`.
 
-    All codes count as rows, those of the "positive" view too where a batch has one. Without
-    repeated tasks and without that view there is no pair of one task, only repulsion.
+    All codes count as rows, those of the "positive" view too where a batch has one. Without that
+    view, and with every task once in a batch, there is no pair of one task and only repulsion.
     """
     del cfg, spec, code_dim
     return TaskLoss(views=("context",), loss=_loss)

@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy: the codes of a task follow one law under every source."""
+"""Maximum mean discrepancy: the codes of a task have one distribution under every source."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ DEFAULTS = {}
 def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """Squared MMD between the codes of different sources, centred on the task: `behavior_mmd`.
 
-    The mean of a task's two codes is taken off both, so that codes of different tasks compare and
-    a meta-batch that has each task twice is enough. It sees what a source does to the codes of
-    all tasks alike; `sampler.positive = "other_behavior"` makes every pair tell.
+    The mean of a task's two codes is subtracted from both, so that codes of different tasks can be
+    compared and two windows of each task are enough. The loss sees only shifts by a source that are
+    the same in all tasks; with `sampler.positive = "other_behavior"` every pair contributes.
 
     Raises `UserError` if the data have one source only.
     """

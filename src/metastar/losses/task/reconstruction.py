@@ -1,4 +1,4 @@
-"""Reconstruction given the code: what the code adds to state and action in predicting the rest."""
+"""Reconstruction given the code: predicts next state and reward from state, action and code."""
 
 from collections.abc import Callable
 from typing import Any
@@ -27,18 +27,18 @@ BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix 
 def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     """`-log p(s' | s, a, z) - log p(r | s, a, s', z)`, in expectation a bound on I(X_t; Z | X_b).
 
-    X_t = (r, s') is what the task decides in a transition, X_b = (s, a) what the behaviour decides:
+    X_t = (r, s') is the part of a transition that depends on the task, X_b = (s, a) on behaviour:
     I(X_t; Z | X_b) >= H(X_t | X_b) - loss (Barber and Agakov 2003), and the first term does not
-    depend on the code. UNICORN (Li et al. 2024, arXiv 2402.02429), equation 8, as the chain rule
-    has it: the reward's head sees s' too, so that it explains the task and not the noise of the
-    simulator. With a "positive" view the code of each window predicts the other window, which no
-    policy but only the task connects with it. Gaussian heads of two hidden layers; each term is
+    depend on the code. UNICORN (Li et al. 2024, arXiv 2402.02429), equation 8, factored by the
+    chain rule: the reward's head sees s' too, so that it has to explain the task and not the noise
+    of the simulator. With a "positive" view the code of each window predicts the other window,
+    which was drawn independently of it. Gaussian heads of two hidden layers; each term is
     `mean (x - m)^2 exp(-v) + v`.
 
-    With `cfg.variance_power = p` each element of a term is weighted by exp(p v),
-    stopped: beta-NLL (Seitzer et al. 2022, arXiv 2203.09168), equation 5. At p = 0 an element that
-    is predicted ever better pulls ever harder, as exp(-v); at p = 1 a mean is fitted as by squared
-    errors. The metrics stay the likelihoods.
+    With `cfg.variance_power = p` each element of a term is weighted by exp(p v), which gets no
+    gradient: beta-NLL (Seitzer et al. 2022, arXiv 2203.09168), equation 5. At p = 0 the gradient of
+    an element grows as exp(-v) the better it is predicted; at p = 1 means are fitted as by squared
+    errors. The metrics are the likelihoods for every p.
     """
     power = cfg.variance_power
     heads = {"next_obs": _head(cfg.width, spec.obs_dim), "reward": _head(cfg.width, 1)}
@@ -78,13 +78,13 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
 def make_task_model(
     heads: Callable, width: int, spec: DataSpec, whiten: Callable, unwhiten: Callable
 ) -> TaskModel:
-    """What these heads expect of a transition, as a capability of a method that trains them.
+    """The predictions of these heads as the `TaskModel` of a method that trains them.
 
     Args:
         heads: (exported parameters of the method) -> those of this loss.
         width: the setting of that name.
         spec: its sizes and the spread of rewards are used.
-        whiten: obs [..., O] -> as the loss saw it.
+        whiten: obs [..., O] -> normalised obs [..., O], as in the loss.
         unwhiten: the inverse.
     """
 
@@ -102,7 +102,7 @@ def expected_next_obs(params: Any, obs: Array, action: Array, code: Array, width
 
     Args:
         params: of this loss.
-        obs: [O], as the loss saw it.
+        obs: [O], normalised as in the loss.
         action: [A].
         code: [K, Z].
         width: the setting of that name.
@@ -135,9 +135,9 @@ def _head(width, size):
 
 
 def crossed(codes: dict[str, Codes], batch: Batch) -> tuple[View, Array]:
-    """The windows [V M, L] of V views and the code [V M, Z] that each is to be predicted from.
+    """The windows [V M, L] of V views and the codes [V M, Z] that they are predicted from.
 
-    It is the code of the other view, where there are two.
+    With two views that is the code of the other view.
     """
     view = jax.tree.map(lambda *x: jnp.concatenate(x), *(batch.views[name] for name in codes))
     return view, jnp.concatenate([code.task for code in codes.values()][::-1])

@@ -1,4 +1,4 @@
-"""Scale and rank of the code: every dimension varies over tasks, and no two alike."""
+"""Scale and rank of the code: every dimension varies over tasks, and none repeats another."""
 
 from typing import Any
 
