@@ -1,1 +1,1 @@
-"""What acts and learns values, for methods and behaviours: one file each."""
+"""Agents, which act and learn values, for methods and behaviours: one file each."""

@@ -1,6 +1,6 @@
 """The conservative actor-critic, MetaSTAR's agent and the oracle's: it acts on (obs, code).
 
-What the code is (an inferred task code, the true task parameters) is the method's business.
+The method decides what the code is: an inferred task code, or the true task parameters.
 Source: COMBO (Yu et al. 2021, arXiv 2102.08363) on soft actor-critic, as MetaSTAR uses it.
 """
 
@@ -40,15 +40,15 @@ DEFAULTS = {
     "penalty": Field(
         "cql",
         ("cql", "combo", "reward_uncertainty"),
-        "the CQL penalty; COMBO's, the policy's mean at imagined states; or none on values "
-        "(imagine.penalty is in its place)",
+        "the CQL penalty; COMBO's, the policy's mean value at imagined states; or none on values, "
+        "with imagine.penalty in its place",
         before="cql",
     ),
     "beta": Field(0.5, NOT_NEGATIVE, "weight of the penalty on values", swept=True),
-    "num_actions": Field(10, COUNT, "K, sampled actions of each of the penalty's three sources"),
+    "num_actions": Field(10, COUNT, "K, sampled actions of each of the penalty's three kinds"),
     "cql_states": Field(0, NOT_NEGATIVE, "states of the penalty, per task; 0 is the whole batch"),
     "tile_states": Field(
-        0, NOT_NEGATIVE, "states of it at a time; 0 is all: changes only speed", before=0
+        0, NOT_NEGATIVE, "its states at a time, for speed alone; 0 is all at once", before=0
     ),
     "cql_gradient": Field(
         "exact",
@@ -56,7 +56,7 @@ DEFAULTS = {
         "through all sampled actions, or an unbiased estimate through some of them",
         before="exact",
     ),
-    "gradient_actions": Field(2, COUNT, "G, how many these are", before=2),
+    "gradient_actions": Field(2, COUNT, "G, actions of the sampled gradient, per state", before=2),
     "cloning": Field(
         0.0,
         NOT_NEGATIVE,
@@ -79,7 +79,7 @@ def check(cfg) -> None:
 
 
 def idle(cfg) -> dict[str, str]:
-    """Settings that change nothing as the others are, so that none should be swept; and why."""
+    """Settings without effect under the other settings, which must not be swept, and why."""
     if cfg.penalty != "reward_uncertainty":
         return {}
     name = "agent.conservative.penalty"
@@ -97,7 +97,7 @@ class Nets(NamedTuple):
 
 
 def make(cfg, rows: RowSpec) -> Agent:
-    """Binds actor and twin critics to their settings; `rows` says what an update is given."""
+    """Binds actor and twin critics to their settings, for updates on `rows`."""
     return bind(Nets(Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden)), cfg, rows)
 
 
@@ -137,18 +137,21 @@ def update(
     hp: dict[str, Array],
     step: Array,
 ) -> tuple[Learner, dict[str, Array]]:
-    """Targets, critics, Polyak average, actor against the updated critics, averaged actor.
+    """One update: targets, critics, Polyak average, actor against the new critics, averaged actor.
 
     Args:
-        nets: what parameters are of.
+        nets: the modules.
         cfg: the settings of this file.
-        rows: what is known of the batch.
+        rows: sizes of the batch.
         learner: `params` and `opt_state` of "actor" and "critic", the target "critic", and in
             `extra` the averaged "actor".
         batch: [M * B, ...] by task.
         key: of this update.
         hp: the swept settings of this file.
-        step: since the phase began; not used.
+        step: [] int, since the phase began; not used.
+
+    Returns:
+        The learner, and metrics [] by name.
     """
     del step
     params, opt_state, optimizer = learner.params, learner.opt_state, make_optimizer()
@@ -173,7 +176,7 @@ def update(
         target_q,
     )
 
-    # sum_i mean (Q_i - y)^2 + beta (Q_i pushed down at sampled actions, up at real rows)
+    # sum_i mean (Q_i - y)^2 + beta (log-sum-exp of Q_i at sampled actions - mean Q_i at real rows)
     samples = _samples(cfg, states, noise, act)
     rated = critic_loss.CriticBatch(batch.obs_code, batch.action, y, batch.real, samples)
     critic, critic_opt, metrics = gradient_step(critic_loss.loss, optimizer)(
@@ -210,12 +213,12 @@ def update(
 
 
 def cql_rows(batch: Transitions, cfg, rows: RowSpec) -> Transitions:
-    """The rows at whose states values are pushed down.
+    """The rows at whose states the penalty lowers values.
 
     "cql" takes them from the data and from rollouts, as the MetaSTAR reference; "combo" from
     rollouts alone, if there are any: rho(s, a) = d_M(s) pi(a | s), COMBO, Yu et al. 2021 (arXiv
-    2102.08363), section 4. No more than `cfg.cql_states` of each task, unless that is 0:
-    rows of a kind are exchangeable.
+    2102.08363), section 4. At most `cfg.cql_states` of each task, unless that is 0; which of the
+    real or of the imagined rows makes no difference, since they are exchangeable.
 
     Args:
         batch: [M * B, ...] by task; the last `rows.imagined` of each task's B are imagined.
@@ -236,7 +239,7 @@ def cql_rows(batch: Transitions, cfg, rows: RowSpec) -> Transitions:
 
 
 def _samples(cfg, states: Transitions, noise, act):
-    """The actions at which values are pushed down, of the penalty that `cfg` names."""
+    """The actions whose values the penalty that `cfg` names lowers; None for no such penalty."""
     if cfg.penalty == "reward_uncertainty":
         return None
     if cfg.penalty == "combo":

@@ -1,7 +1,7 @@
 """Implicit Q-learning on (observation, code): values and an actor from actions of the data alone.
 
-Kostrikov et al. 2021 (arXiv 2110.06169). SPC, BATI and, as an option, UNICORN have it under their
-task codes, so that it is the common ground on which encoders and objectives compare.
+Kostrikov et al. 2021 (arXiv 2110.06169). SPC, BATI and, as an option, UNICORN use it with their
+task codes, so that encoders and objectives can be compared with one agent.
 """
 
 from collections.abc import Callable
@@ -71,16 +71,16 @@ def update(
 ) -> tuple[Learner, dict[str, Array]]:
     """One update of algorithm 1: state value, critics, Polyak, actor. It draws nothing.
 
-    The algorithm extracts the actor when the critics have been trained. Here, as in the code of
-    IQL and of SPC, it follows along, and its advantage has the target critics that the state value
-    was fitted to, those from before the Polyak step.
+    The paper's algorithm extracts the actor after the critics are trained. Here, as in the code of
+    IQL and of SPC, it is trained along with them, and its advantage uses the target critics that
+    the state value was fitted to, those from before the Polyak step.
 
     Args:
         learner: `params` has "value", "critic" and "actor", `target` has "critic", `opt_state` is
             like `params`, `extra` has the averaged "actor".
         rows: leaves [R, ...]; all of them count alike.
         hp: the swept numbers of this file.
-        nets: what the parameters mean.
+        nets: the networks.
         advantage_value: the setting of that name.
 
     Returns:
@@ -106,7 +106,7 @@ def update(
     step("critic", iql.critic_loss, rows.obs_code, rows.action, target, nets.critic)
     target_critic = polyak(params["critic"], learner.target["critic"], hp["tau"])
 
-    # Equation 7: the actor imitates what turned out better than expected.
+    # Equation 7: the actor clones the data's actions, weighted by their advantage.
     value = {"updated": params, "previous": old}[advantage_value]["value"]
     advantage = q - nets.value(value, rows.obs_code)
     weight = iql.advantage_weight(advantage, hp["inverse_temperature"], hp["clip"])

@@ -1,4 +1,4 @@
-"""Soft actor-critic with a fixed entropy weight: no penalty on values, as behaviours learn online.
+"""Soft actor-critic with a fixed entropy weight, without a penalty on values: for online learning.
 
 Haarnoja et al. 2018 (arXiv 1812.05905). The order of an update is that of the MetaSTAR reference:
 targets, critics, Polyak average, actor.
@@ -51,6 +51,11 @@ def make(cfg, rows: RowSpec) -> Agent:
         return Learner(params, {"critic": params["critic"]}, opt_state)
 
     def update(learner, batch, key, hp, step):
+        """One update of `learner` on the rows [M * B, ...] of a batch.
+
+        Targets `r + gamma (1 - done) (min_i Q'_i(s', a') - alpha log pi(a'|s'))`, critics, Polyak
+        average, actor `alpha log pi - min_i Q_i` against the new critics.
+        """
         params, opt_state = learner.params, learner.opt_state
         key_critic, key_actor = jax.random.split(key)
         target = critic_loss.target(

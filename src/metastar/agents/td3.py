@@ -1,7 +1,7 @@
 """Twin delayed deterministic policy gradient.
 
-Fujimoto et al. 2018 (arXiv 1802.09477), with its exploration noise and target policy, both of
-which the MetaSTAR reference's variant lacks.
+Fujimoto et al. 2018 (arXiv 1802.09477), with the paper's exploration noise and target policy, both
+of which the variant of the MetaSTAR reference lacks.
 """
 
 from functools import partial
@@ -61,7 +61,11 @@ def make(cfg, rows: RowSpec) -> Agent:
         return Learner(params, params, opt_state)
 
     def update(learner, batch, key, hp, step):
-        """Targets and critics; every `policy_delay`-th time the actor and both targets too."""
+        """One update of `learner` on the rows [M * B, ...] of a batch.
+
+        Targets `r + gamma (1 - done) min_i Q'_i(s', a')` at the target actor's smoothed action, and
+        critics; at every `policy_delay`-th step also the actor, `-Q_1(s, pi(s))`, and both targets.
+        """
         target = critic_loss.target(
             batch.reward,
             batch.done,
