@@ -1,9 +1,9 @@
-"""Context-conditioned behaviour cloning: what imitation alone gets out of the data. A bound.
+"""Context-conditioned behaviour cloning: a bound, what imitation alone achieves on the data.
 
 The encoder and the actor of MetaSTAR, trained end to end on the likelihood of the data's actions:
-no world model, no task objective, no reward but what the context shows, no conservative learning.
-A method that learns from rewards should beat it wherever the data hold more than one quality of
-behaviour. Equation in `losses/cloning.py`.
+no world model, no task objective, no rewards except those in the context, no conservative learning.
+A method that learns from rewards should beat it wherever the data hold behaviours of different
+quality. Equation in `losses/cloning.py`.
 """
 
 import jax

@@ -1,6 +1,6 @@
 """Encode a context, condition an agent on its code: an encoder, a task objective and an agent.
 
-Which ones is a matter of settings: FOCAL (Li et al. 2021, arXiv 2010.01112) is the encoder
+Settings choose the three: FOCAL (Li et al. 2021, arXiv 2010.01112) is the encoder
 `mean_mlp` under the objective `distance` (`configs/focal.py`). Equations in `docs/methods.md`.
 """
 
@@ -48,7 +48,7 @@ DEFAULTS = {
     "encoder_lr": Field(
         3e-4, RATE, "rate of the encoder and of the objective's networks", swept=True, decays=True
     ),
-    "encoder_period": Field(1, COUNT, "the encoder moves at every so many-th update; SPC 2"),
+    "encoder_period": Field(1, COUNT, "n: the encoder is trained at every n-th update; SPC 2"),
 }
 SECTIONS = {
     "train": (),
@@ -71,13 +71,13 @@ def check(cfg) -> None:
         )
     if cfg.sampler.positive == "other_behavior" and own.context == "bag":
         raise UserError(
-            "sampler.positive='other_behavior' needs contexts of one behaviour, but a bag mixes "
+            "sampler.positive='other_behavior' needs contexts of one source, but a bag mixes "
             f"those of its task; set encoder.{name}.context='window'"
         )
 
 
 class System(NamedTuple):
-    """What an update reads and never changes."""
+    """The constant inputs of an update."""
 
     cfg: FrozenConfigDict
     spec: DataSpec
@@ -93,7 +93,7 @@ class System(NamedTuple):
 
 
 def make(cfg, spec: DataSpec) -> Method:
-    """Binds the system to a config: one phase, in which all of it learns together."""
+    """Binds the system to a config: one phase, in which all parts learn together."""
     system = bind(cfg, spec)
 
     def heads(params):
@@ -120,7 +120,8 @@ def make(cfg, spec: DataSpec) -> Method:
 def bind(cfg, spec: DataSpec) -> System:
     """Builds what updates need.
 
-    Raises `UserError` if a task loss needs a view that is not drawn, or sources that data lack.
+    Raises `UserError` if a task loss needs a view that is not drawn, or two sources where the data
+    have one.
     """
     own, normalized = cfg.encoder[cfg.encoder.name], cfg.sampler.normalize_obs
     views = ("context", "positive")[: cfg.sampler.windows]
@@ -148,11 +149,10 @@ def update(
     """One update; the equations are in `docs/methods.md`.
 
     1. Codes `z = E(context)` of every context view.
-    2. Opponents, where task losses have them, answer these codes by their inner steps.
-    3. The encoder: the gradient of `sum_n w_n L_n` by the codes, against the opponents of 2, is
-       pulled back through it. It moves at every `encoder_period`-th update.
-    4. The agent learns from real rows under the codes of 1, which are data to it: no gradient of
-       its reaches the encoder.
+    2. Opponents, where task losses have them, take their inner steps on these codes.
+    3. The encoder: the gradient of `sum_n w_n L_n` in the codes, against the opponents of 2, is
+       pulled back through the encoder, which takes a step at every `encoder_period`-th update.
+    4. The agent learns from real rows with the codes of 1; its gradient does not reach the encoder.
 
     Args:
         system: of `bind`.

@@ -115,7 +115,7 @@ def check(cfg) -> None:
 
 
 class System(NamedTuple):
-    """What an update reads and never changes."""
+    """The constant inputs of an update."""
 
     cfg: FrozenConfigDict
     spec: DataSpec
@@ -164,7 +164,8 @@ def method_of(system: System) -> Method:
 def bind(cfg, spec: DataSpec) -> System:
     """Builds what updates need.
 
-    Raises `UserError` if a task loss needs a view that is not drawn, or sources that data lack.
+    Raises `UserError` if a task loss needs a view that is not drawn, or two sources where the data
+    have one.
     """
     views = ("context", "positive")[: cfg.sampler.windows]
     task_losses = objective.make(cfg, spec, cfg.world_model.code_dim, views)
@@ -194,11 +195,12 @@ def update(
 
     1. World model and task code, by one gradient: reconstruction and termination from the
        posterior's latents, the balanced KL of the latent dynamics, and the task objective on the
-       codes of the context windows. The opponents of task losses then answer these codes.
-    2. Imagination: from every start window the model is rolled out under the actor and the code,
-       `imagine.horizon` steps, its rewards less `imagine.penalty` times its uncertainty.
+       codes of the context windows. The opponents of task losses then learn from these codes.
+    2. Imagination: from every start window the model is rolled out for `imagine.horizon` steps
+       under the actor and the code. `imagine.penalty` times its uncertainty is subtracted from its
+       rewards.
     3. Values and policy: the conservative critics learn from real and imagined rows together, the
-       actor from the critics. No gradient of theirs reaches the code or the model.
+       actor from the critics. Their gradients do not reach the code or the model.
 
     Args:
         system: of `bind`.
@@ -231,10 +233,10 @@ def update(
 def train_model(
     system: System, state: TrainState, batch: Batch, key: Array, hp: dict, rate: Array
 ) -> tuple[TrainState, dict[str, Array], Array]:
-    """Moves the world model, then the opponents; also gives the context's codes [M, Z].
+    """Trains the world model, then the opponents; returns state, metrics and the codes [M, Z].
 
-    The codes are those from before the step, so that what goes on with them need not run the model
-    again.
+    The codes are those of the "context" view from before the step, so that the rest of the update
+    has them without another pass of the model.
     """
     model, opponents = state[MODEL], state.get(OPPONENTS, Learner({}))
     noise = model_loss.draw_noise(key, batch, system.cfg, system.task_losses)
@@ -313,7 +315,7 @@ def sample_joint(system, data, key, step):
 
 
 def export(system, state):
-    """What inference, policy and predictions need."""
+    """The parameters that inference, policy and predictions need."""
     return {MODEL: state[MODEL].params, AGENT: system.agent.export(state[AGENT])}
 
 
@@ -332,7 +334,7 @@ def predict(system, params, window, action, code, key):
 
 
 def of(system: System, *functions: Callable) -> list[Callable]:
-    """Functions of this file for one system."""
+    """These functions of the file, bound to a system."""
     return [partial(function, system) for function in functions]
 
 

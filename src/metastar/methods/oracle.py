@@ -1,7 +1,7 @@
 """The oracle: the conservative actor-critic on the true task parameters.
 
 An upper bound for every method that has to infer the task, trained with the same losses on the
-same real transitions. Not a competitor: it reads what no agent may read.
+same real transitions. Not a competitor, since it reads the task parameters.
 """
 
 import jax
@@ -20,7 +20,7 @@ DEFAULTS = {
     "context_len": Field(
         30,
         "[2, inf)",
-        "windows that its evaluation draws, so that its rows are those of the methods it bounds",
+        "length of the windows its evaluation draws, which are then those of the methods it bounds",
     ),
 }
 SECTIONS = {
