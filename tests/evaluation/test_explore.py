@@ -129,7 +129,7 @@ def test_every_strategy_acts_on_codes_of_the_bank_and_repeats_itself(name):
     again, same = play(pays=-1, steps=8, name=name)
     assert pressed == again
     jax.tree.map(np.testing.assert_array_equal, memory, same)
-    assert memory.lived == 8
+    assert memory.num_steps == 8
 
 
 def test_the_sweep_gives_every_code_its_share_of_the_first_episode():
@@ -174,7 +174,7 @@ def test_the_second_episode_acts_on_what_the_first_found(name):
     pays = play(0, EPISODE, name=name, act=act)[0][10]  # a button that this seed tries
     pressed, memory = play(pays, EPISODE + 5, name=name, episode=EPISODE, act=act)
     assert pays in pressed[:EPISODE] and set(pressed[EPISODE:]) == {pays}
-    assert memory.score == LENGTH  # every step of the kept window paid
+    assert memory.score == LENGTH  # every step of the best window paid
     np.testing.assert_allclose(memory.log_posterior, -np.log(len(BUTTONS)), rtol=1e-6)
 
 

@@ -1,7 +1,7 @@
-"""Which of the training tasks it may be: a bank of their codes, and a posterior over it.
+"""Which of the training tasks the present task resembles: a bank of codes and a posterior over it.
 
-Exploration uses the *codes* of the training tasks and nothing else of them: neither their
-parameters nor their order.
+Exploration uses the *codes* of the training tasks only, neither their parameters nor their order.
+L steps of a window, K codes in the bank, Z task code.
 """
 
 import math
@@ -14,19 +14,19 @@ from metastar.data import contexts
 from metastar.evaluation.strategy import Seen
 from metastar.types import Array, Method, TaskData, View
 
-BANK_WINDOWS = 64  # contexts of a training task, of which the best gives its code in the bank
+BANK_WINDOWS = 64  # contexts drawn of a training task; the one of largest return gives its code
 PLAUSIBLE = 10.0  # a task is plausible while its posterior is at least a tenth of the largest
-DECIDED = 0.2  # a window tells the task if it leaves less than this share of the bank
-# One step may lower the posterior by e^3 at most, relative to the best task: the likelihoods are
-# those of a Gaussian, which rules out far too much where the model is wrong.
+DECIDED = 0.2  # a window determines the task if it narrows the bank down to this share
+# Nats by which one step may lower the posterior at most, relative to the best task: Gaussian
+# likelihoods rule out far too much where the model is wrong.
 MAX_EVIDENCE = 3.0
 
 
 def make_bank(method: Method) -> Callable:
     """Builds `(params, data, key) -> [K, Z]`: one code for each training task of `data`.
 
-    It is the code of the context with the largest return among `BANK_WINDOWS` uniform ones,
-    since in sparse families most tell nothing.
+    It is the code of the context with the largest return among `BANK_WINDOWS` uniform ones, since
+    in sparse families most contexts tell nothing of the task.
     """
 
     @jax.jit
@@ -52,11 +52,12 @@ def window_return(view: View) -> Array:
 def log_likelihood(
     method: Method, params, obs: Array, action: Array, reward: Array, next_obs: Array, code: Array
 ) -> Array:
-    """`-(r - m(s, a, s', z))^2 / (2 tolerance^2)`: ONE transition under K codes [K, Z], [K] nats.
+    """`-(r - m(s, a, s', z))^2 / (2 std^2)`: ONE transition under K codes [K, Z] -> [K], in nats.
 
-    The reward's Gaussian log-likelihood up to a constant, by the means m of the method's task
-    model alone: its variances are as small as it fits the data, and say nothing where it has seen
-    none. All zero for a method without such a model.
+    The reward's Gaussian log-likelihood up to a constant, with the means m of the method's task
+    model and one standard deviation, `TaskModel.likelihood_std`. The model's own variances are not
+    used: they are small where it fits the data, and arbitrary where it has seen none. All zero for
+    a method without such a model.
     """
     num, model = code.shape[0], method.task_model
     if model is None:
@@ -105,24 +106,25 @@ def rewarding(window: View, log_likelihood: Array) -> Array:
 def expected(window: View, log_likelihood: Array) -> Array:
     """Score of a context: minus the mean squared error of its rewards under the codes acted on.
 
-    In units of `2 tolerance^2`, from the last column of log-likelihoods [L, K + 1]; minus infinity
-    until the window is full.
+    In units of twice the likelihood's variance, from the last column of log-likelihoods [L, K + 1];
+    minus infinity until the window is full.
     """
     return jnp.where(window.valid.all(), log_likelihood[:, -1].mean(), -jnp.inf)
 
 
 def plausible(log_posterior: Array) -> Array:
-    """Which tasks [K] are plausible."""
+    """Which tasks are plausible: bool [K], from log-probabilities [K]."""
     return log_posterior >= log_posterior.max() - jnp.log(PLAUSIBLE)
 
 
 def known(seen: Seen) -> Array:
-    """Whether the kept segment of the own history, whose score is `information`, tells the task.
+    """Whether the best window of the own history, scored by `informative`, determines the task.
 
-    It narrows the tasks down to `DECIDED` of the bank, and the bank's code nearest to its own is
-    plausible: a segment that only rules tasks out tells no encoder which one is left.
+    It must narrow the tasks down to the share `DECIDED` of the bank, and the bank's code nearest to
+    its code must be plausible: from a window that only rules tasks out an encoder cannot infer
+    which task is left.
     """
-    nearest = jnp.argmin(distance(seen.bank, seen.own))
+    nearest = jnp.argmin(distance(seen.bank, seen.own_code))
     return (seen.score >= -math.log(DECIDED)) & plausible(seen.log_posterior)[nearest]
 
 
@@ -134,5 +136,5 @@ def next_plausible(seen: Seen, target: Array) -> Array:
 
 
 def distance(bank: Array, code: Array) -> Array:
-    """Squared distances [K] of the codes in the bank to one."""
+    """Squared distances [K] of the codes in the bank [K, Z] to one code [Z]."""
     return jnp.sum((bank - code[None]) ** 2, axis=-1)

@@ -22,14 +22,14 @@ class Played(NamedTuple):
     episode_return: Array  # [N, W, E] undiscounted
     start: Array  # [N, W, E, O]
     action: Array  # [N, W, E, A] the first one
-    reward: Array  # [N, W, E, T] as values see it: 0 after a true terminal, also of an open end
-    reached: Array  # [N, W, E] bool: a success was met; False in families that know none
+    reward: Array  # [N, W, E, T] 0 after a true terminal, even one that does not end the episode
+    reached: Array  # [N, W, E] bool: some step was a success; False in families without one
     path: Array  # [N, P, E, T+1, O] observations of the first P streams
     scored: Array  # [N, W, E] bool: the episode began when the stream's budget was used up
 
 
 class Evaluation(NamedTuple):
-    """What became of one evaluation by a protocol."""
+    """The outcome of one evaluation by a protocol."""
 
     played: Played
     adaptation: Any  # leaves [N, W, ...], as `prepare` made it
@@ -48,7 +48,7 @@ def player(env: Env, policy: Policy, episodes: int, budget: int = 0) -> Callable
 
     Args:
         env: any simulator.
-        policy: what acts.
+        policy: the policy.
         episodes: consecutive episodes of a stream.
         budget: steps of a stream, over its episodes, before one is scored.
     """
@@ -71,8 +71,8 @@ def evaluation(protocol: Protocol, env: Env, streams: int) -> Callable:
         streams: W of each task.
 
     Returns:
-        `(params, train, given, key_prepare, key_play) -> Evaluation`, with the training tasks' data
-        and what is `Given` of the tasks that are played.
+        `(params, train, given, key_prepare, key_play) -> Evaluation`: `train` is the training
+        tasks' data, `given` what the protocol is given of the tasks that are played.
     """
     prepare = jax.jit(
         lambda params, train, given, key: protocol.prepare(params, train, given, streams, key)
@@ -88,7 +88,7 @@ def evaluation(protocol: Protocol, env: Env, streams: int) -> Callable:
 
 
 def values(method: Method) -> Callable:
-    """Builds the comparison of what critics expect with what the same policy then gets.
+    """Builds the comparison of the critics' values with the returns that the same policy gets.
 
     Returns:
         `(params, gamma, Played, code [N, W, Z]) -> dict` with `value`, `min_i Q_i(s_0, a_0, z)` at
@@ -125,8 +125,8 @@ def uniform(env: Env, num_streams: int, episodes: int) -> Callable:
 
 
 def _digest(budget: int, steps: Trajectory) -> Played:
-    """What is kept of the steps of episodes, leaves [N, W, E, T, ...]."""
-    lived = steps.valid.sum(-1)
+    """Reduces the steps of episodes, leaves [N, W, E, T, ...], to what is reported."""
+    length = steps.valid.sum(-1)
     met = jnp.zeros_like(steps.valid) if steps.success is None else steps.success
     return Played(
         episode_return=jnp.where(steps.valid, steps.reward, 0).sum(-1),
@@ -135,10 +135,10 @@ def _digest(budget: int, steps: Trajectory) -> Played:
         reward=jnp.where(steps.valid & ~_ended(steps.done), steps.reward, 0),
         reached=(met & steps.valid).any(-1),
         path=jnp.concatenate([steps.obs[..., :1, :], steps.next_obs], -2)[:, :NUM_PATHS],
-        scored=lived.cumsum(-1) - lived >= budget,
+        scored=length.cumsum(-1) - length >= budget,
     )
 
 
 def _ended(done):
-    """Whether a true terminal lies behind each step [..., T]."""
+    """Whether a true terminal came before each step [..., T]."""
     return jnp.cumsum(done, axis=-1) > done

@@ -29,7 +29,7 @@ DEFAULTS = {
     "protocols": Field(
         "few_shot,zero_shot",
         "protocol",
-        "what is evaluated: files of evaluation/protocols/; bounds are of the first one's episodes",
+        "files of evaluation/protocols/; bounds are computed for the episodes of the first one",
         selector=True,
         before="few_shot,zero_shot",
     ),
@@ -52,9 +52,9 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
     It is jitted once.
 
     Returns:
-        `(params, key) -> dict` of mean returns as floats by name of the protocol, on held-out tasks
-        (absent if no stream used up its budget); of one whose contexts are drawn from data also
-        `train_<name>`, on training tasks, and in sparse families `<name>_informative`, over
+        `(params, key) -> dict` of mean returns as floats: by name of the protocol on held-out tasks
+        (absent if no stream used up its budget). For a protocol whose contexts are drawn from data
+        also `train_<name>`, on training tasks, and in sparse families `<name>_informative`, over
         contexts with reward (absent if none has any).
 
     Raises:
@@ -186,7 +186,7 @@ def make_final(
 
 
 def _discount(cfg: FrozenConfigDict, method: Method) -> float | None:
-    """That of the agent whose critics give values; None where there is none."""
+    """The discount of the agent whose critics give values; None for a method without values."""
     return None if method.value is None else cfg.agent[cfg.agent.name].gamma
 
 
@@ -196,9 +196,10 @@ def _check_contexts(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -
 
 
 def _check_finite(measured: dict[str, dict], task_id: np.ndarray) -> None:
-    """MJX cannot raise inside a compiled rollout: there a breakdown gives returns that are NaN.
+    """Raises `UserError` for a return that is NaN because a simulation broke down.
 
-    So has a stream without a scored episode, which is no breakdown.
+    MJX cannot raise inside a compiled rollout, so a breakdown shows as NaN. A stream without a
+    scored episode has a NaN too, which is not an error.
     """
     for protocol, arrays in measured.items():
         for name in (name for name in arrays if name.endswith("return")):

@@ -1,6 +1,6 @@
 """An agent's own history as a context: a first-in first-out window of its last steps.
 
-A context of C windows of L steps is made of the last C * L ones (`data.contexts.folded`).
+A context of C windows of L steps is made of the last C * L steps (`data.contexts.folded`).
 """
 
 import jax.numpy as jnp
@@ -10,17 +10,18 @@ from metastar.types import Array, EnvSpec, StepIn, View
 
 DEFAULTS = {"zero_shot_streams": Field(8, COUNT, "independent histories per task")}
 
-# Where true terminals end episodes: how many of them a stream may need to use up what is the length
-# of one full episode. All are simulated to the full length in JAX, so that the number is a price.
+# Where true terminals end episodes: the most episodes in which a stream may use up the length of
+# one full episode. JAX simulates each of them to the full length, so a larger number costs time.
 EARLY_ENDS = 15
 
 
 def stream_episodes(spec: EnvSpec, budget: int) -> int:
-    """How many episodes a stream plays that has `budget` steps, over resets, before it is scored.
+    """Number of episodes of a stream with a budget of `budget` steps, over resets, before scoring.
 
-    Without early ends that is what the budget fills, and one episode which is scored. Where true
-    terminals end episodes there is room for `EARLY_ENDS` times as many before that one: a stream
-    has no scored episode if they are on average shorter than a full one over `EARLY_ENDS`.
+    Without early ends these are the episodes that the budget fills and one that is scored. Where
+    true terminals end episodes, there may be `EARLY_ENDS` times as many before the scored one: a
+    stream has no scored episode if its episodes are on average shorter than a full one divided by
+    `EARLY_ENDS`.
 
     >>> spec = EnvSpec("walker", 17, 6, max_episode_steps=200)
     >>> stream_episodes(spec, 200), stream_episodes(spec, 300)
@@ -54,7 +55,7 @@ def empty_window(spec: EnvSpec, length: int) -> View:
 
 
 def push(window: View, before: StepIn, now: StepIn) -> View:
-    """Appends the step from `before` to `now`; the oldest leaves where the window is full.
+    """Appends the step from `before` to `now` to a window [L]; a full one drops its oldest step.
 
     Episodes are counted from 0 along the stream, and steps within them.
     """
@@ -77,6 +78,6 @@ def push(window: View, before: StepIn, now: StepIn) -> View:
 
 
 def append(rows: Array, row: Array, valid: Array) -> Array:
-    """Puts a row [...] behind the valid ones of `rows` [L, ...]; where all are, the oldest goes."""
+    """Puts a row [...] after the valid ones of `rows` [L, ...]; if all are, drops the oldest."""
     slot = jnp.minimum(valid.sum(), valid.shape[0] - 1)
     return jnp.where(valid.all(), jnp.roll(rows, -1, axis=0), rows).at[slot].set(row)

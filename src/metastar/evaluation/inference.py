@@ -1,4 +1,4 @@
-"""Inferring the task for many streams at once, and codes where they are needed."""
+"""Infers the task for many streams at once."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from metastar.types import Array, Method, View, code_of
 def infer_all(method: Method, params: Any, view: View, task: Any, key: Array) -> Any:
     """Infers one adaptation from each context of `view` [N, W, C, L]; leaves [N, W, ...].
 
-    `task` has leaves [N, ...] and is seen by privileged methods only.
+    `task` has leaves [N, ...] and is passed to privileged methods only.
     """
     keys = jax.random.split(key, view.valid.shape[:2])
     task = task if method.privileged else None

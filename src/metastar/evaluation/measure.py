@@ -13,7 +13,7 @@ from metastar.evaluation import episodes as play
 from metastar.evaluation.protocol import Given, Protocol
 from metastar.types import Array, Method, code_of
 
-NUM_KEYS = 4  # that the protocols of this package fold in; those after them are of the sources
+NUM_KEYS = 4  # keys 0 to 3 are folded in by the protocols, later ones by the sources
 
 
 def make_measure(
@@ -23,15 +23,15 @@ def make_measure(
 
     All draws follow from `key`, whatever the method: see `Protocol.keys`.
 
-    N tasks, W streams, E episodes, K sources of context. Of every protocol there are `title`;
+    N tasks, W streams, E episodes, K sources of context. Every protocol has `title`;
     `return` and `optimum` [N, W], undiscounted means over the scored episodes of a stream, NaN
     where there is none or the family knows no optimum; `scored` [N, W], their number;
     `random_return` [N, W], of uniform actions in as many streams; `reached` [N, W, E], whether the
-    goal was met; `path`. Under one with a budget `first_return` [N, W] is of
-    episode 1, and `path` holds the first and the last. Under one whose contexts are drawn from data
-    there are `rewarded` [N, W]; `source_return`, `source_present` [K, N, W], for contexts of one
-    behaviour policy at one stage, cross-task ones among them, and their names in `sources`; `code`
-    and `source_code` [..., Z] of methods that have one; and what `episodes.values` gives under the
+    goal was met; `path`. A protocol with a budget also has `first_return` [N, W], of episode 1, and
+    its `path` holds the first and the last episode. A protocol whose contexts are drawn from data
+    also has `rewarded` [N, W]; `source_return` and `source_present` [K, N, W], for contexts of one
+    source, cross-task ones among them, and the names of these in `sources`; `code` and
+    `source_code` [..., Z] for methods with codes; and the arrays of `episodes.values` under the
     discount `gamma`.
     """
     env, family = make_env(cfg), family_of(cfg.family)
@@ -44,7 +44,7 @@ def make_measure(
 
     @cache
     def random_return(streams: int, episodes: int, own: bool) -> np.ndarray:
-        """Uniform actions need no budget; episode 1 is left out where the agent's always is."""
+        """Returns [N, W] of uniform actions, without episode 1 if it is never scored (`own`)."""
         uniform = play.uniform(env, streams, episodes)
         played = uniform(everything.task, jax.random.fold_in(key, int(own)))
         return np.asarray(played.episode_return)[..., int(own) :].mean(-1)

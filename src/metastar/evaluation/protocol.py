@@ -1,4 +1,4 @@
-"""The record of a protocol, and what it is given and gives."""
+"""The records of a protocol, of its inputs and of the contexts it drew."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -38,10 +38,10 @@ class Protocol(NamedTuple):
     episodes: int  # of a stream
     # Steps of a stream, over its resets, before it is scored: whole episodes that start afterwards
     budget: int = 0
-    # Whether `prepare` makes the method's adaptation of the tasks' own data, which the policy then
-    # keeps: it is also evaluated by source of the data, and its critics' values are checked
+    # Whether `prepare` infers the adaptation from the tasks' own data and the policy never changes
+    # it; such a protocol is also evaluated by source, and critics' values are checked under it
     from_data: bool = False
-    inferences: int = 1  # of `Method.infer` in one stream, for its price
+    inferences: int = 1  # calls of `Method.infer` in one stream, for benchmarks
     # (key of the evaluation) -> (key of `prepare`, key of the episodes): the same key of episodes
     # gives streams of the same number the same starts
     keys: Callable = lambda key: jax.random.split(jax.random.fold_in(key, 1))

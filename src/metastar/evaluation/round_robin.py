@@ -1,4 +1,4 @@
-"""Round robin over codes of the bank: equal shares of episode 1, each acted in on one code."""
+"""Round robin over codes of the bank: the agent acts on each for an equal share of episode 1."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ NUM_CODES, CANDIDATES = 5, 5  # of IDAQ; its released code has 2 to 10, and 5 or
 
 
 class RoundRobin(NamedTuple):
-    """The memory of such a strategy."""
+    """The memory of a round-robin strategy."""
 
     tried: Array  # [K] bool: which codes have been acted on
     target: Array  # [] int: the code acted on; -1 before the first
@@ -23,10 +23,10 @@ class RoundRobin(NamedTuple):
 def make_round_robin(
     next_code: Callable, score: Callable, spec: EnvSpec, num_codes: int | None = None
 ) -> Strategy:
-    """Acts on `num_codes` codes in episode 1, each for as many steps, and then on the own code.
+    """Acts on `num_codes` codes in episode 1, for the same number of steps, then on the own code.
 
-    The own code is that of the segment of history of the highest score, which later episodes may
-    still replace by a better one.
+    The own code is inferred from the window of the agent's history with the highest score, which a
+    window of a later episode may still replace.
 
     Args:
         next_code: `(bank, RoundRobin, key) -> []`, the index of the code to act on next.
@@ -43,7 +43,7 @@ def make_round_robin(
         share, before = (t * shares // spec.max_episode_steps for t in (seen.time, seen.time - 1))
         target = jnp.where(share != before, next_code(seen.bank, memory, key), memory.target)
         memory = RoundRobin(memory.tried.at[target].set(True), target)
-        return jnp.where(seen.episode > 0, seen.own, seen.bank[target]), memory
+        return jnp.where(seen.episode > 0, seen.own_code, seen.bank[target]), memory
 
     return Strategy(init, choose, score)
 

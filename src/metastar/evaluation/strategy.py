@@ -1,4 +1,4 @@
-"""The record of a strategy of exploration, and what it chooses by."""
+"""The record of a strategy of exploration, and of what it is given."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,20 +11,20 @@ class Strategy(NamedTuple):
 
     init: Callable  # (bank [K, Z]) -> memory
     choose: Callable  # (params, Seen, memory, key) -> (code [Z] to act on, memory)
-    # (window View [L], log_likelihood [L, K + 1]) -> []: how good a context a segment of the own
-    # history is; the one of the highest score is kept
+    # (window View [L], log_likelihood [L, K + 1]) -> []: how good a context a window of the agent's
+    # own history is; the window of the highest score becomes the context
     score: Callable
 
 
 class Seen(NamedTuple):
-    """What a strategy of exploration chooses by."""
+    """What a strategy of exploration is given at a step."""
 
     bank: Array  # [K, Z] codes of the training tasks, in any order
     log_posterior: Array  # [K] of the training tasks; uniform without a task model
-    own: Array  # [Z] the code inferred from the kept segment of the own history
-    score: Array  # [] of that segment
-    # [] int, from 0: how often it has lived as many steps as a full episode has. Where none ends
-    # early that is which episode it is in
+    own_code: Array  # [Z] inferred from the best window of the agent's own history so far
+    score: Array  # [] of that window
+    # [] int, from 0: steps so far divided by the length of a full episode, rounded down. Where no
+    # episode ends early that is the number of the episode
     episode: Array
     time: Array  # [] int: steps since `episode` changed
-    obs: Array  # [O] where it is
+    obs: Array  # [O] the present observation

@@ -70,14 +70,16 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
         bounds: their bounds, for `gap_closed`.
 
     Returns:
-        `title`; `summary` of the returns of scored episodes, with `gap_closed`; streams without one
-        are missing, and `share` is of those that have one: all other fields are None if it is 0.
-        `success`, the share of episodes that met the goal, None in families without one. Under a
-        protocol with a budget it is of streams, in any episode, warm-up included, as the reference
-        counts it; and there is `first_episode`, the mean return of episode 1. Under one whose
-        contexts are drawn from data there are also `value`, of `overestimation`;
-        `by_context_source`, the same by name of the source; `informative` and `uninformative`, of
-        contexts with and without reward (None in dense families, and where there are none).
+        `title`; the `summary` of the returns of scored episodes, with `gap_closed`. Streams without
+        a scored episode are left out, and `share` is the share of the others: all other fields are
+        None if it is 0. `success` is the share of episodes that met the goal, None in families
+        without one; under a protocol with a budget the share of streams that met it in any episode,
+        warm-up included, as in the reference.
+        A protocol with a budget also has `first_episode`, the mean return of episode 1. A protocol
+        whose contexts are drawn from data also has `value`, of `overestimation`;
+        `by_context_source`, a summary by name of the source; `informative` and `uninformative`, the
+        summaries of contexts with and without reward (None in dense families, and if there are
+        none).
     """
     score, random = arrays["return"][rows], arrays["random_return"][rows]
     optimum, reached = arrays["optimum"][rows], arrays["reached"][rows]
@@ -108,16 +110,16 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
 
 
 def overestimation(arrays: dict, rows: np.ndarray) -> dict | None:
-    """What critics expect of the first step under a fixed code, against what came of it.
+    """The critics' values of the first step under a fixed code, against the returns that followed.
 
     `value` is min_i Q_i(s_0, a_0, z), `monte_carlo` sum_t gamma^t r_t of the same greedy policy
-    from there to the end of the episode. What the agent would get after an end by time limit is in
-    the value alone, with a weight of `tail` = gamma^T. Values of soft learning hold an entropy
-    bonus too, which no return has.
+    from there to the end of the episode. Rewards after an end by time limit are in the value alone,
+    with a weight of `tail` = gamma^T. Values of soft learning also contain an entropy bonus, which
+    returns do not.
 
     Returns:
         Means over tasks of `value` and `monte_carlo`; `mean`, `ci95` and `per_task` of their
-        difference, above 0 where values promise too much; `gamma`; `tail`. None without critics.
+        difference, above 0 where values are too high; `gamma`; `tail`. None without critics.
     """
     if "value" not in arrays:
         return None
@@ -133,7 +135,7 @@ def overestimation(arrays: dict, rows: np.ndarray) -> dict | None:
 
 
 def _missing(num_tasks: int) -> dict:
-    """What `gap_closed` would have of `num_tasks` tasks if it had any score."""
+    """The fields of `gap_closed` for `num_tasks` tasks without any score."""
     names = ("mean", "iqm", "ci95", "optimum", "of_optimum", "normalized", "gap_closed")
     return {**dict.fromkeys(names), "per_task": [None] * num_tasks, "share": 0.0}
 
@@ -161,12 +163,12 @@ def stability(rows: Sequence[dict], num: int = 5) -> dict:
 
 
 def success(reached: np.ndarray, has_success: np.ndarray) -> float | None:
-    """Share of `reached` that is True; None in families that know no success."""
+    """Share of `reached` that is True; None in families without a success."""
     return float(reached.mean()) if has_success else None
 
 
 def behavior_best(data: TaskData) -> np.ndarray:
-    """The mean return of each task's best source of behaviour, a policy at a stage: [N]."""
+    """The mean return of each task's best source, a behaviour policy at a stage: [N]."""
     returns = layout.returns_of(data)
     present = np.asarray(data.length) > 0
     source = np.asarray(data.policy) * (1 + np.max(data.stage)) + np.asarray(data.stage)

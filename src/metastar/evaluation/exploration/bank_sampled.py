@@ -15,8 +15,8 @@ NUM_CODES = 5
 def make(method: Method, spec: EnvSpec) -> Strategy:
     """Acts in episode 1 on `NUM_CODES` codes, each drawn uniformly from the bank, with replacement.
 
-    The context is the most informative segment of the own history, or without a task model that of
-    the largest return.
+    The context is the most informative window of the own history or, without a task model, the one
+    of the largest return.
     """
 
     def next_code(bank, memory, key):

@@ -15,8 +15,8 @@ NEEDS_MODEL = False
 def make(method: Method, spec: EnvSpec) -> Strategy:
     """Acts in episode 1 on every code of the bank for an equal share of the steps.
 
-    It begins with one drawn uniformly and goes on with the nearest that is left: the order of the
-    training tasks plays no part. The context is chosen as by `bank_sampled`.
+    The first is drawn uniformly, each next one is the nearest that is left: the order of the
+    training tasks has no effect. The context is chosen as by `bank_sampled`.
     """
 
     def next_code(bank, memory, key):

@@ -10,14 +10,14 @@ NEEDS_MODEL = False
 
 
 def make(method: Method, spec: EnvSpec) -> Strategy:
-    """Tries codes of the bank that differ, and takes the segment of largest return as context.
+    """Tries codes of the bank that differ, and takes the window of largest return as context.
 
     Episode 1 acts on `NUM_CODES` codes of `round_robin`, each the one of `CANDIDATES` uniformly
-    drawn codes that is farthest from all tried before. A segment of the own history counts as in
+    drawn codes that is farthest from all tried before. A window of the own history counts as in
     distribution if its return is the largest so far, and is then the context; later episodes act on
-    its code and replace it by a better one. Wang et al. 2023 (ICML, arXiv 2305.19529), with the
-    return as the uncertainty quantifier, which their ablation found best; their exploration
-    episodes are shares of one episode here, since the budget is one.
+    its code, until a window of theirs is better. Wang et al. 2023 (ICML, arXiv 2305.19529), with
+    the return as the uncertainty quantifier, which their ablation found best; shares of one
+    episode take the place of their exploration episodes, since that is the budget.
     """
     del method
     return round_robin.make_round_robin(

@@ -10,12 +10,11 @@ NEEDS_MODEL = True
 
 
 def make(method: Method, spec: EnvSpec) -> Strategy:
-    """As `idaq`, but a segment is in distribution if its rewards are as the model expects them.
+    """As `idaq`, but a window is in distribution if its rewards are as the model predicts them.
 
     The quantifier is the mean squared error of the rewards under the codes acted on: the prediction
     error of Wang et al. 2023, with one model in place of their ensemble. In a sparse family a
-    segment that meets no goal, where none is expected, is as good as one that meets the expected
-    one.
+    window without reward, where none is predicted, is as good as one with the predicted reward.
     """
     del method
     return round_robin.make_round_robin(

@@ -1,4 +1,4 @@
-"""Expected information about the task under the model: go where tasks would pay differently."""
+"""Expected information about the task under the model: go where tasks have different rewards."""
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,17 @@ DEFAULTS = {}
 
 NEEDS_MODEL = True
 CANDIDATES, HORIZON = 8, 10
-MARGIN = 0.1  # nats by which another task must promise more than the one pursued
+MARGIN = 0.1  # nats that another task must promise above the present target
 
 
 def make(method: Method, spec: EnvSpec) -> Strategy:
-    """Acts as in the task that promises most information about which task it is.
+    """Acts as in the training task that promises most information about the present task.
 
-    Candidates are the task pursued, as `posterior` has it, and `CANDIDATES - 1` drawn from the
+    Candidates are the present target, as in `posterior`, and `CANDIDATES - 1` tasks drawn from the
     posterior p. From the present state each is played for `HORIZON` steps in the model, with the
     policy and the next states of its own code; `expected_information` is what the rewards on that
-    way would tell. Without a candidate that promises `MARGIN` more, the task pursued stays. Acts
-    on the own code once that is `known`.
+    path would tell. The target changes only for a candidate that promises `MARGIN` more. Acts on
+    the own code once that is `known`.
 
     Expected information gain as the value of an experiment: Lindley 1956 (Annals of Mathematical
     Statistics 27, 986-1005); of an action in reinforcement learning: Houthooft et al. 2016 (VIME,
@@ -57,21 +57,21 @@ def make(method: Method, spec: EnvSpec) -> Strategy:
             params, seen, seen.bank[candidate], key_act
         )
         best = candidate[jnp.argmax(promise.at[0].add(MARGIN))]
-        return jnp.where(belief.known(seen), seen.own, seen.bank[best]), best
+        return jnp.where(belief.known(seen), seen.own_code, seen.bank[best]), best
 
     return Strategy(lambda bank: jnp.array(-1), choose, belief.informative)
 
 
 def expected_information(log_posterior: Array, reward: Array) -> Array:
-    """Expected fall of the posterior's entropy by the rewards of H steps, nats: [].
+    """Expected decrease of the posterior's entropy from the rewards of H steps, nats: [].
 
     `H(p) - sum_j p_j H(p_i exp(-E_ij) / Z_j)`, where `E_ij = sum_t min((m_jt - m_it)^2 / 2, c)` is
-    the evidence against task i if task j is the true one and pays what the model expects, and
-    c = `belief.MAX_EVIDENCE`. Never more than H(p), and 0 where all tasks pay alike.
+    the evidence against task i if task j is the true one and its rewards are those predicted, and
+    c = `belief.MAX_EVIDENCE`. At most H(p), and 0 where all tasks have the same rewards.
 
     Args:
         log_posterior: [K].
-        reward: [H, K] expected by each task, in units of the model's tolerance.
+        reward: [H, K] predicted for each task, divided by `TaskModel.likelihood_std`.
 
     >>> half = jnp.log(jnp.array([0.5, 0.5]))
     >>> told = expected_information(half, 99 * jnp.array([[0.0, 1.0]] * 9))  # log 2

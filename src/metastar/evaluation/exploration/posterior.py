@@ -15,8 +15,8 @@ NEEDS_MODEL = True
 def make(method: Method, spec: EnvSpec) -> Strategy:
     """Draws a task from the posterior and stays with it until it is ruled out.
 
-    Goes on with the plausible task whose code is nearest, which makes the search a sweep, and acts
-    on the own code once that is `known`. Thompson 1933 (Biometrika 25, 285-294); Osband et al. 2013
+    Then takes the plausible task whose code is nearest, so that the search is a sweep, and acts on
+    the own code once that is `known`. Thompson 1933 (Biometrika 25, 285-294); Osband et al. 2013
     (arXiv 1306.0940), of whom the nearest task in place of a new draw is our variant.
     """
     del method, spec
@@ -24,6 +24,6 @@ def make(method: Method, spec: EnvSpec) -> Strategy:
     def choose(params, seen, target, key):
         drawn = jax.random.categorical(key, seen.log_posterior)
         target = jnp.where(target < 0, drawn, belief.next_plausible(seen, target))
-        return jnp.where(belief.known(seen), seen.own, seen.bank[target]), target
+        return jnp.where(belief.known(seen), seen.own_code, seen.bank[target]), target
 
     return Strategy(lambda bank: jnp.array(-1), choose, belief.informative)

@@ -1,1 +1,1 @@
-"""How an agent comes by its context: `<name>.py` with `DEFAULTS` and `make(cfg, method, spec)`."""
+"""How an agent gets its context: `<name>.py` with `DEFAULTS` and `make(cfg, method, spec)`."""

@@ -1,10 +1,11 @@
-"""Zero-shot with a purpose: learn which task it is by visiting what tells tasks apart.
+"""Zero-shot with purposeful exploration: act where training tasks would differ, to learn the task.
 
-The plain protocol acts uniformly until its window is full and then trusts whatever the window
-says. This one acts on codes of the training tasks, chosen by a strategy of `exploration/`, keeps
-the segment of its own history with the highest score as a context, and acts on the code of that
-segment. Same budget: as many steps as one full episode has, over however many, to learn the task;
-the episodes that begin afterwards are scored.
+The plain zero-shot protocol acts uniformly until its window is full and then uses whatever is in
+the window. This one acts on codes of the training tasks, which a strategy of `exploration/`
+chooses. Of all windows of the agent's own history it keeps the one with the highest score as its
+context, and the code inferred from that is its own code, on which it acts in the end. The budget is
+the same: as many steps as one full episode has, over one or more episodes; the episodes that begin
+afterwards are scored.
 """
 
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from metastar.types import Adaptation, Array, EnvSpec, Method, Policy, StepIn, V
 
 STRATEGY = "exploration strategy"
 DEFAULTS = {
-    "strategy": Field("idaq", STRATEGY, "of exploring: a file of exploration/", selector=True)
+    "strategy": Field("idaq", STRATEGY, "how to explore: a file of exploration/", selector=True)
 }
 SECTIONS = {"eval": (history,)}
 
@@ -61,24 +62,26 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
 
 
 class Explorer(NamedTuple):
-    """What the protocol knows before the first step."""
+    """What the policy knows before the first step."""
 
     code: Array  # [Z] of an empty context
     bank: Array  # [K, Z] codes of the training tasks, in any order
 
 
 class Memory(NamedTuple):
-    """What the protocol carries from step to step, and over episodes."""
+    """What the policy carries from step to step, and over episodes."""
 
-    window: View  # the last own steps that make a context, L of them, oldest first
-    likelihood: Array  # [L, K + 1] of these steps under the bank and the code acted on, nats
+    window: View  # [L] the agent's last steps, oldest first
+    # [L, K + 1] log-likelihoods of these steps' rewards under the bank's codes and, last, under the
+    # code acted on, nats
+    likelihood: Array
     log_posterior: Array  # [K]
     best: View  # [L] the window of the highest score so far
     score: Array  # [] its score
     code: Array  # [Z] the code acted on last
-    lived: Array  # [] int: steps so far, over all episodes
-    last: StepIn
-    own: Any  # the strategy's memory
+    num_steps: Array  # [] int: steps so far, over all episodes
+    last_step: StepIn  # what the policy saw one step ago
+    strategy: Any  # the strategy's memory
     inner: Any  # the carry of the wrapped policy
 
 
@@ -101,11 +104,11 @@ def expect_fit(method: Method, name: str) -> None:
 
 
 def exploring(method: Method, name: str, spec: EnvSpec) -> Policy:
-    """The exploring policy with one strategy, see the module.
+    """The exploring policy with one strategy, as the module's docstring describes it.
 
-    At each step the transition before it enters the window and, if the method has a task model,
-    multiplies the posterior of every task of the bank by its likelihood. The window is kept if its
-    score is at least that of the one kept before.
+    At each step the last transition enters the window and, if the method has a task model, its
+    likelihood multiplies the posterior of every task of the bank. The window becomes the new best
+    one if its score is at least that of the best one so far.
 
     Args:
         method: the method whose `infer` and `policy` are wrapped.
@@ -139,36 +142,42 @@ def exploring(method: Method, name: str, spec: EnvSpec) -> Policy:
             best=window,
             score=jnp.full((), -jnp.inf),
             code=explorer.code,
-            lived=jnp.array(0),
-            last=nothing,
-            own=strategy.init(explorer.bank),
+            num_steps=jnp.array(0),
+            last_step=nothing,
+            strategy=strategy.init(explorer.bank),
             inner=method.policy.init(params, Adaptation(explorer.code)),
         )
 
     def act(params, explorer, memory, step, key, greedy):
         key_choose, key_infer, key_act = jax.random.split(key, 3)
         learned = _learn(method, strategy, params, explorer.bank, memory, step)
-        started = memory.lived > 0
+        started = memory.num_steps > 0
         memory = jax.tree.map(lambda new, old: jnp.where(started, new, old), learned, memory)
-        # In full lengths of an episode: one that ends early does not cut the exploration short.
-        episode, time = jnp.divmod(memory.lived, spec.max_episode_steps)
+        # Counted in lengths of a full episode, so that an early end does not shorten exploration.
+        episode, time = jnp.divmod(memory.num_steps, spec.max_episode_steps)
         best = folded(memory.best, method.context)
-        own = method.infer(params, best, None, key_infer).code
-        seen = Seen(explorer.bank, memory.log_posterior, own, memory.score, episode, time, step.obs)
-        code, chosen = strategy.choose(params, seen, memory.own, key_choose)
+        own_code = method.infer(params, best, None, key_infer).code
+        seen = Seen(
+            explorer.bank, memory.log_posterior, own_code, memory.score, episode, time, step.obs
+        )
+        code, chosen = strategy.choose(params, seen, memory.strategy, key_choose)
         action, inner = method.policy.act(
             params, Adaptation(code), memory.inner, step, key_act, greedy
         )
         return action, memory._replace(
-            code=code, lived=memory.lived + 1, last=step, own=chosen, inner=inner
+            code=code,
+            num_steps=memory.num_steps + 1,
+            last_step=step,
+            strategy=chosen,
+            inner=inner,
         )
 
     return Policy(init, act)
 
 
 def _learn(method, strategy, params, bank, memory, step):
-    """Takes in the transition from the step before to `step`."""
-    before = memory.last
+    """The memory after the transition from the step before to `step`."""
+    before = memory.last_step
     transition = before.obs, step.prev_action, step.prev_reward, step.prev_next_obs
     codes = jnp.concatenate([bank, memory.code[None]])
     likelihood = belief.log_likelihood(method, params, *transition, codes)

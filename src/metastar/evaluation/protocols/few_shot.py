@@ -1,4 +1,4 @@
-"""Few-shot: what is known of the task comes from data of the task and stays fixed.
+"""Few-shot: the adaptation is inferred from recorded data of the task and stays fixed.
 
 Source: MetaSTAR (arXiv 2606.00780), evaluation.
 """
@@ -18,7 +18,7 @@ DEFAULTS = {
 
 
 def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
-    """The method's own policy, under an adaptation inferred from one uniformly drawn context."""
+    """The method's policy under an adaptation inferred from one uniformly drawn context."""
     del spec
 
     def prepare(params, train, given, streams, key):

@@ -1,4 +1,4 @@
-"""Zero-shot: the agent starts with nothing and gathers its context itself.
+"""Zero-shot: the agent starts without a context and collects its own.
 
 Source: MetaSTAR (arXiv 2606.00780), evaluation.
 """
@@ -32,7 +32,7 @@ DEFAULTS = {
     "partial_windows": Field(
         False,
         "",
-        "whether a zero-shot stream acts before its window is full: for methods trained so",
+        "act on windows that are not full yet; for methods trained on such windows",
         before=False,
     ),
 }
@@ -40,14 +40,14 @@ SECTIONS = {"eval": (history,)}
 
 
 def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
-    """`own_context`, scored in the whole episodes that begin once the budget is used up."""
+    """The policy `own_context`, scored in whole episodes that begin after the budget is used up."""
     budget = cfg.budget or spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
     steps, again = episodes * spec.max_episode_steps, 0
     if not method.privileged:
         least = 1 if cfg.partial_windows else steps_of(method.context)
         due = inferences(steps, least, cfg.reinfer_every)
-        again = steps if spec.done_ends_episode else due  # there the branch is a select
+        again = steps if spec.done_ends_episode else due  # the former: the branch is a select
 
     def prepare(params, train, given, streams, key):
         del train
@@ -70,11 +70,11 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
 
 
 class OwnContext(NamedTuple):
-    """What the own-context protocol carries from step to step, and over episodes."""
+    """What the zero-shot policy carries from step to step, and over episodes."""
 
     window: View  # the last C * L own steps, oldest first; `valid` marks how many there are
     last: StepIn  # what the policy saw one step ago
-    lived: Array  # [] int: steps seen so far; padding behind a terminal is none
+    num_steps: Array  # [] int: steps seen so far, without the padding after a terminal
     adaptation: Any  # the newest
     inner: Any  # the carry of the wrapped policy
 
@@ -85,18 +85,18 @@ def own_context(
     reinfer_every: int = 1,
     partial_windows: bool = False,
 ) -> Policy:
-    """The zero-shot policy: random until L own steps are there, then re-infer at every step.
+    """The zero-shot policy: random for the first L own steps, then infers at every step.
 
     At time t the step t-1 enters a first-in first-out window of capacity L: s, a and the reward
     that s came with, r_{t-2}, which is what an encoder of (s, a, previous reward) sees; the newest
-    reward r_{t-1} is the window's last `reward` only. While fewer than L steps are there the action
-    is uniform; afterwards the adaptation is inferred anew from the last L steps and the method's
-    policy acts. The window persists over episodes, with `first` at their starts. The agent is never
-    told of a terminal, so `done` is False throughout. For a context of C windows, L here is C * L.
+    reward r_{t-1} is only in the window's last `reward`. With fewer than L steps the action is
+    uniform; afterwards the adaptation is inferred anew from the last L steps and the method's
+    policy acts. The window persists over episodes, with `first` at their starts. The agent does not
+    see terminals, so `done` is False throughout. For a context of C windows, L here is C * L.
 
-    With `reinfer_every` k > 1 it is inferred at the times L, L + k, L + 2k, ... of the stream
-    and kept in between. Time counts the steps that the stream has lived, over its episodes however
-    short.
+    With `reinfer_every` k > 1 the adaptation is inferred at the times L, L + k, L + 2k, ... of the
+    stream and stays the same in between. Time counts the steps of the stream over all its episodes,
+    without padding.
 
     A privileged method keeps the adaptation it was given: it needs no context.
 
@@ -129,14 +129,14 @@ def own_context(
     def act(params, adaptation, carry, step, key, greedy):
         key_explore, key_infer, key_act = jax.random.split(key, 3)
         pushed = push(carry.window, carry.last, step)
-        window = jax.tree.map(partial(jnp.where, carry.lived > 0), pushed, carry.window)
+        window = jax.tree.map(partial(jnp.where, carry.num_steps > 0), pushed, carry.window)
         adaptation = carry.adaptation
         if not method.privileged:
-            # `StepIn.time` is common to all streams of a batch, so that the branch remains one
-            # under vmap and what is not due is not computed. Where episodes end early, each stream
-            # has lived another number of steps: there vmap makes a select of the branch, which
-            # infers at every step and keeps what is due.
-            time = carry.lived if spec.done_ends_episode else step.time
+            # `StepIn.time` is common to all streams of a batch, so that the branch stays a branch
+            # under vmap and no inference runs when none is due. Where episodes end early, streams
+            # differ in their number of steps: vmap then turns the branch into a select, which
+            # infers at every step and uses the result when it is due.
+            time = carry.num_steps if spec.done_ends_episode else step.time
             adaptation = jax.lax.cond(
                 is_due(time, least, reinfer_every),
                 lambda: method.infer(params, folded(window, method.context), None, key_infer),
@@ -145,15 +145,15 @@ def own_context(
         action, inner = method.policy.act(params, adaptation, carry.inner, step, key_act, greedy)
         uniform, _ = explore.act(params, adaptation, (), step, key_explore, greedy)
         action = jnp.where(window.valid.sum() >= least, action, uniform)
-        return action, OwnContext(window, step, carry.lived + 1, adaptation, inner)
+        return action, OwnContext(window, step, carry.num_steps + 1, adaptation, inner)
 
     return Policy(init, act)
 
 
 def is_due(time: Array, least: int, every: int) -> Array:
-    """Whether the own-context protocol infers at a time of the stream: n, n + k, n + 2k, ...
+    """Whether the zero-shot policy infers at a time of the stream: n, n + k, n + 2k, ...
 
-    n is the number of own steps, `least`, with which it begins.
+    n = `least` is the number of own steps that the first inference needs, k = `every`.
     """
     return (time >= least) & ((time - least) % every == 0)
 
