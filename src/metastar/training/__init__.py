@@ -1,1 +1,1 @@
-"""The loop, what it runs, and what it leaves in a workdir."""
+"""The training loop, the runs it trains, and their workdirs."""

@@ -1,11 +1,11 @@
-"""Checkpoints that prove themselves: orbax data with a checksum per leaf.
+"""Checkpoints that can be verified: orbax data with a checksum per leaf.
 
 A checkpoint is the folder `<directory>/<step>`: `state/` is orbax's, `record.json` holds the step,
 free `meta`, the digests of the run's config and spec, and the SHA-256, shape and dtype of every
-leaf. It is written under a temporary name, forced to disk and renamed, so it is whole or absent;
-what a disk does to it afterwards is found by the checksums, since orbax restores a flipped bit
-without complaint. An intact checkpoint beside another config or spec is no damage but an error:
-the same numbers would act as another agent.
+leaf. It is written under a temporary name, forced to disk and renamed, so it is whole or absent.
+The checksums find what is damaged later, since orbax restores a flipped bit without complaint. An
+intact checkpoint beside another config or spec is not damage but an error: with these the same
+parameters would be another agent.
 """
 
 import contextlib

@@ -3,9 +3,9 @@
 Every key is a function of the run's key and the step, so the numbers of a run depend neither on
 the chunk's size nor on where the run was interrupted.
 
-A program is of one run, or of S runs that go on together: what the loop carries, run key and `hp`
-then have a leading axis [S], which data and steps have not. Conditions are on steps, which all runs
-share, so that they stay branches.
+A program trains one run, or S runs together: the loop's state, the run key and `hp` then have a
+leading axis [S], data and steps do not. Conditions are on steps, which all runs share, so that they
+stay branches under `vmap`.
 """
 
 from collections import Counter
@@ -24,8 +24,8 @@ class LoopState(NamedTuple):
 
     state: TrainState  # the method's
     bad_step: Array  # [] int: -1, or the update whose numbers were not finite
-    # {"loss": [], "params": {part: ...}} of the lowest validation loss of the phase; () if no phase
-    # of the method validates
+    # {"loss": [], "params": {part: ...}} at the lowest validation loss of the phase so far; () if
+    # no phase of the method validates
     best: Any
 
 
@@ -47,9 +47,9 @@ def update_keys(run_key: Array, step: Array) -> UpdateKeys:
 
 
 def init(method: Method, key: Array) -> LoopState:
-    """Returns what the loop begins with, in fresh buffers.
+    """Returns the loop's first state, in fresh buffers.
 
-    Keys [S] give those of S runs, leaves [S, ...].
+    Keys [S] give the states of S runs, leaves [S, ...].
     """
     if key.ndim:
         return jax.vmap(partial(init, method))(key)
@@ -60,12 +60,12 @@ def init(method: Method, key: Array) -> LoopState:
 
 
 def abstract(method: Method) -> LoopState:
-    """Shapes and types of one run's `init`, as a checkpoint is restored against."""
+    """Shapes and types of one run's `init`, which a checkpoint must have."""
     return jax.eval_shape(lambda: init(method, jax.random.key(0)))
 
 
 def params_of(state: TrainState) -> dict[str, Any]:
-    """What gradients move, by part."""
+    """The parameters that gradients train, by part."""
     return {part: learner.params for part, learner in state.items()}
 
 
@@ -87,8 +87,8 @@ def make_chunk(
     it, and all later ones leave that run as it is.
 
     Args:
-        phase: what to do.
-        start: the step at which the phase begins.
+        phase: the phase.
+        start: the step, over all phases, at which it begins.
         length: updates per call at most.
         validate_every: updates between two validations; the last update of a phase has one too.
         traces: `traces[phase.name]` counts how often the update was traced.
@@ -110,7 +110,7 @@ def make_chunk(
         return _validated(phase, loop, data, update_keys(run_key, step).validate, hp, step)
 
     def over_runs(f):
-        """`f` of one run, as the function of what the program holds."""
+        """`f` of one run, vmapped over the runs of the program."""
         return f if num_runs == 1 else jax.vmap(f, in_axes=(0, None, 0, 0, None))
 
     @jax.jit  # traced once, although both the shapes and the branch below ask for it

@@ -1,4 +1,4 @@
-"""Compiles a jitted function before it runs, and tells what that takes."""
+"""Compiles a jitted function before it runs, and measures time, memory and operations."""
 
 import time
 from collections.abc import Callable

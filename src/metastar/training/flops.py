@@ -28,8 +28,8 @@ class Product(NamedTuple):
 def products(jaxpr: Any) -> Counter:
     """Counts the matrix products that a jaxpr runs: {Product: times}.
 
-    A scan counts its body as often as it runs, a `cond` its dearer branch, a `while` loop, whose
-    number of rounds is not known, once.
+    The body of a scan counts as often as it runs, of a `cond` the branch with more operations, the
+    body of a `while` loop once, since its number of rounds is not known.
     """
     found = Counter()
     for eqn in jaxpr.eqns:
@@ -48,7 +48,7 @@ def products(jaxpr: Any) -> Counter:
 def by_scope(jaxpr: Any, scope: str = "") -> Counter:
     """Splits `matmul_flops` by the outermost `jax.named_scope`: {name: FLOP}, "" outside of any.
 
-    A method names the terms of its update so. `scope` is that of the jaxpr itself.
+    Methods give the terms of their update such scopes. `scope` is that of the jaxpr itself.
     """
     found = Counter()
     for eqn in jaxpr.eqns:

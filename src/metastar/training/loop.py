@@ -23,14 +23,14 @@ from metastar.training.runs import Run, stack, unstack
 from metastar.types import Array, Method, Phase, TaskData, TrainState
 
 DEFAULTS = {
-    "updates": Field(200_000, "[0, inf)", "updates of the last phase; the families know how many"),
+    "updates": Field(200_000, "[0, inf)", "updates of the last phase; each family has its number"),
     "chunk": Field(200, COUNT, "updates per jitted call, row of metrics and progress line"),
     "validate_every": Field(50, COUNT, "updates between two validation losses of a phase"),
     "eval_every": Field(10_000, COUNT, "updates between two evaluations during training"),
     "checkpoint_every": Field(10_000, COUNT, "updates between two checkpoints"),
     "keep_checkpoints": Field(3, COUNT, "checkpoints that are kept, the newest ones"),
     "pretrained": Field(
-        "", "", "workdir of the same runs, whose pretraining is taken over; empty: none", before=""
+        "", "", "workdir of the same runs whose pretraining is used; empty: none", before=""
     ),
     "precision": Field(
         "float32",
@@ -39,7 +39,7 @@ DEFAULTS = {
         before="float32",
     ),
     "lr_decay": Field(
-        "none", ("none", "cosine"), "of rates, per phase: constant; or warmed up, then to zero"
+        "none", ("none", "cosine"), "of learning rates, per phase: none, or warm-up and cosine to 0"
     ),
     "deterministic": Field(False, "", "accelerators: ask XLA for bitwise reproducible kernels"),
 }

@@ -29,8 +29,8 @@ def available() -> int:
 def expect_fit(peak_bytes: int, state: Any, data: Any, num: int) -> None:
     """Raises `UserError` unless `num` runs fit into the memory that is left; says how many do.
 
-    They take `peak_bytes`, which is what their chunk takes, less the data, which are on the device
-    already, and their states once more, when these are taken apart for checkpoints.
+    They need the `peak_bytes` of their chunk, without the data, which are on the device already,
+    and a second copy of their states, which are split by run for checkpoints.
     """
     needed, left = peak_bytes - size(data) + size(state), available()
     if num > 1 and needed > left:
@@ -41,5 +41,5 @@ def expect_fit(peak_bytes: int, state: Any, data: Any, num: int) -> None:
 
 
 def gibibytes(num: int) -> str:
-    """For people to read."""
+    """Bytes as text, for people to read."""
     return f"{num / 2**30:.2f} GiB"

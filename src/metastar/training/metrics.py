@@ -1,4 +1,4 @@
-"""What a run says of itself: `metrics.jsonl`, TensorBoard and the progress line."""
+"""Metrics of a run: `metrics.jsonl`, TensorBoard and the progress line."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What is saved and said of a run that met a number that is not finite."""
+"""What is saved and reported when a run meets a number that is not finite."""
 
 import io
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def save_batch(
     hp: Any,
     metrics: dict[str, np.ndarray],
 ) -> str:
-    """Saves the batch of the update that gave such a number; says which number it was.
+    """Saves the batch of the update that gave such a number; returns a sentence that names it.
 
     Args:
         workdir: of the run.

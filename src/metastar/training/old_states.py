@@ -1,7 +1,7 @@
 """Checkpoints of runs of formats 1 and 2, whose state was not yet divided into learners.
 
-They are read so that their agents can act. Such a run trains no further, so that the states of its
-optimisers are not restored: they are zeros.
+They are read so that their agents can act. Such a run cannot be trained further, so the states of
+its optimisers are not restored and become zeros.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""What a run will cost: sizes are counted, time is measured on a few updates."""
+"""The cost of a run before it starts: sizes are counted, time is measured on a few updates."""
 
 import tempfile
 import time
@@ -131,7 +131,7 @@ def measure(
 def sample_data(cfg: ConfigDict) -> tuple[TaskData, store.Manifest]:
     """Makes a data set of 4 random episodes per task, of the training tasks of a config.
 
-    Every other behaviour has several sources, and so have the episodes that stand in for them.
+    Every behaviour but "random" has several sources, so these episodes get two policies then.
     """
     small = config.change(cfg, {"collect.behavior": "random", "collect.random_episodes": 4})
     small = FrozenConfigDict(small)

@@ -1,4 +1,4 @@
-"""A finished pretraining that other runs begin from, so that it is paid for once."""
+"""A finished pretraining from which other runs start, so that it is computed once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from metastar.training import checkpoint, workdir
 from metastar.training.runs import Run
 from metastar.types import Phase
 
-# What may differ from the run that is taken from: a pretraining does not depend on it.
+# Fields that may differ from the run that pretrained: a pretraining does not depend on them.
 _FREE = (
     "agent.",
     "eval.",
@@ -27,7 +27,7 @@ _FREE = (
     "train.updates",
     "world_model.lr",
 )
-_SHAPES = ".hidden"  # but the first parameters depend on the sizes of an agent
+_SHAPES = ".hidden"  # except these: initial parameters depend on the sizes of an agent
 
 
 def restore(
@@ -35,8 +35,8 @@ def restore(
 ) -> list[tuple[Any, int, dict]] | None:
     """Returns (state, step, meta) at the end of the pretraining that `train.pretrained` names.
 
-    That is a workdir of the same runs as here: of a lone run its own, of several their common one.
-    A run that begins so ends as it would have with its own pretraining, and counts its seconds.
+    It names the workdir of a lone run, or the common workdir of as many runs as here. A run that
+    starts so ends as it would have with its own pretraining, and its time includes that one's.
 
     Args:
         runs: those to begin.

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "mujoco", "numpy")
 
 
-_CODE = ("*.py", "*.toml", "*.lock")  # of the files under version control
+_CODE = ("*.py", "*.toml", "*.lock")  # files under version control that are code
 
 
 def versions() -> dict[str, str | None]:
@@ -23,9 +23,9 @@ def versions() -> dict[str, str | None]:
 
 
 def commit() -> str:
-    """Commit of this very code, `-dirty` where code differs from it, "unknown" outside of git.
+    """Commit of this code, with `-dirty` if code differs from it; "unknown" outside of git.
 
-    Results and the pages made of them do not count: a row of runs writes them one by one.
+    Result files and pages do not make it dirty: a series of runs writes them one after the other.
     """
     source = Path(__file__)
 

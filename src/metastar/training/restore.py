@@ -1,4 +1,4 @@
-"""A run out of its workdir, as its newest good checkpoint has it."""
+"""Rebuilds a run from its workdir, at its newest good checkpoint."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from metastar.types import DataSpec, Method, TrainState
 
 
 class Restored(NamedTuple):
-    """A run as its newest good checkpoint has it."""
+    """A run at its newest good checkpoint."""
 
     cfg: FrozenConfigDict
     spec: DataSpec

@@ -1,4 +1,4 @@
-"""The runs of a config, and the axis [S] that they form in one program."""
+"""The runs of a config, which are an axis [S] of one program."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -53,7 +53,7 @@ def make_method(cfg: ConfigDict, spec: DataSpec) -> Method:
 
 
 def bind(method: Method, cfg: ConfigDict) -> Method:
-    """Does for a method that is built already what `make_method` does."""
+    """`make_method` for a method that is built already."""
     hp = jax.tree.map(jnp.asarray, config.swept(cfg))
     schedule = partial(decayed, decays=config.decaying(cfg), kind=cfg.train.lr_decay)
     phases = tuple(phase._replace(update=_scheduled(phase, schedule)) for phase in method.phases)
@@ -84,9 +84,9 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[tuple[Path, list[Run]]
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Joins one pytree of each run into leaves [S, ...]; that of a lone run stays as it is.
+    """Stacks one pytree per run to leaves [S, ...]; the pytree of a lone run stays as it is.
 
-    A lone run has no axis, since its numbers under `vmap` would differ in the last digits.
+    A lone run has no such axis, since under `vmap` its numbers would differ in the last digits.
     """
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *x: jnp.stack(x), *trees)
 

@@ -1,4 +1,4 @@
-"""Learning rates over a phase."""
+"""The schedule of learning rates over a phase."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from metastar.types import Array
 
 
 def decayed(hp: Any, decays: Any, kind: str, updates_done: Array, num_updates: int) -> Any:
-    """Learning rates at a point of a phase: constant, or a cosine that ends at zero.
+    """Traced numbers at a point of a phase; learning rates are constant or a cosine down to 0.
 
     The cosine starts with a linear warm-up over the first twentieth: without one a post-norm
     Transformer is unstable at rates that train it quickly (Xiong et al. 2020, arXiv 2002.04745).

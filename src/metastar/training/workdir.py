@@ -1,4 +1,4 @@
-"""The folder of a run: which config it belongs to, and who writes in it."""
+"""The folder of a run: its config, its identity, and the lock of the process that writes in it."""
 
 import contextlib
 import fcntl
