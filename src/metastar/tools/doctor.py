@@ -1,4 +1,4 @@
-"""`metastar doctor`: what is installed, what works, what is missing and how to get it."""
+"""`metastar doctor`: what is installed, what works, what is missing and how to install it."""
 
 import contextlib
 import importlib

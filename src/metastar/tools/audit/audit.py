@@ -1,4 +1,4 @@
-"""`metastar audit`: do task codes tell the task, or the policy that collected the context?"""
+"""`metastar audit`: do task codes depend on the task, or on the source of the context?"""
 
 import time
 from pathlib import Path
@@ -61,7 +61,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     contexts.check(run.method.context, data.count, run.cfg.method)
 
     def reader(one: Restored):
-        """Reads the same windows, whatever the model."""
+        """The reader of a run's codes, of the same windows for every model."""
         return audit_codes.make_reader(one.method, draws, windows, jax.random.key(SEED))
 
     read = reader(run)
@@ -124,7 +124,7 @@ def load(run: Restored, data: store.DataSet) -> tuple[TaskData, np.ndarray]:
 
 
 def _trained(data: TaskData, manifest: store.Manifest) -> list[str]:
-    """Names of the sources that the run's own draws can meet."""
+    """Names of the sources that the run was trained on."""
     seen = audit_codes.drawn_from(data)
     return [source.name for source in sources(manifest.policies, manifest.stages, *seen)]
 
@@ -150,7 +150,7 @@ def _restore(workdir: str | Path) -> Restored:
 
 
 def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, against) -> None:
-    """Raises `UserError` unless the second run's codes can be had of the first one's windows."""
+    """Raises `UserError` unless the second run can encode the first one's windows."""
     where, mine, theirs = f"--against={against}", run.cfg, other.cfg
     if theirs.family != mine.family:
         raise UserError(
@@ -184,7 +184,7 @@ def _cost(workdir: str | Path) -> dict:
 
 
 def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -> list[dict]:
-    """How far the codes of each older kept checkpoint are from those of the audited one."""
+    """How far the codes of each older checkpoint are from those of the audited one."""
     directory, found = Path(workdir) / "checkpoints", []
     owner = identity(workdir)
     for step in checkpoint.steps(directory):

@@ -20,7 +20,7 @@ class Codes(NamedTuple):
     keep: np.ndarray  # [N, K, W] bool: the source has data in the task
     rewarded: np.ndarray  # [N, K, W] bool: a positive reward is in the window
     halved: np.ndarray  # [N, K] bool: both halves of the windows are of different episodes
-    statistic: dict[str, np.ndarray]  # [N, K, W, D] what the policy did in each window
+    statistic: dict[str, np.ndarray]  # [N, K, W, D] of actions and observations, by name
 
 
 class Draws(NamedTuple):
@@ -32,20 +32,20 @@ class Draws(NamedTuple):
 
 
 def halves(data: TaskData, source: Source) -> Draws:
-    """Splits a source's episodes by turns in two, so that its halves share policies, not episodes.
+    """Assigns a source's episodes alternately to two halves, which share the policy, not episodes.
 
-    What differs between the halves is what chance does with finitely many episodes. A task with a
-    single episode of the source gives it to both.
+    The halves therefore differ by chance only, as two samples of finitely many episodes. A task
+    with a single episode of the source has it in both halves.
     """
     of_source = (np.asarray(data.policy) == source.policy) & (
         np.asarray(data.stage) == source.stage
     )
     of_source &= np.asarray(data.length) > 0
-    turn = (np.cumsum(of_source, 1) - 1) % 2
+    parity = (np.cumsum(of_source, 1) - 1) % 2
     halved = of_source.sum(1) > 1
 
     def half(which):
-        mine = of_source & ((turn == which) | ~halved[:, None])
+        mine = of_source & ((parity == which) | ~halved[:, None])
         return layout.show(data, mine)
 
     return Draws(half(0), half(1), halved)
@@ -54,8 +54,8 @@ def halves(data: TaskData, source: Source) -> Draws:
 def make_reader(method: Method, draws: list[Draws], windows: int, key: Array) -> Callable:
     """Builds `params -> Codes`, jitted once for all sources; a window is a context of the method.
 
-    Windows and the noise of the inference follow from the key alone, so two models that are given
-    the same arguments otherwise read the same windows.
+    Windows and the noise of the inference follow from the key alone, so that two models with the
+    same other arguments encode the same windows.
 
     Args:
         method: not a privileged one; `UserError` in the first reading if it infers no codes.
@@ -90,7 +90,7 @@ def make_reader(method: Method, draws: list[Draws], windows: int, key: Array) ->
 
 
 def drawn_from(data: TaskData) -> tuple[np.ndarray, np.ndarray]:
-    """Policy and stage of every episode that draws from the data can meet, each [E']."""
+    """Policy and stage of every episode that draws may use, each [E']."""
     seen = np.asarray(data.visible) & (np.asarray(data.length) > 0)
     return np.asarray(data.policy)[seen], np.asarray(data.stage)[seen]
 
@@ -101,7 +101,7 @@ def rows_of(codes: Codes, rows: np.ndarray) -> Codes:
 
 
 def _statistics(view: View) -> dict[str, Array]:
-    """What shows of a policy in contexts [..., C, L]: means and variances over valid steps."""
+    """Statistics of the policy in contexts [..., C, L]: means and variances over valid steps."""
     weight = view.valid.astype(view.obs.dtype)[..., None]
     steps = (-3, -2)
     count = jnp.maximum(weight.sum(steps), 1)

@@ -1,4 +1,4 @@
-"""The numbers of an audit, from codes to what JSON can hold; formulas are in `ops`.
+"""The numbers of an audit, from codes to JSON objects; formulas are in `ops`.
 
 Every part is a dict. What cannot be computed is `{"not_computed": reason}`.
 """
@@ -17,7 +17,7 @@ PERMUTATIONS, ALPHA = 499, 0.05
 
 
 def of_windows(codes: Codes, keep: np.ndarray, factor: np.ndarray, names: list[str]) -> dict:
-    """Everything that is asked of one model's codes on some windows of some tasks.
+    """All measures of one model's codes on some windows of some tasks.
 
     Args:
         codes: of N tasks and K sources.
@@ -95,8 +95,8 @@ def ratio(codes: Codes) -> dict:
 def energy(codes: Codes, names: list[str]) -> dict:
     """Energy distances between the sources of a task, over those between tasks of a source.
 
-    The same for the two halves of one source's episodes, on the diagonals, is the control: one
-    policy, so that what differs there is which episodes there happen to be.
+    The control, on the diagonals, is the same for the two halves of one source's episodes: they
+    have one policy and differ by chance only.
     """
     code, keep = codes.code, codes.keep
     num_tasks, num = keep.shape[:2]
@@ -166,7 +166,7 @@ def health(codes: Codes) -> dict:
 
 
 def drift(before: np.ndarray, after: np.ndarray, keep: np.ndarray) -> dict:
-    """Change of the codes [N, K, W, Z] of the same windows: as it is, and up to a rotation."""
+    """Change of the codes [N, K, W, Z] of the same windows, plain and up to a rotation."""
     x, y = before[keep].astype(float), after[keep].astype(float)
     size = np.linalg.norm(y)
     return {
@@ -179,7 +179,7 @@ def drift(before: np.ndarray, after: np.ndarray, keep: np.ndarray) -> dict:
 def cost(results: dict) -> dict:
     """Returns by source of the context, and what the worst source costs.
 
-    They are those of the first protocol that was evaluated by source.
+    Both are of the first protocol that was evaluated by source.
     """
     blocks, bounds = results["protocols"].values(), results["bounds"]
     sources = next((x for x in (b.get("by_context_source") for b in blocks) if x), {})
@@ -209,7 +209,7 @@ def _of_cells_that_count(keep: np.ndarray) -> np.ndarray:
 
 
 def _differing(relative: np.ndarray, p: np.ndarray, otherwise: str) -> dict:
-    """What the pairs with a p-value have in common."""
+    """Averages over the pairs with a p-value."""
     known = np.isfinite(p)
     if not known.any():
         return parts.missing(otherwise)
@@ -245,7 +245,7 @@ def _p_values(x, y, keep_x, keep_y) -> np.ndarray:
 
 
 def _mean_over_tasks(value: np.ndarray) -> list:
-    """Mean [K, K] over tasks of what is known of [N, K, K]."""
+    """Mean [K, K] over tasks of the finite entries of [N, K, K]."""
     known = np.isfinite(value)
     total = np.where(known, value, 0).sum(0)
     return parts.matrix(np.where(known.any(0), total / np.maximum(known.sum(0), 1), np.nan))

@@ -1,4 +1,4 @@
-"""What the task code adds to the world model's predictions: open-loop error against horizon."""
+"""How much the task code improves the world model's predictions: open-loop error by horizon."""
 
 from functools import partial
 
@@ -14,13 +14,13 @@ from metastar.types import Array, Method, TaskData
 
 WINDOWS = 1280  # of all tasks together, at most
 MOST, LEAST = 64, 8  # of each task
-ROLLOUTS = 8  # predictions are means over so many
+ROLLOUTS = 8  # predictions are means over this many
 MAX_HORIZON = 16
 CODES = ("right", "wrong", "none")  # of another window of the task, of the next task, zeros
 
 
 def open_loop(cfg, method: Method, params, data: TaskData, obs_std: Array, key: Array) -> dict:
-    """Root mean squared error of predictions after h imagined steps, by the code they are under.
+    """Root mean squared error of predictions after h imagined steps, by the code they are given.
 
     The model sees `cfg.imagine.context_len` real steps and then the recorded actions only. Windows
     that join two episodes do not count. Errors are of the mean over `ROLLOUTS` drawn rollouts.

@@ -22,22 +22,22 @@ FACTORS = {
 NOTES = """\
 How to read it (formulas and sources: docs/audit.md of metastar):
 
-- *Variance ratio*: how far a change of the collector moves the code of a task, against a change of
-  the task, as variances without the windows' own noise. 0 is a code that tells the task alone. It
-  is unbiased, so that it may fall below 0.
+- *Variance ratio*: how far a change of source moves the code of a task, relative to a change of
+  task, as variances without the windows' own noise. 0 is a code that depends on the task alone. The
+  estimate is unbiased, so it may fall below 0.
 - *Energy distance* compares whole distributions, relative to that between tasks; *significant* is
   p at most 0.05 in a permutation test of one task and two sources. *Control* is the same for two
-  halves of one source's episodes: what differs there is not the policy. Only what exceeds the
-  control speaks of the policy.
+  halves of one source's episodes, which have the same policy. Only what exceeds the control is due
+  to the policy.
 - *Which source?* is a probe's accuracy on tasks held out; *upper bound* is that of 95 % by a
   bootstrap over tasks; *shuffled* is the mean with the sources' names exchanged within each task.
-- *Task removed* takes the task's mean from the codes (and from the target), so that what is left
-  cannot come from policies that behave differently in different tasks.
+- *Task removed* subtracts the task's mean from the codes (and from the target), so that what is
+  left cannot come from policies that behave differently in different tasks.
 - *Open-loop error*: root mean square after so many imagined steps under recorded actions, of
   observations in standard deviations, of rewards in their own unit; under the code of another
-  window of the task (right), of another task (wrong), and zeros (none). Where the code does not
-  condition the world model the three are one.
-- Intervals are 95 % by a bootstrap over tasks; they speak of this training run only.
+  window of the task (right), of another task (wrong), and zeros (none). If the code is no input of
+  the world model, the three are equal.
+- Intervals are 95 % by a bootstrap over tasks, for this training run only.
 """
 
 
@@ -52,7 +52,7 @@ def page(report: dict, images: list[str]) -> str:
     for kind, title in KINDS.items():
         found = _blocks(report, kind)
         if found:
-            text += [f"## Same model, different collectors: {title}", tables.markdown(rows(found))]
+            text += [f"## Same model, different sources: {title}", tables.markdown(rows(found))]
             text += [tables.markdown(windows(found))]
     absent = reasons(report)
     if absent:

@@ -1,4 +1,4 @@
-"""The probes of an audit: what small models can read off the codes, on tasks held out."""
+"""The probes of an audit: what small models can predict from the codes of held-out tasks."""
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +51,7 @@ def _identity(codes: Codes, code: np.ndarray, num: int) -> dict:
 
 
 def statistics(codes: Codes) -> dict:
-    """How much of what the policy did in a window shows in its code: R² of linear probes."""
+    """How well codes predict what the policy did in a window: R² of linear probes."""
     num_tasks = len(codes.keep)
     if num_tasks < parts.MIN_TASKS:
         return parts.missing(parts.too_few(num_tasks))
@@ -79,7 +79,7 @@ def _statistic(codes: Codes, value: np.ndarray) -> dict:
 
 
 def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
-    """How well the task parameters can be read off a code, and whether that holds across sources.
+    """How well codes predict the task parameters, and whether that holds across sources.
 
     Root mean squared errors are in the parameters' own units, over all of them.
     """
@@ -124,10 +124,10 @@ def task(codes: Codes, factor: np.ndarray, names: list[str]) -> dict:
 
 
 def task_of_others(fit: Codes, fit_factor: np.ndarray, codes: Codes, factor: np.ndarray) -> dict:
-    """How well probes that learned to read the parameters of other tasks read those of these.
+    """How well probes that were fitted on other tasks predict the parameters of these tasks.
 
-    The task parameters of held-out tasks from probes of the training tasks: in place of folds of a
-    few held-out tasks, too few to learn to read from, as many tasks as the model itself had.
+    For held-out tasks the probes are fitted on the training tasks, as many as the model itself had,
+    in place of folds of the few held-out tasks.
 
     Args:
         fit: codes of the tasks that the probes are fitted on.
@@ -198,8 +198,8 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
 def _infomec(code, target, task) -> dict:
     """Modularity and compactness of R codes [R, Z] of the tasks [R] with parameters [N, F].
 
-    So few tasks let a dimension tell every parameter by chance: what is left if the tasks exchange
-    their parameters is taken off the information.
+    With few tasks a dimension tells every parameter to some degree by chance: the information that
+    remains when the tasks exchange their parameters at random is subtracted.
     """
     label = infomec.quantized(target, FACTOR_BINS)
     binned = infomec.quantized(code[:, infomec.active(code)], CODE_BINS)
@@ -248,7 +248,7 @@ def _explained(prediction, y, keep, mean, std) -> dict:
 
 
 def _within_task(x: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """x [N, K, W, D] less its task's mean, which weighs every cell alike."""
+    """x [N, K, W, D] less its task's mean, in which every cell has the same weight."""
     return x - parts.task_means(x, keep)[:, None, None]
 
 

@@ -1,4 +1,4 @@
-"""`metastar bench`: how fast parts of a run are on this device, beside what it can do at most."""
+"""`metastar bench`: how fast parts of a run are on this device, and how fast they could be."""
 
 import itertools
 from pathlib import Path
@@ -58,7 +58,7 @@ def run(
 ) -> str:
     """Times one part; writes `<out>/<name>.json` and returns a table of it.
 
-    All cases and the probes of the device take turns, `repeats` times.
+    In each of `repeats` rounds every case and every probe of the device runs once.
 
     Args:
         part: a name of `PARTS`.

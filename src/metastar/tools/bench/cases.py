@@ -25,7 +25,7 @@ from metastar.training.flops import by_scope, matmul_flops, products
 from metastar.training.runs import make_method, stack
 from metastar.types import Env, Phase
 
-# Forms of an update.
+# Names of the forms of an update.
 PLAIN, CONFIGURED, CONSTANT, SAMPLED = (
     "plain form",
     "as configured",
@@ -54,12 +54,12 @@ class Case(NamedTuple):
 
 
 def last_phase(setting: Setting) -> Phase:
-    """The phase of a method that most of its time goes to."""
+    """The last phase of a method, in which it spends most of its time."""
     return setting.method.phases[-1]
 
 
 def part_phase(setting: Setting, name: str) -> Phase:
-    """The last phase with nothing in its update but one term; raises `UserError` if it has none."""
+    """The last phase with one part as its whole update; `UserError` if there is no such part."""
     file, method = _parts_file(setting), setting.cfg.method
     found = file.parts(setting.cfg, setting.spec) if file else {}
     if name not in found:
@@ -70,12 +70,13 @@ def part_phase(setting: Setting, name: str) -> Phase:
 
 
 def forms(setting: Setting) -> list[Case]:
-    """Updates of the last phase in several forms, the first of which the others are measured by.
+    """Updates of the last phase in several forms; times are relative to the first form.
 
-    The plain form, as a library without ideas about speed would write it, where the file of
-    `bench/parts` has one; the update as the config has it; the same with a constant batch and no
-    metrics; and, beside a plain form, the one with the unbiased estimate of the CQL penalty's
-    gradient, unless the config has that already or has no penalty.
+    - the plain form, without optimisations for speed, if the file of `bench/parts` has one;
+    - the update as the config has it;
+    - the same with a constant batch and no metrics;
+    - if there is a plain form, the update with the unbiased estimate of the CQL penalty's gradient,
+      unless the config has that already or has no penalty.
     """
     cfg, phase = setting.cfg, last_phase(setting)
     bare = phase._replace(update=lambda *args: (phase.update(*args)[0], {}))
@@ -152,7 +153,7 @@ def env_steps(name: str, setting: Setting) -> Case:
 
 
 def of_tasks(env: Env, tasks) -> Env:
-    """The simulator for these tasks alone, their physics made: a rollout can then be compiled."""
+    """The simulator with the physics of these tasks made already, so that a rollout compiles."""
     physics = env.prepare(tasks)
     return env._replace(prepare=lambda tasks: physics)
 
@@ -162,7 +163,7 @@ def rollout_case(
 ) -> Case:
     """Env steps, in a simulator of either kind; `made` are the products of one call.
 
-    On the host only the policy is compiled, at the first call, which is all that is known of it.
+    On the host only the policy is compiled, at the first call, and nothing else is known of it.
     """
     if env.on_host:
         began = time.perf_counter()
@@ -189,7 +190,7 @@ def _parts_file(setting: Setting) -> ModuleType | None:
 
 
 def _chunk_length(setting: Setting, phase: Phase, data) -> int:
-    """Updates of a call: many where they are quick, so that starting a chunk does not count."""
+    """Updates per call: many if they are quick, so that the start of a chunk takes no share."""
     method, key = setting.method, jax.random.key(0)
 
     def one(data, key, hp):

@@ -17,7 +17,7 @@ from metastar.tools.bench.setting import Setting
 from metastar.training.flops import products, scaled
 from metastar.types import Env, StepIn
 
-ALONE_TASKS = 2  # of single environments: one stream of each is enough to tell the time of a step
+ALONE_TASKS = 2  # tasks of single environments: one stream each is enough for the time of a step
 
 
 def cases(setting: Setting, max_steps: int) -> list[Case]:
@@ -28,7 +28,7 @@ def cases(setting: Setting, max_steps: int) -> list[Case]:
     in JAX, "one stream at a time" runs whole episodes of one environment in one jitted scan.
 
     Args:
-        setting: the method, with parameters as they are drawn, and its data.
+        setting: the method, with its initial parameters, and its data.
         max_steps: steps of an episode at most; 0 leaves them as they are.
     """
     env = make_env(setting.cfg)

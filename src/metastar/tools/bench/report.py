@@ -1,4 +1,4 @@
-"""What `metastar bench` writes and prints, out of the seconds of its cases and probes."""
+"""The results of `metastar bench`, as JSON and text, from the seconds of its cases and probes."""
 
 import contextlib
 import math
@@ -24,7 +24,7 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def machine() -> dict:
-    """What the numbers were measured on."""
+    """The machine that the numbers were measured on."""
     return {
         "device": jax.devices()[0].device_kind,
         "platform": jax.default_backend(),
@@ -101,7 +101,7 @@ def _case(case: Case, seconds: np.ndarray, reference: np.ndarray, alone: dict) -
 
 
 def overhead(cases: dict[str, Case], seconds: dict, chunk: int, repeats: int) -> dict:
-    """What an update costs beside its arithmetic: sampling, metrics, logging, transfers.
+    """The time of an update that is not arithmetic: sampling, metrics, logging, transfers.
 
     The difference to the same chunk with a constant batch, which returns no metrics, and the row of
     metrics that the host writes once in `chunk` updates.
@@ -167,7 +167,7 @@ def rows(cases: dict[str, dict]) -> list[Sequence[str]]:
 
 
 def _by_scope(cases: dict[str, dict]) -> list[str]:
-    """Where the matrix products of each case are, of cases whose update names its terms."""
+    """The share of matrix products by named scope, for cases whose update has such scopes."""
     lines = []
     for name, case in cases.items():
         total = sum(case["scopes"].values())

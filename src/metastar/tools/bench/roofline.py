@@ -1,4 +1,4 @@
-"""What a device can do at most: the matrix products of a program, and how fast it does each alone.
+"""The fastest a device could be: the rates of a program's matrix products, each run alone.
 
 The floor of a program is the time of its matrix products alone, each at the rate the device reaches
 at that very shape.
@@ -17,13 +17,13 @@ from metastar.tools.bench.timing import rounds_for
 from metastar.training.flops import Product, flops
 from metastar.types import Array
 
-_PROBE_SECONDS = 5e-2  # of one probe at least, so that starting it, cold, does not count
+_PROBE_SECONDS = 5e-2  # of one probe at least, so that its start takes no share
 _COPY_BYTES = 2**28  # read; beyond any cache
 _MAX_ROUNDS = 10_000
 
 
 class Probe(NamedTuple):
-    """Something to time that tells a rate of the device."""
+    """A call whose time gives a rate of the device."""
 
     call: Callable[[], Any]
     amount: float  # floating-point operations, or bytes, of one call

@@ -36,7 +36,7 @@ def make(cfg) -> Setting:
 
 
 def random_data(cfg, tasks: dict[str, np.ndarray]) -> TaskData:
-    """Whole episodes of noise, of two behaviours in turn, with room for two context windows.
+    """Whole episodes of noise, alternately of two sources, enough for two context windows.
 
     Observations and rewards are standard normal, actions uniform in [-1, 1].
     """

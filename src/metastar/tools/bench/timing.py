@@ -1,4 +1,4 @@
-"""Times functions by turns, so that a machine's drift hits all of them alike; and compiles them."""
+"""Times functions in interleaved rounds, so that a drift of the machine affects all alike."""
 
 import time
 from collections.abc import Callable
@@ -15,9 +15,9 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each call, round by round, after one call of each that is not counted.
 
-    Every round has an order of its own (always the same orders): what a call leaves behind, caches
-    and freed memory, costs the next one time, and must not always hit the same. A call ends when
-    all arrays that it returned are there.
+    Every round has another order (the same orders in every run): what a call leaves in caches and
+    memory affects the time of the next call, which must not always be the same one. A call ends
+    when all arrays that it returned are computed.
 
     Args:
         calls: functions without arguments, by name.

@@ -1,4 +1,4 @@
-"""The data card: what is in a data set, as a text and figures, for the eye before a training."""
+"""The data card: what a data set contains, as text and figures, to look at before training."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the data card shows: returns, reward, states and distances of the behaviour sources."""
+"""The contents of the data card: returns, rewards, states and distances of the sources."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -88,8 +88,8 @@ def distances(fields: dict[str, np.ndarray], source: np.ndarray, num: int) -> Di
     source with less than `2 * MIN_SAMPLE` counts as absent there. Observations and actions are
     divided by their standard deviation over the data set; a constant column stays as it is.
 
-    The diagonal is the distance of a source's two samples: not 0 but the least that samples of
-    this size can show. Two sources act differently as far as they lie above it.
+    The diagonal is the distance between a source's two samples: not 0, but what chance alone gives
+    at this sample size. Two sources differ as far as their distance exceeds it.
 
     Args:
         fields: the data set's.

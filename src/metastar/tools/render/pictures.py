@@ -1,7 +1,7 @@
 """Pictures of robots in their states: MuJoCo's renderer, or a plot of the plane for point robots.
 
-MuJoCo is imported inside functions: when it is first imported it settles which library draws, by
-the environment variable MUJOCO_GL, and `find_family` has to come before that.
+MuJoCo is imported inside functions: at its first import it chooses the drawing library by the
+environment variable MUJOCO_GL, which `find_family` has to set before that.
 """
 
 import os

@@ -1,6 +1,7 @@
-"""Episodes to be filmed: those of a trained agent, recorded ones, and those of uniform actions.
+"""Episodes to be filmed: of a trained agent, recorded ones, and of uniform actions.
 
-Each maker chooses its tasks and checks its arguments at once, and plays only when it is told to.
+Each function chooses its tasks and checks its arguments at once; the function that it returns plays
+the episodes.
 """
 
 import re
@@ -55,7 +56,7 @@ def of_random(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
 
 
 def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
-    """The agent of a run, which knows the task from one uniformly drawn context of its own data."""
+    """The agent of a run, which infers the task from one uniformly drawn context of its data."""
     tasks = _choose(subject, asked)
     run = restore.restore(subject.workdir)
     data = store.load(subject.data, "all", run.cfg)

@@ -1,4 +1,4 @@
-"""What audits say of the codes of runs, for `metastar compare`: of those runs that have one."""
+"""Measures of codes from the audits of runs, where there are any, for `metastar compare`."""
 
 from collections.abc import Sequence
 from pathlib import Path

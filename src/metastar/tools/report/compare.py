@@ -210,7 +210,7 @@ def draw(found: Sequence[Group], scores: Sequence[Scores]) -> Figure:
 
 
 def _bar(axis, at, mean, low, high, **look):
-    """Points with bars from `low` to `high`; rounding may leave the mean a hair outside."""
+    """Points with bars from `low` to `high`; rounding may put the mean just outside."""
     errors = np.maximum(np.stack([mean - low, high - mean]), 0)
     axis.errorbar(at, mean, errors.reshape(2, -1), ls="none", **look)
 

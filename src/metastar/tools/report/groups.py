@@ -1,4 +1,4 @@
-"""Runs that may be compared: read, grouped by system, refused where they are not alike.
+"""Runs to be compared: reads them, groups them by system, refuses runs that cannot be compared.
 
 The runs of a group share method, preset and hyper-parameters; they are its seeds. All runs are of
 one family and were evaluated on the same held-out tasks, so that scores of any two groups are
@@ -43,7 +43,7 @@ class Group(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What one evaluation says of every group, on N tasks that every run has a score of."""
+    """One evaluation of every group, on the N tasks for which every run has a score."""
 
     name: str
     whole: bool  # all of a protocol, on held-out tasks like the training tasks

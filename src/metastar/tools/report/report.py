@@ -26,11 +26,11 @@ How to read the table:
 - *Few-shot*: the task code comes from a context window of the task's own data, drawn uniformly and
   fixed for the episode; *zero-shot*: the agent acts at random until its own history fills a
   context, then infers the code anew at every step, and the return of its second episode counts;
-  where episodes may end early, the mean return of those that begin once it has lived the length of
-  a full one. *Exploring* it acts until then on codes of training tasks, chosen by the strategy.
+  where episodes may end early, the mean return of those that begin after as many steps as a full
+  one has. *Exploring* it acts until then on codes of training tasks, chosen by the strategy.
 - Means are over tasks of the task's mean. Intervals are bootstrap intervals stratified over tasks
-  (windows or streams are resampled within each task): they speak of these tasks and this training
-  run, not of other tasks or seeds. IQM is the mean of the middle half of all scores.
+  (windows or streams are resampled within each task): they hold for these tasks and this training
+  run, not for other tasks or seeds. IQM is the mean of the middle half of all scores.
 - *Contexts* is the share of the windows (zero-shot: of the streams, which are missing if all their
   episodes began too early to count) a row is made of; *of optimum* compares with the analytic
   optimum from the same starts, averaged alike; *scale* is 0 for uniform random actions and 1 for
@@ -169,7 +169,7 @@ def _protocols(column):
 
 
 def _parts(block):
-    """Title and block of what a protocol's block has of some of its contexts."""
+    """Titles and blocks of parts of a protocol's contexts."""
     title = block["title"]
     yield f"{title}, windows with reward", block.get("informative")
     yield f"{title}, windows without reward", block.get("uninformative")

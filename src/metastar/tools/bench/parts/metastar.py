@@ -1,8 +1,8 @@
-"""MetaSTAR's joint update: its terms alone, and the plain form its speed is measured against.
+"""MetaSTAR's joint update: its parts alone, and the plain form that its speed is compared with.
 
-Plain: a critic that reads [s, z, a] joined, all sampled actions of all states at once, ordinary
-differentiation, one jit. Everything else is the library's. The same parameters, laid out for the
-one or the other, give the same update up to rounding.
+The plain form has a critic on the joined input [s, z, a], all sampled actions of all states at
+once, ordinary differentiation, one jit. Everything else is the library's. With the same parameters,
+in the layout of either form, both give the same update up to rounding.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ _STATE, _ACTION = "hidden_0", "hidden_0_action"
 def parts(cfg: ConfigDict, spec: DataSpec) -> dict[str, Callable]:
     """Updates of the terms of `methods.metastar.update`.
 
-    Codes are zero and real rows stand in for imagined ones: the work is the same.
+    Codes are zero and real rows take the place of imagined ones: the work is the same.
     """
     system = metastar.bind(config.scope(cfg, "metastar", metastar), spec)
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
