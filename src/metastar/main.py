@@ -143,7 +143,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     audit = add(
         "audit",
         _audit,
-        "measure whether task codes depend on the policy that collected the context",
+        "measure whether task codes depend on the source of the context",
         workdir=workdir,
     )
     audit.add_argument(

@@ -1,4 +1,4 @@
-"""The main job: data, training, evaluation, report, from a config into its workdir."""
+"""The whole job of a config: data, training, evaluation and report, into its workdir."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ def train(
         cfg: the config.
         workdir: the folder of the run; a dry run needs none.
         dry_run: only prints parameters, memory, FLOPs per update and expected minutes.
-        command: what the report shows as the origin of the run; kept from the first call.
+        command: what the report shows as the origin of the run; a resumed run keeps its first one.
 
     Raises:
         UserError: as `config.validate`, `workdir.opened`, `collect.data_set` and `loop.fit`; some
@@ -184,7 +184,7 @@ def _plan_data(cfg: FrozenConfigDict) -> tuple[Method, TaskData, str]:
 
 
 def _ask_for_determinism() -> None:
-    """XLA reads its flags when the first device is used: GPUs then add in a fixed order."""
+    """Sets the XLA flag for deterministic GPU kernels; XLA reads it when a device is first used."""
     flag = "--xla_gpu_deterministic_ops=true"
     if flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
