@@ -1,4 +1,4 @@
-"""How a data set's tasks are labelled, also where no family of its name is known."""
+"""How a data set's tasks are told apart, also where no family by its name is known."""
 
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ class Described(NamedTuple):
 def describe(manifest: Manifest) -> Described:
     """Describes the tasks of a data set.
 
-    A known family labels them itself. Otherwise the label is the first task parameter that is a
-    single number per task, else the task's place in the data set, and the data count as not sparse.
+    As its family does. Data of a family that is not known have their first task parameter that is
+    one number a task, else the task's place in the data set, and do not count as sparse.
     """
     if manifest.family in registry.names("family"):
         family = family_of(manifest.family)
