@@ -49,9 +49,13 @@ def save(path: Path, content: str | bytes) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     """Writes a JSON object with the key "sha256", its checksum; errors are those of `save`."""
+    save(path, sealed(content))
+
+
+def sealed(content: dict) -> str:
+    """The text that `write_json` writes."""
     content = json.loads(json.dumps(content, allow_nan=False))  # as a reader will find it
-    sealed = {**content, _SEAL: _digest(content)}
-    save(path, json.dumps(sealed, indent=2, allow_nan=False) + "\n")
+    return json.dumps({**content, _SEAL: _digest(content)}, indent=2, allow_nan=False) + "\n"
 
 
 def read_json(path: str | Path, remedy: str, sealed: bool = True) -> dict:

@@ -26,6 +26,7 @@ KINDS = {
     "behavior": Kind("metastar.collection.behaviors", "collect.{name}"),
     "protocol": Kind("metastar.evaluation.protocols", "eval"),
     "exploration strategy": Kind("metastar.evaluation.exploration", "explore.{name}"),
+    "executor": Kind("metastar.tools.sweep.executors", "", ("make",)),
 }
 
 _imported: dict[tuple[str, str], str] = {}  # (kind, name) of a file outside -> its dotted path

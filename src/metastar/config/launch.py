@@ -83,24 +83,33 @@ def load_preset(source: str) -> ConfigDict:
     """
     head, colon, argument = source.partition(".py:")
     path = find_file(f"{head}.py" if colon else source, argument)
+    cfg = call_file(path, argument)
+    if not isinstance(cfg, ConfigDict):
+        raise UserError(f"get_config of {str(path)!r} must return a ConfigDict, not {cfg!r}")
+    return cfg
+
+
+def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
+    """Returns what `get_config(*arguments)` of a Python file returns.
+
+    Raises:
+        UserError: it is no such file, or it fails; in the name of the `kind` of file.
+    """
     # Under a name of its own: configs/metastar.py must not become the package.
-    spec = importlib.util.spec_from_file_location(f"config_of_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"{kind}_of_{path.stem}", path)
     if spec is None:
-        raise UserError(f"config file {str(path)!r} is not a Python file; its name must end in .py")
+        raise UserError(f"{kind} file {str(path)!r} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        cfg = module.get_config(argument)
+        return module.get_config(*arguments)
     except UserError:
         raise
     except Exception as error:
         raise UserError(
-            f"config file {str(path)!r} fails with {type(error).__name__}: {error}; "
+            f"{kind} file {str(path)!r} fails with {type(error).__name__}: {error}; "
             "it must define get_config(argument) that returns a ConfigDict"
         ) from error
-    if not isinstance(cfg, ConfigDict):
-        raise UserError(f"get_config of {str(path)!r} must return a ConfigDict, not {cfg!r}")
-    return cfg
 
 
 def find_file(name: str, argument: str = "") -> Path:

@@ -18,6 +18,7 @@ from metastar.types import DataSpec
 RUNS = "seeds"  # below the workdir of a config that stands for several runs: one workdir for each
 
 COMMAND = "command.txt"  # what started the run
+LOCK = ".lock"  # held by the process that has the workdir open
 _RESTORE = "restore it from a copy, or give another workdir"
 
 
@@ -43,7 +44,7 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(path / ".lock", "w"))
+            lock = stack.enter_context(open(path / LOCK, "w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, also on SIGKILL
         except BlockingIOError:
             raise UserError(
@@ -60,6 +61,18 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
             if not (path / COMMAND).exists():
                 (path / "config.json").unlink(missing_ok=True)
             raise
+
+
+def is_held(path: str | Path) -> bool:
+    """Whether a process has a workdir open (`opened`) at this moment."""
+    try:
+        with open(Path(path) / LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is none yet
+        return False
+    return False
 
 
 def read_config(path: str | Path) -> ConfigDict:

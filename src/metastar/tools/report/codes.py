@@ -43,6 +43,8 @@ def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
 
 
 def _audit(run: Run) -> dict | None:
+    if run.audit is not None:
+        return run.audit
     source = Path(run.source)
     path = (source.parent if source.name == results.FILE else source) / FILE
     if not path.exists():  # as for a file that is not in its run's folder

@@ -173,10 +173,11 @@ def provenance(found: Sequence[Group]) -> list[tuple[str, ...]]:
     """Rows of text cells, one of each run."""
     rows = [("run", "group", "seed", "updates", "minutes", "commit")]
     for group in found:
-        for source, run in group.runs:
-            minutes = f"{run['wall_seconds'] / 60:.1f}"
-            numbers = (str(run["seed"]), str(run["updates"]), minutes)
-            rows.append((source, group.name, *numbers, run["commit"]))
+        for run in group.runs:
+            found = run.results
+            minutes = f"{found['wall_seconds'] / 60:.1f}"
+            numbers = (str(found["seed"]), str(found["updates"]), minutes)
+            rows.append((run.source, group.name, *numbers, found["commit"]))
     return rows
 
 

@@ -32,6 +32,7 @@ class Run(NamedTuple):
 
     source: str  # as the user named it
     results: dict  # its results.json
+    audit: dict | None = None  # its audit.json, if the source holds that too
 
 
 class Group(NamedTuple):
@@ -59,14 +60,15 @@ def read(sources: Sequence[str]) -> list[Group]:
     Groups of one method and preset are told apart by the hyper-parameters that differ among them.
 
     Args:
-        sources: workdirs with `results.json`, or such files (`*.json`). The same file twice counts
-            once.
+        sources: workdirs with `results.json`, or such files (`*.json`), or the result files of a
+            sweep's cells, which stand for all their runs. The same file twice counts once.
 
     Raises:
         UserError: a source holds no results or damaged ones; two runs differ in the family, the
             split or the held-out tasks; two runs of a group have the same seed.
     """
-    runs = list({_file(source): Run(source, _read(source)) for source in sources}.values())
+    named = {_file(source): source for source in sources}
+    runs = [run for source in named.values() for run in _read(source)]
     for run in runs[1:]:
         _check_alike(runs[0], run)
     names = _names(runs)
@@ -178,21 +180,25 @@ def _file(source: str) -> Path:
     return Path(source if _is_json(source) else f"{source}/{results.FILE}").resolve()
 
 
-def _read(source: str) -> dict:
+def _read(source: str) -> list[Run]:
+    """The runs that a source holds: one, or those of a cell (`tools/sweep/cell.py`)."""
     if not _is_json(source):
-        found = results.read(source)
+        runs = [Run(source, results.read(source))]
     elif not Path(source).is_file():
         raise UserError(f"there is no file {source!r}; give a run's folder or its {results.FILE}")
     else:  # a copy, perhaps of an earlier version, which wrote no checksum
-        found = results.translate(
-            files.read_json(source, "copy it again from its run", sealed=False)
-        )
-    if not _is_complete(found):
-        raise UserError(
-            f"{source!r} does not hold the results of a run; give a run's folder or its "
-            f"{results.FILE}, or evaluate the run again"
-        )
-    return found
+        found = files.read_json(source, "copy it again from its run", sealed=False)
+        held = found["runs"] if "cell" in found else [{"results": found}]
+        runs = [Run(source, results.translate(run["results"]), run.get("audit")) for run in held]
+    for run in runs:
+        if not _is_complete(run.results):
+            raise UserError(
+                f"{source!r} does not hold the results of a run; give a run's folder or its "
+                f"{results.FILE}, or evaluate the run again"
+            )
+    if len(runs) > 1:
+        runs = [run._replace(source=f"{source}, seed {run.results['seed']}") for run in runs]
+    return runs
 
 
 def _is_complete(found: Any) -> bool:

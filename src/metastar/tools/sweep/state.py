@@ -1,0 +1,85 @@
+"""What has become of each cell, in `<runs>/sweep.json`: what a later call and `status` read."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from metastar import files
+from metastar.errors import UserError
+
+FILE = "sweep.json"
+_LOCK = ".sweep.lock"
+ENDED = ("done", "failed")
+
+
+class Entry(NamedTuple):
+    """One cell."""
+
+    workdir: str
+    state: str = "waiting"  # or "running", "stopped", "done", "failed"
+    began: float | None = None  # Unix seconds, of the last start
+    seconds: float | None = None  # that its last process took
+    place: dict | None = None  # where it runs, in the executor's words
+    returns: dict[str, float] = {}  # noqa: RUF012 - of a cell that is done, by protocol
+    sentence: str | None = None  # what ended a cell that failed, or what a waiting one waits for
+
+
+Entries = dict[str, Entry]  # by name of the cell
+
+
+def read(runs: Path) -> Entries:
+    """The entries of an earlier call; {} if there was none; raises `UserError` if damaged."""
+    if not (runs / FILE).exists():
+        return {}
+    remedy = "delete it; finished cells are known by their result files"
+    content = files.read_json(runs / FILE, remedy)
+    try:
+        return {name: Entry(**fields) for name, fields in content["cells"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise UserError(f"{runs / FILE} is not the state of a sweep; {remedy}") from None
+
+
+def write(runs: Path, entries: Entries) -> None:
+    """Writes the entries, whole or not at all; raises `UserError` if the folder is not writable."""
+    content = {name: entry._asdict() for name, entry in entries.items()}
+    files.write_json(runs / FILE, {"cells": content})
+
+
+@contextlib.contextmanager
+def held(runs: Path) -> Iterator[None]:
+    """Holds the folder of a sweep's runs, which it makes, until the context ends.
+
+    Raises:
+        UserError: another process holds it, or it is not writable.
+    """
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = open(runs / _LOCK, "w")  # noqa: SIM115 - the context below closes it
+    except OSError as error:
+        raise UserError(
+            f"the folder of the runs, {runs}, is not writable ({error.strerror}); name another "
+            "one in the field runs of the sweep file"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, also on SIGKILL
+        except BlockingIOError:
+            raise UserError(
+                f"the sweep of {runs} is going on in another process; see it with "
+                f"metastar sweep status {runs}"
+            ) from None
+        yield
+
+
+def is_held(runs: Path) -> bool:
+    """Whether a process drives the sweep at this moment."""
+    try:
+        with open(runs / _LOCK) as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
