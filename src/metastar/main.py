@@ -11,6 +11,7 @@ import metastar
 from metastar import config
 from metastar.config.launch import OVERRIDES
 from metastar.errors import UserError, did_you_mean
+from metastar.tools.sweep import options
 from metastar.training import program_cache
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
@@ -181,43 +182,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         "--profile", action="store_true", help="write a trace of one call of each case"
     )
     sweep = add("sweep", _sweep, "run a grid of cells, each a metastar train of its own")
-    sweep.add_argument(
-        "words",
-        metavar="[status] FILE.py[:ARGUMENT]",
-        nargs="+",
-        help="the sweep file; with status before it, only print the table of what there is, also "
-        "for the folder of its runs",
-    )
-    sweep.add_argument(
-        "--resume", action="store_true", help="go on with all that an earlier call left"
-    )
-    sweep.add_argument(
-        "--only-failed", action="store_true", help="start again what failed, and nothing else"
-    )
-    sweep.add_argument(
-        "--minutes",
-        type=_positive,
-        metavar="M",
-        default=float("inf"),
-        help="start no further cell after that time; --resume goes on (default: no limit)",
-    )
-    sweep.add_argument(
-        "--jobs",
-        type=_count,
-        metavar="N",
-        help="cells at once (default: as cores and memory allow)",
-    )
-    sweep.add_argument(
-        "--on", metavar="NAME", default="local", help="what runs the cells (default: local)"
-    )
-    sweep.add_argument(
-        "--search",
-        type=_count,
-        metavar="N",
-        default=0,
-        help="draw N settings of the file's search for each cell, and find the best",
-    )
-    sweep.add_argument("--dry-run", action="store_true", help="print the line of every cell")
+    options.add(sweep)
     data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
     data.add_argument("action", choices=("inspect", "verify"))
     data.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
@@ -325,29 +290,7 @@ def _bench(args) -> None:
 def _sweep(args) -> None:
     from metastar.tools.sweep import command
 
-    *verbs, source = args.words
-    if verbs == ["status"]:
-        print(command.status(source))
-        return
-    if verbs:
-        raise UserError(f"sweep takes one file, not {shlex.join(args.words)}; or status and a file")
-    names = ("resume", "only_failed", "minutes", "jobs", "on", "dry_run")
-    options = {name: getattr(args, name) for name in names}
-    print(command.sweep(source, **options, draws=args.search))
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is less than 1")
-    return number
+    print(command.run(args))
 
 
 def _render(args) -> None:

@@ -1,7 +1,7 @@
 """The result file of a finished cell: all that its runs found, under the digest of its config.
 
-`<results>/<cell>.json` holds `cell`, `command`, `config`, `digests`, `then`, `commit` and `runs`, of
-each of which it has the content of `results.json` and that of `audit.json`, or None. The digests
+`<results>/<cell>.json` holds `cell`, `command`, `config`, `digests`, `then`, `commit` and `runs`,
+of each of which it has the content of `results.json` and that of `audit.json`, or None. The digests
 are those of the `config.json` of its runs, which `results.json` names too.
 """
 
@@ -114,7 +114,7 @@ def is_done(cell: Cell, sweep: Sweep) -> bool:
 
 
 def read(file: str | Path) -> dict[str, Any]:
-    """The content of a result file; raises `UserError` if it is missing, damaged or no such file."""
+    """The content of a result file; raises `UserError` if it is missing, damaged or none."""
     remedy = "move it away and run its sweep again"
     found = files.read_json(file, remedy)
     if not {"cell", "config", "digests", "then", "runs"} <= found.keys() or not found["runs"]:

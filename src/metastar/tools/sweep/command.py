@@ -1,5 +1,6 @@
 """`metastar sweep`: from a sweep file to its results, and a look at how far it is."""
 
+import argparse
 import math
 from pathlib import Path
 
@@ -9,6 +10,17 @@ from metastar.tools.sweep import cell as cell_files
 from metastar.tools.sweep import driver, grid, search, state, table
 from metastar.tools.sweep.executor import Share
 from metastar.tools.sweep.state import Entries
+
+
+def run(args: argparse.Namespace) -> str:
+    """Does what the arguments of `options.py` ask for; returns and raises as what it calls."""
+    *verbs, source = args.words
+    if verbs == ["status"]:
+        return status(source)
+    if verbs:
+        raise UserError(f"sweep takes one file, not {' '.join(args.words)}; or status and a file")
+    names = ("resume", "only_failed", "minutes", "jobs", "on", "dry_run")
+    return sweep(source, **{name: getattr(args, name) for name in names}, draws=args.search)
 
 
 def sweep(

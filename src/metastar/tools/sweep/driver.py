@@ -102,9 +102,9 @@ def drive(
 ) -> int:
     """Runs cells, as many at once as the executor has room for; changes `entries`.
 
-    A cell that fails stops no other but those that need it. One whose workdir another process holds,
-    left behind by a call that was killed, is waited for and then goes on here. Of the cells that
-    lack the same data set only one runs until that is made.
+    A cell that fails stops no other but those that need it. One whose workdir another process
+    holds, left behind by a call that was killed, is waited for and then goes on here. Of the cells
+    that lack the same data set only one runs until that is made.
 
     Args:
         cells: of the sweep.

@@ -116,7 +116,7 @@ def _status(entry: Entry) -> dict | None:
     """What a cell says of itself in its `status.json`, unless that is of an earlier start."""
     with contextlib.suppress(UserError):
         found = files.read_json(Path(entry.workdir, "status.json"), "")
-        if _STATUS <= found.keys() and found["updated"] >= (entry.began or 0):
+        if found.keys() >= _STATUS and found["updated"] >= (entry.began or 0):
             return found
     return None
 
