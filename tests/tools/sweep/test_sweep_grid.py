@@ -88,7 +88,7 @@ MISTAKES = {
 @pytest.mark.parametrize("sentence", MISTAKES)
 def test_a_wrong_file_is_one_sentence(tmp_path, sentence):
     fields = {"grids": (GRID,)} | MISTAKES[sentence]
-    with pytest.raises(UserError, match="s.py") as caught:
+    with pytest.raises(UserError, match=r"s\.py") as caught:
         grid.read(sweep_files.write(tmp_path, **fields))
     assert sentence in str(caught.value)
 

@@ -24,7 +24,7 @@ SETTINGS = {
     "results": Field("", "", "folder of the result files"),
     "runs": Field("", "", "folder of the workdirs and logs; empty: runs/<name of the file>"),
     "cores": Field(1, COUNT, "processor cores of a cell"),
-    "memory_gb": Field(4.0, POSITIVE, "memory that a cell may take, GiB"),
+    "memory_gb": Field(6.0, POSITIVE, "memory that a cell may take, GiB"),
     "then": Field((), "", "commands on every run of a trained cell, such as audit"),
     "search_seed": Field(0, SEED, "of the settings that --search draws"),
 }
