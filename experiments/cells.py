@@ -1,4 +1,4 @@
-"""What the experiments share: to train a table's cells, each of several seeds, and to read them."""
+"""What the experiments share: to read what sweeps found, to run commands, and forms of numbers."""
 
 import argparse
 import subprocess
@@ -11,28 +11,28 @@ import numpy as np
 from metastar import files
 from metastar.evaluation import results
 from metastar.ops.statistics import seed_task_interval
+from metastar.tools.sweep import cell as cell_files
+from metastar.tools.sweep import grid
+from metastar.tools.sweep.grid import Cell
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
-# Of each family, what its preset needs for data of mixed behaviours.
-MIXED = {
-    "point_robot": {
-        "collect.behavior": "mixture",
-        "collect.cross_task_episodes": 10,
-        "data.ood_tasks": 5,
-        "data.dir": "data/invariance_point_robot",
-    },
-    "cheetah_vel": {},
-}
-# The reference's penalty, which is on values, with as many actions as the tables were made with.
-# The presets of families with dense rewards have none there.
-CQL = {
-    "agent.conservative.penalty": "cql",
-    "imagine.penalty": 0.0,
-    "agent.conservative.num_actions": 4,
-}
-# What these have instead, as MOPO: what the model doubts is taken off imagined rewards.
-MOPO = {"agent.conservative.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
+
+
+def cells_of(source: str) -> list[tuple[Cell, Path]]:
+    """Every cell of a sweep file with its result file, which need not be there yet."""
+    sweep = grid.read(source)
+    root = DOCS.parent
+    return [(cell, root / cell_files.file_of(cell, sweep)) for cell in grid.cells(sweep)]
+
+
+def found_by(source: str) -> dict[str, list[dict]]:
+    """The runs of the finished cells of a sweep file, by group: `results` and `audit` of each."""
+    found: dict[str, list[dict]] = {}
+    for cell, file in cells_of(source):
+        if file.exists():
+            found.setdefault(cell.group, []).extend(cell_files.read(file)["runs"])
+    return found
 
 
 def metastar(command: str, workdir: Path, *arguments: str) -> None:
@@ -52,13 +52,6 @@ def train(workdir: Path, config: str, fields: dict) -> list[Path]:
 def read(folder: Path, name: str) -> dict:
     """The JSON file `name` of a folder, results in today's shape; a checksum must match."""
     return results.translate(files.read_json(folder / name, "make it again", sealed=False))
-
-
-def audited(folder: Path) -> dict:
-    """The audit of a run, made if there is none yet."""
-    if not (folder / "audit.json").exists():
-        metastar("audit", folder)
-    return read(folder, "audit.json")
 
 
 def add_arguments(parser: argparse.ArgumentParser, families: Sequence[str], cells: dict) -> None:

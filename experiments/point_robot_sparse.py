@@ -1,32 +1,40 @@
 """Makes the results table of Point-Robot-Sparse in the README: MetaSTAR and its oracle, by seed.
 
-    .venv/bin/python experiments/point_robot_sparse.py --seeds 0 1 2
+    metastar sweep experiments/sweeps/point_robot_sparse.py
+    python experiments/point_robot_sparse.py
 
-Trains every run that is not complete yet (each resumes where it stopped), copies their
-`results.json` to `experiments/results/point_robot_sparse_quick/`, writes `summary.json` there and
-its table into the README and `docs/results.md`. Averages are over seeds; intervals are 95 % by
-bootstrap over seeds, stratified over tasks. With `--validation=K` the last K training tasks take
-the place of the test tasks: this is how settings were chosen; its files go to their own folder.
+The second reads the result files of the first, writes `summary.json` beside them and its table into
+the README and `docs/results.md`. Averages are over seeds; intervals are 95 % by bootstrap over
+seeds, stratified over tasks. `--argument` is what stands behind the sweep file's name; only that of
+`quick` is written into the pages.
 """
 
 import argparse
-import shutil
 from pathlib import Path
 
 import cells
 import numpy as np
+from sweeps.point_robot_sparse import FAMILY, label_of
 
 from metastar import files
 from metastar.ops import statistics
 from metastar.tools.report import tables
+from metastar.tools.sweep import cell as cell_files
 
-FAMILY = "point_robot_sparse"
+SWEEP = "experiments/sweeps/point_robot_sparse.py"
 
 
-def run(method: str, preset: str, workdir: Path, fields: dict) -> dict:
-    """Trains one run, unless it is complete; returns its results."""
-    cells.train(workdir, f"configs/{method}.py:{FAMILY},{preset}", fields)
-    return cells.read(workdir, "results.json")
+def results_of(source: str) -> dict[str, list[dict]]:
+    """Results of every seed by method, from result files or the `results.json` of earlier."""
+    found: dict[str, list[dict]] = {}
+    for cell, file in cells.cells_of(source):
+        earlier = file.parent / f"{cell.cfg.method}_seed{cell.cfg.seed}.json"
+        if file.exists():
+            runs = [run["results"] for run in cell_files.read(file)["runs"]]
+        else:
+            runs = [cells.read(file.parent, earlier.name)]
+        found.setdefault(cell.cfg.method, []).extend(runs)
+    return found
 
 
 def per_task(results: list[dict], *path: str) -> np.ndarray:
@@ -92,31 +100,16 @@ def table(summary: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--validation", type=int, default=0, metavar="K")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
+    parser.add_argument("--argument", default="quick", metavar="PRESET[,WITHHELD]")
     args = parser.parse_args()
 
-    label = f"{FAMILY}_{args.preset}" + (f"_validation{args.validation}" * bool(args.validation))
-    out = cells.RESULTS / label
-    out.mkdir(parents=True, exist_ok=True)
-    results = {"oracle": [], "metastar": []}
-    for seed in args.seeds:
-        common = {"seed": seed, "data.validation_tasks": args.validation}
-        oracle = args.runs / f"{label}_oracle_{seed}"
-        results["oracle"].append(run("oracle", args.preset, oracle, common))
-        workdir = args.runs / f"{label}_metastar_{seed}"
-        bounded = {**common, "eval.oracle": oracle}
-        results["metastar"].append(run("metastar", args.preset, workdir, bounded))
-        for method, folder in (("oracle", oracle), ("metastar", workdir)):
-            shutil.copy(folder / "results.json", out / f"{method}_seed{seed}.json")
-
+    source = f"{SWEEP}:{args.argument}"
+    out = cells.RESULTS / label_of(*args.argument.split(","))
+    results = results_of(str(cells.DOCS.parent / source))
     ours = results["metastar"]
-    command = f"python experiments/point_robot_sparse.py --seeds {' '.join(map(str, args.seeds))}"
     informative = [r["protocols"]["few_shot"]["informative"] for r in ours]
     summary = {
-        "command": command + f" --preset={args.preset}" + f" --validation={args.validation}",
+        "command": f"metastar sweep {source}",
         "commit": ours[0]["commit"],
         "versions": ours[0]["versions"],
         "device": ours[0]["device"],
@@ -139,7 +132,7 @@ def main() -> None:
         },
     }
     files.write_json(out / "summary.json", summary)
-    if args.preset == "quick" and not args.validation:
+    if args.argument == "quick":
         for page in (cells.DOCS.parent / "README.md", cells.DOCS / "results.md"):
             tables.insert(page, "results", table(summary))
     print(table(summary))

@@ -1,34 +1,42 @@
-"""Trains methods on a family over seeds and compares them: the tables of `docs/results.md`.
+"""Methods on a family over seeds, side by side: the tables of `docs/results.md`.
 
-    python experiments/seeds.py --family cheetah_vel --methods metastar bc --seeds 0 1 2
+    metastar sweep experiments/sweeps/seeds.py:cheetah_vel
+    python experiments/seeds.py --argument=cheetah_vel
 
-The oracle of each seed is trained first and is the bound of the others. Every run that is not
-complete yet resumes where it stopped. Copies their `results.json` to
-`experiments/results/<family>_<preset>/`, writes the tables of `metastar compare` and the returns
-by source of the context to `docs/results.md`, and a figure beside the copies. With `--validation=K`
-the last K training tasks take the place of the test tasks: this is how settings are chosen; its
-files go to a folder of their own and to no page.
+The second reads the result files of the first, writes the tables of `metastar compare` and the
+returns by source of the context to `docs/results.md`, and a figure beside the files. `--argument`
+is what stands behind the sweep file's name; only that of a preset `quick` without withheld tasks is
+written into the page.
 """
 
 import argparse
 import os
-import shutil
 from pathlib import Path
 
 import cells
 import numpy as np
+from sweeps.seeds import label_of
 
-from metastar import files
 from metastar.ops.statistics import seed_task_interval
 from metastar.tools.report import compare, groups, tables
 
 PAGE = cells.DOCS / "results.md"
+SWEEP = Path(__file__).parent / "sweeps/seeds.py"
 
 
-def text(label: str, command: str) -> str:
-    """The tables of one folder of results, from its files alone."""
-    folder = cells.RESULTS / label
-    found = groups.read([os.path.relpath(file) for file in sorted(folder.glob("*_seed*.json"))])
+def sources(argument: str) -> list[str]:
+    """What is to be compared: one result file of each cell, or its `results.json` of earlier."""
+    found = []
+    for cell, file in cells.cells_of(f"{SWEEP}:{argument}"):
+        name = cell.name.split("_")[0]
+        earlier = file.parent / f"{name}_seed{cell.cfg.seed}.json"
+        found += [path for path in (file, earlier) if path.exists()][:1]
+    return sorted(os.path.relpath(path) for path in found)
+
+
+def text(argument: str) -> str:
+    """The tables of one sweep, from its result files alone."""
+    found = groups.read(sources(argument))
     found = sorted(found, key=lambda group: group.method != "metastar")
     scores = groups.measure(found)
     runs = [run.results for group in found for run in group.runs]
@@ -46,7 +54,7 @@ def text(label: str, command: str) -> str:
         "",
         f"{len(found[0].runs)} seeds, {len(runs[0]['tasks']['ids'])} test tasks; "
         f"{min(minutes):.1f} to {max(minutes):.1f} minutes of training a run on "
-        f"{runs[0]['device']}. Command: `{command}`",
+        f"{runs[0]['device']}. Command: `metastar sweep experiments/sweeps/seeds.py:{argument}`",
     ]
     return "\n".join(lines) + "\n"
 
@@ -72,33 +80,11 @@ def by_source(found: list[groups.Group]) -> list[tuple[str, ...]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--family", required=True)
-    parser.add_argument("--methods", nargs="+", default=["metastar", "bc"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--validation", type=int, default=0, metavar="K")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
-    args = parser.parse_args()
-
-    label = f"{args.family}_{args.preset}" + f"_validation{args.validation}" * bool(args.validation)
-    out = cells.RESULTS / label
-    out.mkdir(parents=True, exist_ok=True)
-    for seed in args.seeds:
-        overrides = [f"--config.seed={seed}", f"--config.data.validation_tasks={args.validation}"]
-        oracle = args.runs / f"{label}_oracle_{seed}"
-        for method in ("oracle", *args.methods):
-            workdir = args.runs / f"{label}_{method}_{seed}"
-            bound = [] if method == "oracle" else [f"--config.eval.oracle={oracle}"]
-            config = f"--config=configs/{method}.py:{args.family},{args.preset}"
-            cells.metastar("train", workdir, config, *overrides, *bound)
-            shutil.copy(workdir / "results.json", out / f"{method}_seed{seed}.json")
-
-    command = f"python experiments/seeds.py --family {args.family} --methods "
-    command += " ".join(args.methods) + " --seeds " + " ".join(map(str, args.seeds))
-    content = text(label, command)
-    files.write_json(out / "summary.json", {"command": command})
-    compare.compare([os.path.relpath(file) for file in sorted(out.glob("*_seed*.json"))], out)
-    if args.preset == "quick" and not args.validation:
+    parser.add_argument("--argument", required=True, metavar="FAMILY[,PRESET[,WITHHELD]]")
+    argument = parser.parse_args().argument
+    label, content = label_of(*argument.split(",")), text(argument)
+    compare.compare(sources(argument), cells.RESULTS / label)
+    if label == label_of(argument.split(",")[0]):
         tables.insert(PAGE, label, content)
     print(content)
 

@@ -223,9 +223,8 @@ def test_compare_takes_a_result_file_for_its_runs_and_their_audits(tmp_path, mon
 @pytest.mark.slow
 def test_a_real_cell_from_file_to_result_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    source = sweep_files.write(
-        tmp_path, (GRID | {"runs_per_program": 2},), memory_gb=8.0, then=("audit",)
-    )
+    pair = GRID | {"runs_per_program": 2, "then": ("audit",)}
+    source = sweep_files.write(tmp_path, (pair,), memory_gb=8.0)
     assert main(["sweep", source]) == 0
     name = "bc_point_robot_debug_0-1"
     content = cell_files.read(tmp_path / f"results/{name}.json")

@@ -135,7 +135,7 @@ def test_a_result_file_of_another_config_is_refused_by_the_field(tmp_path):
     with pytest.raises(UserError, match=r"bc\.actor_lr = 0\.001, and this one has 0\.5; move it"):
         driver.entries_of(others, sweep, {})
     with pytest.raises(UserError, match=r"then = \(\), and the sweep file has \('audit',\)"):
-        driver.entries_of(cells, sweep._replace(then=("audit",)), {})
+        driver.entries_of([cells[0]._replace(then=("audit",))], sweep, {})
     file = cell_files.file_of(cells[0], sweep)
     file.write_text(file.read_text().replace('"few_shot"', '"few_shots"'))
     with pytest.raises(UserError, match="is damaged: its content does not match its SHA-256"):
@@ -186,7 +186,7 @@ def test_after_the_minutes_no_cell_is_started_and_the_next_call_goes_on(tmp_path
 
 
 def test_the_commands_after_the_training_run_in_its_turn_even_after_the_minutes(tmp_path):
-    cells, sweep = sweep_files.cells(tmp_path, GRID, then=("audit",))
+    cells, sweep = sweep_files.cells(tmp_path, GRID | {"then": ("audit",)})
     fake = Fake(cells, room=1)
     entries, _ = drive(fake, sweep, minutes=0.5)
     assert states(entries) == ["done", "waiting", "waiting"] and fake.started == [NAMES[0]] * 2

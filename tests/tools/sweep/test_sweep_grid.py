@@ -31,13 +31,15 @@ def test_cells_are_the_product_and_their_lines_have_their_configs(tmp_path):
 
 
 def test_the_runs_of_a_cell_have_the_digests_of_their_own_configs(tmp_path):
-    (pair,), _ = sweep_files.cells(tmp_path, GRID | {"seeds": (0, 1), "runs_per_program": 2})
+    then = ("audit", "evaluate --explore=posterior")
+    twice = GRID | {"seeds": (0, 1), "runs_per_program": 2, "then": then}
+    (pair,), _ = sweep_files.cells(tmp_path, twice)
     lone, _ = sweep_files.cells(tmp_path, GRID | {"seeds": (0, 1)})
     assert cell_files.digests(pair) == [cell_files.digests(cell)[0] for cell in lone]
     folders = [f"--workdir={pair.workdir / 'seeds' / str(k)}" for k in range(2)]
-    then = [["audit", folders[0]], ["evaluate", folders[0], "--explore=posterior"]]
-    found = cell_files.commands(pair, ("audit", "evaluate --explore=posterior"))
-    assert found[:3] == [list(pair.argv), *then] and found[3] == ["audit", folders[1]]
+    found = cell_files.commands(pair)
+    after = [["audit", folders[0]], ["evaluate", folders[0], "--explore=posterior"]]
+    assert found[:3] == [list(pair.argv), *after] and found[3] == ["audit", folders[1]]
 
 
 def test_the_argument_reaches_the_file_and_names_the_folder_of_its_runs(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ are those of the `config.json` of its runs, which `results.json` names too.
 
 import hashlib
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ def command(cell: Cell) -> str:
     return shlex.join(["metastar", *cell.argv])
 
 
-def commands(cell: Cell, then: Sequence[str]) -> list[list[str]]:
+def commands(cell: Cell) -> list[list[str]]:
     """All commands of a cell, without `metastar`: its training, then those on each of its runs."""
     folders = [run.workdir for run in runs.expand(cell.cfg, cell.workdir)]
-    after = [shlex.split(words) for words in then]
+    after = [shlex.split(words) for words in cell.then]
     follow = [
         [name, f"--workdir={folder}", *options] for folder in folders for name, *options in after
     ]
@@ -77,7 +76,7 @@ def write(cell: Cell, sweep: Sweep) -> dict[str, float]:
                 "command": command(cell),
                 "config": config.to_dict(cell.cfg),
                 "digests": digests(cell),
-                "then": list(sweep.then),
+                "then": list(cell.then),
                 "commit": found[0]["results"]["commit"],
                 "runs": found,
             },
@@ -96,10 +95,10 @@ def is_done(cell: Cell, sweep: Sweep) -> bool:
         return False
     found = read(file)
     remedy = "move it away, or set the sweep file back"
-    if found["then"] != list(sweep.then):
+    if found["then"] != list(cell.then):
         raise UserError(
             f"{file} is of a cell with then = {tuple(found['then'])!r}, and the sweep file has "
-            f"{sweep.then!r}; {remedy}"
+            f"{cell.then!r}; {remedy}"
         )
     if found["digests"] == digests(cell):
         return True

@@ -169,7 +169,7 @@ def _look_after(work: _Work, name: str, stopping: bool) -> None:
     if status == 0:
         work.ended[name] += 1
         entry = entry._replace(state="waiting")
-        if work.ended[name] == len(cell_files.commands(cell, work.sweep.then)):
+        if work.ended[name] == len(cell_files.commands(cell)):
             try:
                 entry = entry._replace(state="done", returns=cell_files.write(cell, work.sweep))
             except UserError as error:
@@ -202,7 +202,7 @@ def _start_all(work: _Work) -> bool:
                 state="running", place=entry.place or {}, sentence=held
             )
             continue
-        argv = cell_files.commands(cell, work.sweep.then)[ended]
+        argv = cell_files.commands(cell)[ended]
         taken = [work.entries[other].place for other in _running(work.entries)]
         job = work.executor.start(argv, cell_files.log_of(cell, work.sweep), taken)
         if job is None:

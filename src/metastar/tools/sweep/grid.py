@@ -25,7 +25,6 @@ SETTINGS = {
     "runs": Field("", "", "folder of the workdirs and logs; empty: runs/<name of the file>"),
     "cores": Field(1, COUNT, "processor cores of a cell"),
     "memory_gb": Field(6.0, POSITIVE, "memory that a cell may take, GiB"),
-    "then": Field((), "", "commands on every run of a trained cell, such as audit"),
     "search_seed": Field(0, SEED, "of the settings that --search draws"),
 }
 GRID = {
@@ -33,11 +32,12 @@ GRID = {
     "families": Field((), "", "the families of the recipes"),
     "presets": Field((), "", "the presets of the recipes; an empty one is the default preset"),
     "seeds": Field((0,), SEED, "of the runs"),
+    "then": Field((), "", "commands on every run of a trained cell, such as audit"),
     "runs_per_program": Field(1, COUNT, "seeds that one program trains, one behind the other"),
 }
 OVERRIDES = {"": ()}  # of a grid: what stands behind --config., by the name of the variant
 _OPEN = {"grids": (), "search": {}}  # what has a check of its own
-_NAME = re.compile(r"[A-Za-z0-9.+-]*")  # of variants: part of a file's name
+_NAME = re.compile(r"[A-Za-z0-9_.+-]*")  # of variants: part of a file's name
 
 
 class Sweep(NamedTuple):
@@ -48,7 +48,6 @@ class Sweep(NamedTuple):
     runs: Path
     cores: int
     memory_gb: float
-    then: tuple[str, ...]
     grids: tuple[dict[str, Any], ...]
     search: dict[str, tuple]  # by path of the field: what `search.draw` draws from
     search_seed: int
@@ -63,6 +62,7 @@ class Cell(NamedTuple):
     argv: tuple[str, ...]  # behind `metastar`
     cfg: FrozenConfigDict
     workdir: Path
+    then: tuple[str, ...]  # commands on each of its runs, behind the training
     needs: tuple[str, ...] = ()  # names of the cells whose workdirs its line names
 
 
@@ -179,7 +179,7 @@ def _cell(sweep, grid, setting, method, variant, family, preset, seeds) -> Cell:
         raise UserError(f"cell {name}: {error}") from None
     workdir = sweep.runs / name
     argv = ("train", f"--config={source}", f"--workdir={workdir}", *options)
-    return Cell(name, group, setting.name, argv, cfg, workdir)
+    return Cell(name, group, setting.name, argv, cfg, workdir, grid["then"])
 
 
 def _needs(cell: Cell, workdirs: Mapping[Path, str]) -> tuple[str, ...]:
@@ -218,7 +218,7 @@ def _grid(given: Any, where: str) -> dict[str, Any]:
         if not _NAME.fullmatch(name):
             raise UserError(
                 f"{where}: the variant {name!r} is part of a file's name; use letters, digits, "
-                "'.', '+' and '-'"
+                "'_', '.', '+' and '-'"
             )
         fields.check(f"{where}: overrides of {name!r}", words, Field(()))
         for word in words:
