@@ -6,7 +6,7 @@ Rewards are minus the distance to the goal, so that positions that spread in two
 and a robot that stands or walks along a line leaves a circle or two points. An observer who knows
 this, takes goals as uniform on the square and resolves rewards to a standard deviation of
 `RESOLUTION` has the posterior mean of the goal; no encoder of that resolution errs less. On windows
-of the test tasks of `experiments/invariance.py`; writes `experiments/results/ambiguity.json` and a
+of the test tasks of `sweeps/invariance.py`; writes `experiments/results/ambiguity.json` and a
 table to `docs/results.md`.
 """
 
@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
+from sweeps.invariance import MIXED
 
 from metastar import config as config_room
 from metastar import files
@@ -38,7 +39,7 @@ GRID = 161  # goals along each side of the square
 def config() -> ConfigDict:
     """The config whose data set it is."""
     cfg = config_room.load_preset("configs/metastar.py:point_robot,quick")
-    cfg.update_from_flattened_dict(cells.MIXED["point_robot"])
+    cfg.update_from_flattened_dict(MIXED["point_robot"])
     return cfg
 
 

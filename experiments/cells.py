@@ -1,9 +1,5 @@
-"""What the experiments share: to read what sweeps found, to run commands, and forms of numbers."""
+"""What the experiments share: to read what sweeps found, and forms of numbers."""
 
-import argparse
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,44 +31,9 @@ def found_by(source: str) -> dict[str, list[dict]]:
     return found
 
 
-def metastar(command: str, workdir: Path, *arguments: str) -> None:
-    """Runs one command of the library; the script ends where that fails."""
-    line = [sys.executable, "-m", "metastar", command, f"--workdir={workdir}", *arguments]
-    subprocess.run(line, check=True)
-
-
-def train(workdir: Path, config: str, fields: dict) -> list[Path]:
-    """Trains all seeds of a cell in one program, unless that is done; returns their workdirs."""
-    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    metastar("train", workdir, f"--config={config}", *overrides)
-    num = int(fields.get("num_seeds", 1))
-    return [workdir / "seeds" / str(k) for k in range(num)] if num > 1 else [workdir]
-
-
 def read(folder: Path, name: str) -> dict:
     """The JSON file `name` of a folder, results in today's shape; a checksum must match."""
     return results.translate(files.read_json(folder / name, "make it again", sealed=False))
-
-
-def add_arguments(parser: argparse.ArgumentParser, families: Sequence[str], cells: dict) -> None:
-    """The arguments of a script that trains the cells of a table; the first family is default."""
-    parser.add_argument("--family", default=families[0], choices=families)
-    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
-    parser.add_argument("--cells", nargs="+", default=list(cells), choices=list(cells))
-    parser.add_argument("--set", nargs="+", default=[], type=_change, metavar="FIELD=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
-
-
-def _change(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
-    return name, value
-
-
-def file_name(cell: str) -> str:
-    """The name of a cell as part of a file's."""
-    return "_".join("".join(c for c in cell if c.isalnum() or c in " ._-").split())
 
 
 def spread(values: np.ndarray | list[float | None], form: str = "{:.3f}") -> str:

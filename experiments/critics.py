@@ -5,21 +5,24 @@
 Trains the oracle, which is all critic and actor, or another method, once for each form of the
 CQL penalty, all seeds in one program, at constant learning rates, so that a point of a curve
 is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
-Run it on an otherwise idle machine: it compares times. Writes the curves of every seed and their
-seconds in the last phase to `experiments/results/critics_<family>.json`, a figure beside it, and a
-table to `docs/benchmarks.md`; a number of seeds other than the default is part of these names.
+It compares times, on an otherwise idle machine, and reads the curves of the runs, which is why it is
+no sweep. Writes the curves of every seed and their seconds in the last phase to
+`experiments/results/critics_<family>.json`, a figure beside it, and a table to
+`docs/benchmarks.md`; a number of seeds other than the default is part of these names.
 `--set field=value` changes every cell.
 """
 
 import argparse
 import io
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
 import cells
 import numpy as np
 from matplotlib.figure import Figure
+from sweeps.imagination import CQL, MOPO, variant
 
 from metastar import files
 from metastar.tools.bench import report as bench_report
@@ -44,7 +47,7 @@ REACHED = 0.9  # of the way from uniform actions to the best end: what the table
 def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
     """Actions of each of three sources at so many states of a task, 0 for all of them."""
     return {
-        **cells.CQL,
+        **CQL,
         "agent.conservative.num_actions": num_actions,
         "agent.conservative.cql_states": states,
         "agent.conservative.cql_gradient": gradient,
@@ -60,13 +63,22 @@ CELLS = {
     "sampled, 4 actions, 16 states": form(4, 16, "sampled"),
     "exact, 2 actions, 16 states": form(2, 16),
     "exact, 4 actions, 4 states": form(4, 4),
-    "none on values, doubtful imagined rewards": cells.MOPO,  # an oracle imagines none
+    "none on values, doubtful imagined rewards": MOPO,  # an oracle imagines none
 }
+
+
+def train(workdir: Path, config: str, fields: dict) -> list[Path]:
+    """Trains all seeds of a cell in one program, unless that is done; returns their workdirs."""
+    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
+    words = ["train", f"--workdir={workdir}", f"--config={config}", *overrides]
+    subprocess.run([sys.executable, "-m", "metastar", *words], check=True)
+    num = int(fields["num_seeds"])
+    return [workdir / "seeds" / str(k) for k in range(num)] if num > 1 else [workdir]
 
 
 def run(folder: Path, config: str, fields: dict) -> dict:
     """Trains one cell; returns its curves: updates [P], seconds [P], few-shot returns [S, P]."""
-    folders = cells.train(folder, config, fields)
+    folders = train(folder, config, fields)
     found = [curve(folder) for folder in folders]
     first = cells.read(folders[0], "results.json")
     return {
@@ -139,9 +151,21 @@ def figure(report: dict) -> Figure:
     return canvas
 
 
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
+    return name, value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cells.add_arguments(parser, ["point_robot_sparse", "cheetah_vel"], CELLS)
+    families = ("point_robot_sparse", "cheetah_vel")
+    parser.add_argument("--family", default=families[0], choices=families)
+    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
+    parser.add_argument("--set", nargs="+", default=[], type=_change, metavar="FIELD=VALUE")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
     parser.add_argument("--method", default="oracle", choices=("oracle", *PRETRAINING))
     args = parser.parse_args()
     label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")
@@ -159,7 +183,7 @@ def main() -> None:
     config = f"configs/{args.method}.py:{args.family},quick"
     pretrained = {}
     for name in args.cells:
-        folder = args.runs / label / cells.file_name(name)
+        folder = args.runs / label / variant(name)
         fields = {**shared, **CELLS[name], **pretrained, **dict(args.set)}
         report["cells"][name] = run(folder, config, fields)
         if args.method in PRETRAINING:

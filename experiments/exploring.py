@@ -1,35 +1,23 @@
 """Zero-shot with and without a purpose on Point-Robot-Sparse: the table of `docs/results.md`.
 
-    python experiments/exploring.py --num-seeds 3
+    metastar sweep experiments/sweeps/exploring.py
+    python experiments/exploring.py
 
-Trains MetaSTAR with the reward's likelihood among its task losses, which some strategies need, and
-with precise latents (`tuning.json` beside the results says why), all seeds in one program,
-evaluates it with all strategies of exploration, copies `results.json` of each seed to
-`experiments/results/point_robot_sparse_explore/` and writes the table. What is complete is not done
-again.
+The second reads the result file of the first, or the `metastar_<seed>.json` of before there were
+sweeps, and writes the table.
 """
 
-import argparse
 from pathlib import Path
 
 import cells
 import numpy as np
+from sweeps.exploring import LABEL, STRATEGIES
 
-from metastar import files, registry
 from metastar.ops.statistics import seed_task_interval
 from metastar.tools.report import tables
 
 PAGE = cells.DOCS / "results.md"
-LABEL = "point_robot_sparse_explore"
-CONFIG = "configs/metastar.py:point_robot_sparse,quick"
-# Without precise latents one seed's pretraining ended where codes tell few goals apart. The actions
-# are as many as the preset had when the table was made.
-FIELDS = {
-    "task_losses.reconstruction": 3.0,
-    "world_model.latent_init": "precise",
-    "agent.conservative.num_actions": 4,
-}
-STRATEGIES = registry.names("exploration strategy")
+SWEEP = Path(__file__).parent / "sweeps/exploring.py"
 ROWS = {
     "few-shot, windows with reward": ("few_shot", "informative"),
     "zero-shot, plain": ("zero_shot",),
@@ -38,11 +26,11 @@ ROWS = {
 
 
 def table() -> str:
-    """The table, from the committed files alone."""
-    results = [
-        cells.read(file.parent, file.name)
-        for file in sorted((cells.RESULTS / LABEL).glob("metastar_*.json"))
-    ]
+    """The table, from the result files alone."""
+    results = [run["results"] for runs in cells.found_by(str(SWEEP)).values() for run in runs]
+    if not results:
+        files = sorted((cells.RESULTS / LABEL).glob("metastar_[0-9].json"))
+        results = [cells.read(file.parent, file.name) for file in files]
     rows = [("return, mean over tasks and seeds", "mean", "95 % interval", "by seed", "of optimum")]
     for name, path in ROWS.items():
         blocks = [result["protocols"] for result in results]
@@ -60,18 +48,6 @@ def table() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
-    args = parser.parse_args()
-    workdir = args.runs / LABEL
-    fields = {**FIELDS, "num_seeds": args.num_seeds}
-    for seed, folder in enumerate(cells.train(workdir, CONFIG, fields)):
-        evaluated = cells.read(folder, "results.json")["protocols"]
-        if not {f"explored_{name}" for name in STRATEGIES} <= set(evaluated):
-            cells.metastar("evaluate", folder, f"--explore={','.join(STRATEGIES)}")
-        content = cells.read(folder, "results.json")
-        files.write_json(cells.RESULTS / LABEL / f"metastar_{seed}.json", content)
     tables.insert(PAGE, LABEL, table())
     print(table())
 

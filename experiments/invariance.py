@@ -1,15 +1,10 @@
 """What each term buys: invariance to behaviour, return and time. The ablation of `docs/results.md`.
 
-    python experiments/invariance.py --family point_robot --num-seeds 3
+    metastar sweep experiments/sweeps/invariance.py:point_robot
+    python experiments/invariance.py --argument=point_robot
 
-Every cell is one `metastar train` of all its seeds, and for each an evaluation with exploration
-where the cell's model allows it, and a `metastar audit`; what is complete is not done again. All
-cells of a family share one data set of mixed behaviours, and one oracle that bounds their returns.
-Copies `results.json` and `audit.json` of each run to `experiments/results/invariance_<family>/` and
-writes two tables to `docs/results.md`. With `--validation=K` the last K training tasks take the
-place of the test tasks: choices are made so. `--alike` trains on the experts alone, those of SAC
-and of TD3, whose windows are alike, so that there is little to be invariant to. `--set field=value`
-changes every cell, for instance the updates, which are fewer than the preset's: `UPDATES`.
+The second reads the result files of the first and writes two tables to `docs/results.md`, unless
+training tasks were withheld. `--argument` is what stands behind the sweep file's name.
 """
 
 import argparse
@@ -17,89 +12,12 @@ from pathlib import Path
 
 import cells
 import numpy as np
+from sweeps.invariance import CELLS, parse, variant
 
-from metastar import files
 from metastar.tools.report import tables
 
 PAGE = cells.DOCS / "results.md"
-
-# Fewer than the preset's, for a cell of minutes.
-UPDATES = {
-    "point_robot": {
-        "train.pretrain_updates": 6_000,
-        "train.updates": 2_000,
-        "train.eval_every": 400,
-    },
-    "cheetah_vel": {"train.updates": 4_000, "train.eval_every": 800},
-}
-ALIKE = {"data.policies": "sac,td3", "data.stages": "expert"}
-WIDE = {**cells.CQL, "world_model.code_dim": 16}
-# The reference's objective: distances between tasks, one window of each, a free scale, in codes of
-# 16 dimensions like all cells that do not say otherwise.
-PAPER = {
-    **WIDE,
-    "world_model.latent_init": "reference",
-    "world_model.pretrain_lr": 1e-3,
-    "task_losses.distance": 1.0,
-    "task_losses.infonce": 0.0,
-    "task_losses.reconstruction": 0.0,
-    "world_model.code_bound": "none",
-    "world_model.recon_weight": 1.0,
-    "world_model.dyn_weight": 1.0,
-    "world_model.mask_episode_boundaries": False,
-    "sampler.windows": 1,
-    "sampler.positive": "any",
-}
-# Without these the contrast of the cells below stays where all codes are alike.
-PRECISE = {
-    "world_model.latent_init": "precise",
-    "world_model.pretrain_lr": 3e-3,
-    "world_model.recon_weight": 20.0,
-}
-CROSS = {
-    "task_losses.distance": 0.0,
-    "task_losses.infonce": 10.0,
-    "world_model.code_bound": "sphere",
-    "world_model.dyn_weight": 0.1,
-    "world_model.mask_episode_boundaries": True,
-    "sampler.windows": 2,
-    "sampler.positive": "other_behavior",
-}
-CONDITION = {**PAPER, **PRECISE, "world_model.condition": "concat"}
-CONTRAST = {**CONDITION, **CROSS}
-LONGER = {"train.pretrain_updates": 15_000, "train.updates": 6_000}
-LONGEST = {"train.pretrain_updates": 40_000, "train.updates": 6_000}
-CELLS = {
-    "paper": PAPER,
-    "+ precise": {**PAPER, **PRECISE},
-    "+ condition": CONDITION,
-    "+ cross-behaviour": CONTRAST,
-    "+ adversary": {**CONTRAST, "task_losses.adversary": 1.0},
-    "+ mmd": {**CONTRAST, "task_losses.mmd": 1.0},
-    "+ spread": {**CONTRAST, "task_losses.spread": 1.0},
-    "16 dimensions": WIDE,
-    "16 dimensions, longer": {**WIDE, **LONGER},
-    "3 dimensions": cells.CQL,
-    "3 dimensions, longer": {**cells.CQL, **LONGER},
-    "default": {},
-    "default, longer": LONGER,
-    "default, longest": LONGEST,
-    "default, gru": {"world_model.core": "gru"},
-    "default, mlp": {"world_model.core": "mlp"},
-}
-
-
-def run(workdir: Path, config: str, fields: dict) -> list[tuple[dict, dict]]:
-    """Trains, evaluates and audits one cell; returns the results and the audit of each seed."""
-    explores = fields.get("task_losses.reconstruction", 1.0) > 0
-    found = []
-    for folder in cells.train(workdir, config, fields):
-        evaluated = cells.read(folder, "results.json")["protocols"]
-        if explores and "explored_posterior" not in evaluated:
-            cells.metastar("evaluate", folder, "--explore=posterior")
-        audit = cells.audited(folder)
-        found.append((cells.read(folder, "results.json"), audit))
-    return found
+SWEEP = Path(__file__).parent / "sweeps/invariance.py"
 
 
 def mean_of(audits: list[dict], *path: str) -> np.ndarray:
@@ -180,8 +98,8 @@ def costs(cell: str, results: list[dict], audits: list[dict], bound: float) -> t
 def drop_of(audit: dict, bound: float) -> float:
     """Return lost from the best source of the training to the worst, as a share of the gap.
 
-    The gap lies between uniform actions and `bound` (`bound_of`), one for all rows of a table,
-    whatever oracle their audits had.
+    The gap lies between uniform actions and `bound`, one for all rows of a table, whatever oracle
+    their audits had.
     """
     source = audit["cost"]["by_source"]
     trained = audit["splits"]["test"]["trained"]["energy"]["sources"]
@@ -189,64 +107,50 @@ def drop_of(audit: dict, bound: float) -> float:
     return (max(returns) - min(returns)) / (bound - audit["cost"]["random"])
 
 
-def bound_of(out: Path, results: list[dict]) -> float:
-    """Few-shot return of the best oracle: those that the rows had, and the newest in the folder."""
-    newest = "oracle_results.json"
-    found = []
-    if (out / newest).exists():
-        found = [cells.read(out, newest)["protocols"]["few_shot"]["mean"]]
-    return max(found + [result["bounds"]["oracle"] for result in results])
+def found_in(argument: str) -> tuple[dict[str, list[tuple[dict, dict]]], list[float]]:
+    """Results and audit of every seed by cell, and the returns of the oracle, as far as there are.
 
-
-def table(out: Path) -> str:
-    """The tables of one folder of results, from its files alone."""
+    Of a sweep's result files, or else of `<cell>_seed<k>_results.json` and `_audit.json` of before
+    there were sweeps, and `oracle_results.json`.
+    """
+    _, family, label = parse(argument)
+    out, found = cells.RESULTS / label, cells.found_by(f"{SWEEP}:{argument}")
     pairs = {}
     for cell in CELLS:
-        found = sorted(out.glob(f"{cells.file_name(cell)}_seed*_results.json"))
-        if found:
-            audits = [Path(str(f).replace("_results", "_audit")) for f in found]
-            pairs[cell] = [[cells.read(out, f.name) for f in kind] for kind in (found, audits)]
-    bound = bound_of(out, [result for results, _ in pairs.values() for result in results])
-    rows = [COLUMNS, *(row(cell, *pair) for cell, pair in pairs.items())]
-    cost = [COSTS, *(costs(cell, *pair, bound) for cell, pair in pairs.items())]
+        runs = found.get(f"metastar-{variant(cell)}_{family}_quick", [])
+        pairs[cell] = [(run["results"], run["audit"]) for run in runs]
+        for file in sorted(out.glob(f"{variant(cell)}_seed*_results.json")) if not runs else ():
+            audit = file.name.replace("_results", "_audit")
+            pairs[cell].append((cells.read(out, file.name), cells.read(out, audit)))
+    oracles = [run["results"] for run in found.get(f"oracle_{family}_quick", [])]
+    if not oracles and (out / "oracle_results.json").exists():
+        oracles = [cells.read(out, "oracle_results.json")]
+    returns = [oracle["protocols"]["few_shot"]["mean"] for oracle in oracles]
+    return {cell: found for cell, found in pairs.items() if found}, returns
+
+
+def table(argument: str) -> str:
+    """The tables of one sweep, from its result files alone.
+
+    The bound is the best oracle: the sweep's, and those that the rows had.
+    """
+    pairs, returns = found_in(argument)
+    split = {cell: [list(part) for part in zip(*found)] for cell, found in pairs.items()}
+    bounds = [result["bounds"]["oracle"] for results, _ in split.values() for result in results]
+    bound = max(returns + bounds)
+    rows = [COLUMNS, *(row(cell, *pair) for cell, pair in split.items())]
+    cost = [COSTS, *(costs(cell, *pair, bound) for cell, pair in split.items())]
     return f"{tables.markdown(rows)}\n\n{tables.markdown(cost)}\n"
-
-
-def label_of(args) -> str:
-    label = f"invariance_{args.family}" + "_alike" * args.alike
-    return label + f"_validation{args.validation}" * bool(args.validation)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    cells.add_arguments(parser, list(cells.MIXED), CELLS)
-    parser.add_argument("--preset", default="quick")
-    parser.add_argument("--validation", type=int, default=0, metavar="K")
-    parser.add_argument("--alike", action="store_true")
-    args = parser.parse_args()
-    label = label_of(args)
-    out = cells.RESULTS / label
-    out.mkdir(parents=True, exist_ok=True)
-    config = f"configs/metastar.py:{args.family},{args.preset}"
-    data = {
-        **cells.MIXED[args.family],
-        **(ALIKE if args.alike else {}),
-        "data.validation_tasks": args.validation,
-    }
-    bound = f"configs/oracle.py:{args.family},{args.preset}"
-    (oracle,) = cells.train(args.runs / label / "oracle", bound, data)
-    files.write_json(out / "oracle_results.json", cells.read(oracle, "results.json"))
-    shared = {**UPDATES[args.family], **data, "eval.oracle": oracle}
-    for cell in args.cells:
-        fields = {**shared, **CELLS[cell], **dict(args.set), "num_seeds": args.num_seeds}
-        found = run(args.runs / label / cells.file_name(cell), config, fields)
-        for seed, pair in enumerate(found):
-            for kind, content in zip(("results", "audit"), pair):
-                file = out / f"{cells.file_name(cell)}_seed{seed}_{kind}.json"
-                files.write_json(file, content)
-    if not args.validation:
-        tables.insert(PAGE, label, table(out))
-    print(table(out))
+    parser.add_argument("--argument", default="point_robot", metavar="FAMILY[,alike][,WITHHELD]")
+    argument = parser.parse_args().argument
+    label = parse(argument)[2]
+    if "_validation" not in label:
+        tables.insert(PAGE, label, table(argument))
+    print(table(argument))
 
 
 if __name__ == "__main__":

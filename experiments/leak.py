@@ -3,7 +3,7 @@
     python experiments/leak.py
 
 Reads the codes of test tasks under the sources of the training, of every seed of two finished cells
-of `experiments/invariance.py`, and measures what is left of their differences when parts are taken
+of `sweeps/invariance.py`, and measures what is left of their differences when parts are taken
 away: `PARTS`. Needs the runs' checkpoints. Writes `experiments/results/leak.json` and a table to
 `docs/results.md`.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import cells
 import jax
 import numpy as np
+from sweeps.invariance import variant
 
 from metastar import files
 from metastar.collection import collect
@@ -111,10 +112,10 @@ def table(report: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs are")
     parser.add_argument("--num-seeds", type=int, default=3, metavar="S")
     args = parser.parse_args()
-    of_cell = {cell: args.runs / "invariance_point_robot" / cells.file_name(cell) for cell in CELLS}
+    runs = Path("runs/invariance_point_robot")
+    of_cell = {cell: runs / f"metastar-{variant(cell)}_point_robot_quick_0-2" for cell in CELLS}
     report = {
         "command": "python experiments/leak.py",
         "commit": provenance.commit(),

@@ -10,11 +10,10 @@ seeds, stratified over tasks. `--argument` is what stands behind the sweep file'
 """
 
 import argparse
-from pathlib import Path
 
 import cells
 import numpy as np
-from sweeps.point_robot_sparse import FAMILY, label_of
+from sweeps.point_robot_sparse import label_of
 
 from metastar import files
 from metastar.ops import statistics

@@ -1,19 +1,19 @@
 """What the tables of `experiments/` compute from a run's files, worked by hand."""
 
 import json
+from pathlib import Path
 
-import cells
 import critics
-import exploring
-import focal
-import imagination
 import invariance
 import pytest
 import reference_protocol
 
 import make_config
 from metastar import config
+from metastar.tools.sweep import grid
 from metastar.training import workdir
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("own_pretraining", [True, False])
@@ -43,32 +43,51 @@ def test_the_drop_between_sources_is_measured_by_the_tables_oracle():
     assert invariance.drop_of(audit, bound=-10.0) == 0.25
 
 
-def cells_of_all():
-    """(script, cell, config, fields) of every run that the scripts start."""
-    for family, updates in invariance.UPDATES.items():
-        for name, fields in invariance.CELLS.items():
-            own = {**updates, **cells.MIXED[family], **fields}
-            yield "invariance", name, f"configs/metastar.py:{family},quick", own
-    for name, fields in imagination.CELLS.items():
-        own = {**imagination.UPDATES, **fields, "sampler.batch_size": imagination.BATCH}
-        yield "imagination", name, "configs/metastar.py:point_robot,quick", own
+SWEEPS = {
+    "focal": ("", "cheetah_vel"),
+    "point_robot_sparse": ("", "quick,6", "paper"),
+    "seeds": ("", "cheetah_vel,quick,6", "point_robot"),
+    "invariance": ("", "point_robot,alike", "cheetah_vel", "point_robot,20"),
+    "imagination": ("", "20"),
+    "exploring": ("",),
+}
+
+
+def test_every_sweep_file_is_known_here():
+    assert sorted(SWEEPS) == sorted(
+        path.stem for path in (ROOT / "experiments/sweeps").glob("*.py")
+    )
+
+
+@pytest.mark.parametrize("name, argument", [(n, a) for n, found in SWEEPS.items() for a in found])
+def test_every_cell_of_a_sweep_is_a_valid_config(name, argument, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    cells = grid.cells(grid.read(f"experiments/sweeps/{name}.py:{argument}"))
+    assert cells and all(cell.workdir.parts[0] == "runs" for cell in cells)
+
+
+def test_a_cell_begins_behind_the_pretraining_of_the_first_with_its_world_model():
+    found = grid.cells(grid.read(str(ROOT / "experiments/sweeps/imagination.py")))
+    needs = {cell.name.removesuffix("_point_robot_quick_0-2"): cell for cell in found}
+    (first,) = needs["metastar-reward_uncertainty"].needs
+    assert first == needs["metastar-disagreement"].name
+    base = needs["metastar-horizon_1"].cfg.train.pretrained
+    sweep = grid.read(str(ROOT / "experiments/sweeps/invariance.py"))
+    assert base in [str(cell.workdir) for cell in grid.cells(sweep)]
+
+
+def cells_of_critics():
+    """(cell, config, fields) of every run that the script starts."""
     for name, fields in critics.CELLS.items():
-        own = {**critics.SHARED, **fields}
-        yield "critics", name, "configs/metastar.py:cheetah_vel,quick", own
-    for family in focal.FAMILIES:
-        for name, (recipe, fields) in focal.CELLS.items():
-            yield "focal", name, f"configs/{recipe}.py:{family},quick", fields
-    yield "exploring", "", exploring.CONFIG, exploring.FIELDS
+        yield name, "configs/metastar.py:cheetah_vel,quick", {**critics.SHARED, **fields}
     own = {**reference_protocol.DEVIATIONS, **reference_protocol.HABITS}
-    yield "reference_protocol", "", reference_protocol.CONFIG.removeprefix("--config="), own
+    yield "reference protocol", reference_protocol.CONFIG.removeprefix("--config="), own
 
 
 @pytest.mark.parametrize(
-    "source, fields",
-    [pytest.param(*rest, id=f"{script} {name}") for script, name, *rest in cells_of_all()],
+    "source, fields", [pytest.param(*rest, id=name) for name, *rest in cells_of_critics()]
 )
-def test_every_cell_is_a_valid_config(source, fields):
+def test_every_cell_of_a_script_is_a_valid_config(source, fields):
     """A script must not fail after the hours of the cells before."""
-    root = cells.DOCS.parent
     overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    config.validate(config.load(str(root / source), overrides))
+    config.validate(config.load(str(ROOT / source), overrides))

@@ -1,6 +1,6 @@
 """FOCAL beside MetaSTAR on the same data, under two agents: what `experiments/focal.py` shows.
 
-    metastar sweep experiments/sweeps/focal.py:point_robot_sparse
+metastar sweep experiments/sweeps/focal.py:point_robot_sparse
 """
 
 from ml_collections import ConfigDict
