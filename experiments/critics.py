@@ -5,8 +5,8 @@
 Trains the oracle, which is all critic and actor, or another method, once for each form of the
 CQL penalty, all seeds in one program, at constant learning rates, so that a point of a curve
 is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
-It compares times, on an otherwise idle machine, and reads the curves of the runs, which is why it is
-no sweep. Writes the curves of every seed and their seconds in the last phase to
+Run it on an otherwise idle machine: it compares times by the curves of the runs, and is no sweep
+therefore. Writes the curves of every seed and their seconds in the last phase to
 `experiments/results/critics_<family>.json`, a figure beside it, and a table to
 `docs/benchmarks.md`; a number of seeds other than the default is part of these names.
 `--set field=value` changes every cell.

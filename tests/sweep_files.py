@@ -19,6 +19,7 @@ def write(folder: Path, grids=(GRID,), name: str = "s.py", **fields) -> str:
 def cells(folder: Path, *grids, **fields) -> tuple[list[grid.Cell], grid.Sweep]:
     """The cells of such a file, and the file."""
     sweep = grid.read(write(folder, grids or (GRID,), **fields))
+    sweep.results.mkdir(exist_ok=True)
     return grid.cells(sweep), sweep
 
 

@@ -27,7 +27,7 @@ COMMANDS = [
     "report",
     "compare",
 ]
-COMMANDS += ["render", "bench"]
+COMMANDS += ["render", "bench", "sweep"]
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from metastar.data.sampler import sample_transitions
 from metastar.envs.make import family_of, make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
+from metastar.tools.sweep import grid
 from metastar.training import runs
 from metastar.types import Codes, DataSpec, StepIn
 
@@ -379,6 +380,23 @@ def run(arguments, capsys):
     return done.returncode, done.stderr
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_the_cells_of_every_sweep_are_valid(page, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    for command in (c for c in commands(page) if c.startswith("sweep ")):
+        words = [word for word in shlex.split(command) if word not in ("status", "--dry-run")]
+        assert cli.main([*words, "--dry-run"]) == 0, (command, capsys.readouterr().err)
+
+
+def test_the_sweep_file_of_its_page_is_valid(tmp_path):
+    text = next(block for block in code_blocks(ROOT / "docs/sweeps.md") if "get_config" in block)
+    (tmp_path / "agents.py").write_text(text)
+    sweep = grid.read(str(tmp_path / "agents.py"))
+    named = {cell.name: cell for cell in grid.cells(sweep)}
+    assert len(named) == 9 and str(sweep.runs) == "runs/agents"
+    assert named["focal-sac_cheetah_vel_quick_2"].needs == ("oracle_cheetah_vel_quick_2",)
+
+
 @pytest.mark.slow
 def test_every_command_runs(tmp_path, monkeypatch, capsys, known_outside):
     """Through the command line, at debug size; a page may use the runs of those before it.
@@ -389,8 +407,8 @@ def test_every_command_runs(tmp_path, monkeypatch, capsys, known_outside):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     for page in PAGES:
         for command in commands(page):
-            if "backend=mjx" in command:
-                continue  # for accelerators: MJX compiles for minutes on a CPU
+            if "backend=mjx" in command or command.startswith("sweep "):
+                continue  # MJX compiles for minutes on a CPU, and a sweep has presets of its own
             began = time.monotonic()
             status, error = run(at_debug_size(command), capsys)
             undrawn = "MuJoCo cannot draw" in error

@@ -34,6 +34,7 @@ EXTENSIONS = (  # files that are found by their name, and do not know each other
     "losses.task.",
     "methods.",
     "models.encoders.",
+    "tools.sweep.executors.",
 )
 
 MODULES = {

@@ -144,6 +144,13 @@ def test_lines_without_a_terminal_and_a_failure_that_is_told(fake, capsys):
     assert main(["compare", f"results/{NAMES[0]}.json"]) == 0
 
 
+def test_a_folder_of_results_that_cannot_be_made_stops_before_the_first_cell(fake, capsys):
+    (fake / "results").write_text("a file")
+    assert main(["sweep", "s.py"]) == 2
+    assert "cannot make the folder of the results, results (File exists)" in capsys.readouterr().err
+    assert not list((fake / "runs").glob("*.log"))
+
+
 def test_a_process_is_held_to_its_cores_and_its_memory(tmp_path, monkeypatch):
     (tmp_path / "python").write_text(
         f"#!{sys.executable} -S\nimport os, time\nprint(os.environ['OMP_NUM_THREADS'], "

@@ -62,13 +62,6 @@ def write(cell: Cell, sweep: Sweep) -> dict[str, float]:
     file = file_of(cell, sweep)
     if not is_done(cell, sweep):
         found = [_content(run.workdir) for run in runs.expand(cell.cfg, cell.workdir)]
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"cannot write in {str(file.parent)!r} ({error.strerror}); name another folder in "
-                "the field results of the sweep file"
-            ) from None
         files.write_json(
             file,
             {

@@ -70,6 +70,7 @@ def sweep(
                 f"an earlier call of this sweep left its state in {plan.runs / state.FILE}; go on "
                 "with --resume, or with --only-failed, or delete the folder"
             )
+        _make_folder(plan.results)
         with table.shown() as show:
             number = driver.drive(cells, plan, executor, entries, names, show, minutes)
         told = search.write(plan, settings, cells, entries) if draws else ""
@@ -97,6 +98,16 @@ def status(source: str) -> str:
     if not (entries := state.read(runs)):
         raise UserError(f"no sweep was started in {runs}; start it with metastar sweep FILE")
     return table.text(entries, state.is_held(runs))
+
+
+def _make_folder(results: Path) -> None:
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make the folder of the results, {results} ({error.strerror}); name another "
+            "one in the field results of the sweep file"
+        ) from None
 
 
 def _all_done(entries: Entries) -> bool:

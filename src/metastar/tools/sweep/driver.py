@@ -168,7 +168,7 @@ def _look_after(work: _Work, name: str, stopping: bool) -> None:
     entry = entry._replace(place=None, seconds=(entry.seconds or 0) + seconds)
     if status == 0:
         work.ended[name] += 1
-        entry = entry._replace(state="waiting")
+        entry = entry._replace(state="waiting", sentence=None)
         if work.ended[name] == len(cell_files.commands(cell)):
             try:
                 entry = entry._replace(state="done", returns=cell_files.write(cell, work.sweep))
@@ -210,8 +210,9 @@ def _start_all(work: _Work) -> bool:
         work.jobs[name] = job
         began, place = work.clock.now(), work.executor.place(job)
         seconds = entry.seconds if ended else None
+        doing = f"runs {argv[0]}" if ended else None
         work.entries[name] = entry._replace(
-            state="running", began=began, seconds=seconds, place=place, sentence=None
+            state="running", began=began, seconds=seconds, place=place, sentence=doing
         )
     return False
 

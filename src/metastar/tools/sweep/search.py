@@ -88,7 +88,6 @@ def write(
         "settings": {setting.name: list(setting.values) for setting in settings},
         "groups": report,
     }
-    sweep.results.mkdir(parents=True, exist_ok=True)
     files.write_json(sweep.results / FILE, log)
     return "\n".join([*lines, f"log: {sweep.results / FILE}"])
 
