@@ -185,6 +185,15 @@ def test_after_the_minutes_no_cell_is_started_and_the_next_call_goes_on(tmp_path
     assert states(entries) == ["done"] * 3 and fake.started == NAMES
 
 
+def test_without_memory_for_one_cell_a_sweep_waits_and_says_so(tmp_path):
+    cells, sweep = sweep_files.cells(tmp_path, GRID)
+    fake, shown = Fake(cells, room=0), []
+    entries, number = drive(fake, sweep, minutes=2, shown=shown)
+    assert number == 0 and states(entries) == ["waiting"] * 3 and not fake.started
+    assert fake.time == 1000 + 120  # until no cell may be started
+    assert shown[-1][NAMES[0]].sentence == "waits until the memory of a cell is free"
+
+
 def test_the_commands_after_the_training_run_in_its_turn_even_after_the_minutes(tmp_path):
     cells, sweep = sweep_files.cells(tmp_path, GRID | {"then": ("audit",)})
     fake = Fake(cells, room=1)

@@ -206,6 +206,9 @@ def _start_all(work: _Work) -> bool:
         taken = [work.entries[other].place for other in _running(work.entries)]
         job = work.executor.start(argv, cell_files.log_of(cell, work.sweep), taken)
         if job is None:
+            if not taken:  # then it is not other cells that take the room
+                entry = entry._replace(sentence="waits until the memory of a cell is free")
+                work.entries[name] = entry
             return True
         work.jobs[name] = job
         began, place = work.clock.now(), work.executor.place(job)

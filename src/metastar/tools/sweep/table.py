@@ -76,8 +76,8 @@ def _make_lines() -> Callable[[Entries], None]:
 
     def show(entries):
         for name, entry in entries.items():
-            now = (entry.state, entry.began)
-            if known.get(name, ("waiting", None)) != now:
+            now = (entry.state, entry.began, entry.sentence)
+            if known.get(name, ("waiting", None, None)) != now:
                 known[name] = now
                 rest = entry.sentence or _returns(entry.returns)
                 took = f", {_minutes(entry.seconds)}" if entry.seconds and not entry.place else ""
