@@ -1,5 +1,6 @@
 """The scheduling of cells, by a fake executor and a fake clock: no process is started."""
 
+import contextlib
 import os
 import signal
 from typing import NamedTuple
@@ -284,6 +285,26 @@ def test_a_cell_that_an_earlier_call_left_running_is_waited_for(tmp_path):
     again = Fake(cells)
     entries, _ = drive(again, sweep, state.read(sweep.runs))
     assert states(entries) == ["done"] * 3
+
+
+def test_a_cell_whose_workdir_another_process_took_first_has_not_failed(tmp_path):
+    """A process that an earlier call started just before it was killed may hold it only later."""
+    cells, sweep = sweep_files.cells(tmp_path, GRID | {"seeds": (0,)})
+    fake, shown = Fake(cells, statuses={NAMES[0]: 2}, said="in use by another run"), []
+    with contextlib.ExitStack() as stack:
+
+        def on_sleep():
+            if fake.time == 1005:
+                stack.enter_context(workdir.opened(cells[0].cfg, cells[0].workdir))
+            if fake.time == 1200:
+                stack.close()
+                (cells[0].workdir / "config.json").unlink()  # the fake's results name no run
+                fake.statuses = {}
+
+        fake.on_sleep = on_sleep
+        entries, _ = drive(fake, sweep, shown=shown)
+    assert states(entries) == ["done"] and fake.started == NAMES[:1] * 2
+    assert not any(entry.state == "failed" for e in shown for entry in e.values())
 
 
 def test_a_second_call_is_refused_while_one_goes_on(tmp_path):

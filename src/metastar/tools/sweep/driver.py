@@ -176,6 +176,8 @@ def _look_after(work: _Work, name: str, stopping: bool) -> None:
                 entry = entry._replace(state="failed", sentence=str(error))
     elif stopping or status in _STOPPED:
         entry = entry._replace(state="stopped", sentence="stopped by a signal; --resume goes on")
+    elif workdir.is_held(cell.workdir):  # another process was first
+        entry = entry._replace(state="waiting")
     else:
         log = cell_files.log_of(cell, work.sweep)
         entry = entry._replace(state="failed", sentence=sentence_of(log, status))
