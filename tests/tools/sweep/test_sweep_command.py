@@ -203,10 +203,10 @@ def test_the_table_reads_what_cells_say_of_themselves(tmp_path):
         "d": Entry(here, "failed", sentence="no"),
     }
     assert table.rows(entries)[1:] == [
-        ("a", "training", "300 of 900", "4.0", "2.5 min", "few_shot -3.1"),
-        ("b", "starting", "–", "–", "–", "–"),
-        ("c", "done", "–", "–", "1.5 min", "few_shot 2.0"),
-        ("d", "failed", "–", "–", "–", "–"),
+        ("a", "training", "300 of 900", "4.0", "2.5 min", "–", "few_shot -3.1"),
+        ("b", "starting", "–", "–", "–", "–", "–"),
+        ("c", "done", "–", "–", "–", "1.5 min", "few_shot 2.0"),
+        ("d", "failed", "–", "–", "–", "–", "–"),
     ]
     assert "d: no" in table.text(entries, driven=True)
 

@@ -17,7 +17,7 @@ from metastar.tools.report import tables
 from metastar.tools.sweep import state
 from metastar.tools.sweep.state import Entries, Entry
 
-HEAD = ("cell", "state", "step", "updates/s", "left", "returns")
+HEAD = ("cell", "state", "step", "updates/s", "left", "took", "returns")
 _ORDER = ("running", "failed", "stopped", "waiting", "done")  # of a table that may be cut off
 _REFRESH = 1.0  # seconds at most between two tables
 _STATUS = {"state", "step", "updates", "updates_per_second", "updated", "returns"}
@@ -91,25 +91,26 @@ def _table(entries: Entries) -> Table:
     entries = dict(sorted(entries.items(), key=lambda item: _ORDER.index(item[1].state)))
     table = Table(caption=summary(entries), caption_justify="left")
     for k, name in enumerate(HEAD):
-        table.add_column(name, justify="left" if k in (0, 1, 5) else "right")
+        table.add_column(name, justify="left" if k in (0, 1, 6) else "right")
     for row, entry in zip(rows(entries)[1:], entries.values()):
-        table.add_row(*row[:5], entry.sentence or row[5], style=_STYLES.get(entry.state))
+        table.add_row(*row[:6], entry.sentence or row[6], style=_STYLES.get(entry.state))
     return table
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    if entry.state == "done":
-        return ("done", "–", "–", _minutes(entry.seconds), _returns(entry.returns))
+    kind, step, rate, left, returns = entry.state, "–", "–", "–", entry.returns
+    if kind == "running":
+        kind = "starting"
     found = _status(entry) if entry.state in ("running", "stopped") else None
-    if found is None:
-        return ("starting" if entry.state == "running" else entry.state, "–", "–", "–", "–")
-    kind = found["state"] if entry.state == "running" else entry.state
-    step = f"{found['step']} of {found['updates']}" if found["updates"] else "–"
-    rate, left = "–", "–"
-    if found["updates_per_second"] and entry.state == "running":
-        rate = f"{found['updates_per_second']:.1f}"
-        left = _minutes((found["updates"] - found["step"]) / found["updates_per_second"])
-    return (kind, step, rate, left, _returns(found["returns"]) or "–")
+    if found is not None:
+        step = f"{found['step']} of {found['updates']}" if found["updates"] else "–"
+        returns = found["returns"]
+        if entry.state == "running":
+            kind = found["state"]
+            if found["updates_per_second"]:
+                rate = f"{found['updates_per_second']:.1f}"
+                left = _minutes((found["updates"] - found["step"]) / found["updates_per_second"])
+    return (kind, step, rate, left, _minutes(entry.seconds), _returns(returns) or "–")
 
 
 def _status(entry: Entry) -> dict | None:
