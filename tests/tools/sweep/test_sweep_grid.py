@@ -83,6 +83,8 @@ MISTAKES = {
     "memory_gb is 0.0 but must lie in": {"memory_gb": 0.0},
     "the variant 'a b' is part of a file's name": {"grids": (GRID | {"overrides": {"a b": ()}},)},
     "'seed' must be FIELD=VALUE": {"grids": (GRID | {"overrides": {"": ("seed",)}},)},
+    "then has 'audits'; did you mean 'audit'?": {"grids": (GRID | {"then": ("audits",)},)},
+    "which is no command (No closing quotation)": {"grids": (GRID | {"then": ("audit '",)},)},
     "must follow each other": {"grids": (GRID | {"seeds": (0, 2), "runs_per_program": 2},)},
 }
 

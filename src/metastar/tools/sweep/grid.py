@@ -8,6 +8,7 @@ varies, its seeds and *swept values*, is `config/sweep.py`.
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -35,6 +36,7 @@ GRID = {
     "then": Field((), "", "commands on every run of a trained cell, such as audit"),
     "runs_per_program": Field(1, COUNT, "seeds that one program trains, one behind the other"),
 }
+THEN = ("audit", "evaluate", "render", "report")  # commands that take --workdir of a trained run
 OVERRIDES = {"": ()}  # of a grid: what stands behind --config., by the name of the variant
 _OPEN = {"grids": (), "search": {}}  # what has a check of its own
 _NAME = re.compile(r"[A-Za-z0-9_.+-]*")  # of variants: part of a file's name
@@ -226,6 +228,8 @@ def _grid(given: Any, where: str) -> dict[str, Any]:
                 raise UserError(
                     f"{where}: {word!r} must be FIELD=VALUE, as it stands behind --config."
                 )
+    for command in found["then"]:
+        _expect_command(command, where)
     for seeds in _programs(found["seeds"], found["runs_per_program"]):
         if seeds != tuple(range(seeds[0], seeds[0] + len(seeds))):
             raise UserError(
@@ -233,3 +237,12 @@ def _grid(given: Any, where: str) -> dict[str, Any]:
                 "set runs_per_program=1"
             )
     return {**found, "overrides": dict(overrides)}
+
+
+def _expect_command(command: str, where: str) -> None:
+    try:
+        verb = "".join(shlex.split(command)[:1])
+    except ValueError as error:
+        raise UserError(f"{where}: then has {command!r}, which is no command ({error})") from None
+    if verb not in THEN:
+        raise UserError(f"{where}: then has {command!r}{did_you_mean(verb, THEN)}")
