@@ -82,6 +82,8 @@ MISTAKES = {
     "search is 3 but must be a dict": {"search": 3},
     "memory_gb is 0.0 but must lie in": {"memory_gb": 0.0},
     "the variant 'a b' is part of a file's name": {"grids": (GRID | {"overrides": {"a b": ()}},)},
+    "the variant 3 is part of a file's name": {"grids": (GRID | {"overrides": {3: ()}},)},
+    "'seed=1' is for the fields seeds": {"grids": (GRID | {"overrides": {"": ("seed=1",)}},)},
     "'seed' must be FIELD=VALUE": {"grids": (GRID | {"overrides": {"": ("seed",)}},)},
     "then has 'audits'; did you mean 'audit'?": {"grids": (GRID | {"then": ("audits",)},)},
     "which is no command (No closing quotation)": {"grids": (GRID | {"then": ("audit '",)},)},

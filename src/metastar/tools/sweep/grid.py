@@ -38,7 +38,7 @@ GRID = {
 }
 THEN = ("audit", "evaluate", "render", "report")  # commands that take --workdir of a trained run
 OVERRIDES = {"": ()}  # of a grid: what stands behind --config., by the name of the variant
-_OPEN = {"grids": (), "search": {}}  # what has a check of its own
+_OPEN = ("grids", "search")  # fields with a check of their own
 _NAME = re.compile(r"[A-Za-z0-9_.+-]*")  # of variants: part of a file's name
 
 
@@ -166,7 +166,7 @@ def _cell(sweep, grid, setting, method, variant, family, preset, seeds) -> Cell:
     name = "_".join(filter(None, [group, setting.name, span]))
     try:
         chosen = [word.format(runs=sweep.runs, **known) for word in overrides]
-    except (LookupError, ValueError) as error:
+    except (AttributeError, LookupError, ValueError) as error:
         raise UserError(
             f"cell {name}: an override of {list(overrides)} cannot be filled in ({error}); braces "
             f"may hold runs, {', '.join(known)}"
@@ -217,7 +217,7 @@ def _grid(given: Any, where: str) -> dict[str, Any]:
     if not isinstance(overrides, Mapping) or not overrides:
         raise UserError(f"{where}: overrides is {overrides!r} but must be a dict, name to strings")
     for name, words in overrides.items():
-        if not _NAME.fullmatch(name):
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
             raise UserError(
                 f"{where}: the variant {name!r} is part of a file's name; use letters, digits, "
                 "'_', '.', '+' and '-'"
@@ -228,6 +228,8 @@ def _grid(given: Any, where: str) -> dict[str, Any]:
                 raise UserError(
                     f"{where}: {word!r} must be FIELD=VALUE, as it stands behind --config."
                 )
+            if word.startswith(("seed=", "num_seeds=")):
+                raise UserError(f"{where}: {word!r} is for the fields seeds and runs_per_program")
     for command in found["then"]:
         _expect_command(command, where)
     for seeds in _programs(found["seeds"], found["runs_per_program"]):
