@@ -144,6 +144,20 @@ def test_lines_without_a_terminal_and_a_failure_that_is_told(fake, capsys):
     assert main(["compare", f"results/{NAMES[0]}.json"]) == 0
 
 
+def test_a_search_prints_and_keeps_what_is_best(fake, capsys):
+    (fake / "go").touch()
+    files.write_json(fake / "template.json", sweep_files.results(split="validation"))
+    grid = sweep_files.GRID | {"overrides": {"": ("data.validation_tasks=1",)}}
+    ranges = {"bc": {"actor_lr": ("log", 1e-4, 1e-2)}}
+    sweep_files.write(fake, (grid,), search=ranges, memory_gb=0.1, runs="runs", results="results")
+    assert main(["sweep", "s.py", "--search=2"]) == 0
+    assert "2 of 2 settings have all their scores, best draw0, 1: bc.actor_lr=0.00" in (
+        capsys.readouterr().out
+    )
+    names = [f"bc_point_robot_debug_draw{k}_0.json" for k in range(2)]
+    assert sorted(p.name for p in (fake / "results").iterdir()) == [*names, "search.json"]
+
+
 def test_a_folder_of_results_that_cannot_be_made_stops_before_the_first_cell(fake, capsys):
     (fake / "results").write_text("a file")
     assert main(["sweep", "s.py"]) == 2

@@ -89,8 +89,12 @@ def test_the_log_has_all_scores_and_the_best_of_each_group(tmp_path):
     assert debug["means"] == {"draw0": 9.5, "draw1": 5.5} and debug["chosen"] == "draw0"
     assert quick["scores"]["draw1"] == {"0": 4.0, "1": None} and quick["chosen"] is None
     assert log["settings"] == {s.name: list(s.values) for s in settings}
-    assert f"focal_point_robot_debug: draw0 is best, 9.5: {settings[0].values[0]}" in said
-    assert "focal_point_robot_quick: 1 of 2 settings have all their scores" in said
+    scored = "settings have all their scores"
+    assert f"focal_point_robot_debug: 2 of 2 {scored}, best draw0, 9.5: " in said
+    assert said.splitlines()[1] == f"focal_point_robot_quick: 1 of 2 {scored}"
+    failed = entries | {cells[-1].name: entries[cells[-1].name]._replace(state="failed")}
+    said = search.write(sweep, settings, cells, failed)
+    assert f"focal_point_robot_quick: 1 of 2 {scored}, best draw0, 7.5: " in said
 
 
 def test_results_of_test_tasks_choose_nothing(tmp_path):

@@ -73,7 +73,8 @@ def sweep(
         _make_folder(plan.results)
         with table.shown() as show:
             number = driver.drive(cells, plan, executor, entries, names, show, minutes)
-        told = search.write(plan, settings, cells, entries) if draws else ""
+        if draws:
+            print(search.write(plan, settings, cells, entries), flush=True)
     if number:
         print(f"metastar: stopped; {table.summary(entries)}; go on with --resume", flush=True)
         raise SystemExit(128 + number)
@@ -83,9 +84,7 @@ def sweep(
             f"{table.summary(entries)}; start the failed ones again with --only-failed; {sentences}"
         )
     rest = "" if _all_done(entries) else "; the same command with --resume goes on"
-    return "\n".join(
-        filter(None, [told, f"{table.summary(entries)}{rest}; results: {plan.results}"])
-    )
+    return f"{table.summary(entries)}{rest}; results: {plan.results}"
 
 
 def status(source: str) -> str:

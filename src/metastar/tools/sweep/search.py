@@ -1,8 +1,9 @@
 """Random search: settings drawn within what their fields allow, judged on withheld training tasks.
 
 The log, `<results>/search.json`, has every setting that was drawn, the score of each seed under it
-and the best setting of each group of cells, a group being all cells that differ in seed and setting
-alone. The score is the return, mean over the withheld tasks, by the first of `eval.protocols`.
+and, once all its cells have ended, the best setting of each group of cells, a group being all that
+differ in seed and setting alone. The score is the return, mean over the withheld tasks, by the
+first of `eval.protocols`. A setting under which a cell failed is not chosen.
 """
 
 import math
@@ -17,7 +18,7 @@ from metastar.config.fields import Field, flatten
 from metastar.errors import UserError
 from metastar.tools.sweep import cell as cell_files
 from metastar.tools.sweep.grid import Cell, Setting, Sweep
-from metastar.tools.sweep.state import Entries
+from metastar.tools.sweep.state import ENDED, Entries
 
 FILE = "search.json"
 KINDS = ("log", "uniform", "choice")
@@ -67,6 +68,7 @@ def write(
         own = groups[cell.group].setdefault(cell.setting, {})
         done = entries[cell.name].state == "done"
         own.update(_scores(cell, sweep) if done else {str(cell.cfg.seed): None})
+    unfinished = {c.group for c in cells if entries[c.name].state not in ENDED}
     report, lines = {}, []
     for group, drawn in groups.items():
         means = {
@@ -74,13 +76,14 @@ def write(
             for name, own in drawn.items()
             if None not in own.values()
         }
-        best = max(means, key=lambda name: means[name]) if len(means) == len(drawn) else None
+        best = max(means, key=means.get, default=None) if group not in unfinished else None
         report[group] = {"scores": drawn, "means": means, "chosen": best}
+        scored = f"{len(means)} of {len(drawn)} settings have all their scores"
         if best is None:
-            lines.append(f"{group}: {len(means)} of {len(drawn)} settings have all their scores")
+            lines.append(f"{group}: {scored}")
         else:
             words = next(setting.values for setting in settings if setting.name == best)
-            lines.append(f"{group}: {best} is best, {means[best]:.4g}: {' '.join(words)}")
+            lines.append(f"{group}: {scored}, best {best}, {means[best]:.4g}: {' '.join(words)}")
     log = {
         "source": sweep.source,
         "search_seed": sweep.search_seed,
