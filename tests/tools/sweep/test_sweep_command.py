@@ -13,8 +13,9 @@ import pytest
 
 import sweep_files
 from metastar import files
+from metastar.errors import UserError
 from metastar.main import main
-from metastar.tools.report import compare
+from metastar.tools.report import compare, groups
 from metastar.tools.sweep import cell as cell_files
 from metastar.tools.sweep import state, table
 from metastar.tools.sweep.executor import Share
@@ -48,6 +49,7 @@ DRIVER = """\
 import sys
 from metastar.tools.sweep.executors import local
 local.sys = type("sys", (), {"executable": "./python"})
+from metastar.errors import UserError
 from metastar.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -239,6 +241,13 @@ def test_compare_takes_a_result_file_for_its_runs_and_their_audits(tmp_path, mon
     assert "bc debug                           2       10  3.50" in told
     assert "bc debug   2 of 2  0.2500" in told
     assert f"{file}, seed 1" in Path("out/compare.md").read_text()
+
+
+@pytest.mark.parametrize("runs", [None, [], [3], [{"results": {"seed": 0}}]])
+def test_compare_refuses_a_result_file_that_is_none(tmp_path, runs):
+    files.write_json(tmp_path / "a.json", {"cell": "a", "runs": runs})
+    with pytest.raises(UserError, match=r"a\.json' does not hold the results of a run"):
+        groups.read([str(tmp_path / "a.json")])
 
 
 @pytest.mark.slow

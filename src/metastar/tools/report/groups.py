@@ -187,9 +187,10 @@ def _read(source: str) -> list[Run]:
     elif not Path(source).is_file():
         raise UserError(f"there is no file {source!r}; give a run's folder or its {results.FILE}")
     else:  # a copy, perhaps of an earlier version, which wrote no checksum
-        found = files.read_json(source, "copy it again from its run", sealed=False)
-        held = found["runs"] if "cell" in found else [{"results": found}]
-        runs = [Run(source, results.translate(run["results"]), run.get("audit")) for run in held]
+        found = results.translate(
+            files.read_json(source, "copy it again from its run", sealed=False)
+        )
+        runs = _of_cell(source, found) if "cell" in found else [Run(source, found)]
     for run in runs:
         if not _is_complete(run.results):
             raise UserError(
@@ -199,6 +200,15 @@ def _read(source: str) -> list[Run]:
     if len(runs) > 1:
         runs = [run._replace(source=f"{source}, seed {run.results['seed']}") for run in runs]
     return runs
+
+
+def _of_cell(source: str, found: dict) -> list[Run]:
+    """The runs of a result file; one without results if it is none."""
+    try:
+        runs = [Run(source, run["results"], run["audit"]) for run in found["runs"]]
+    except (KeyError, TypeError):
+        runs = []
+    return runs or [Run(source, {})]
 
 
 def _is_complete(found: Any) -> bool:
