@@ -5,7 +5,7 @@
     python experiments/imagination.py
 
 The last reads the result files of the second, with the open-loop errors that their audits have, and
-writes the table to `docs/results.md`, unless `--withheld` names what stands behind the sweep file.
+writes the table to `docs/results.md`, unless `--withheld` names what follows the sweep file.
 """
 
 import argparse

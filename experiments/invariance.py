@@ -4,7 +4,7 @@
     python experiments/invariance.py --argument=point_robot
 
 The second reads the result files of the first and writes two tables to `docs/results.md`, unless
-training tasks were withheld. `--argument` is what stands behind the sweep file's name.
+training tasks were withheld. `--argument` is what follows the sweep file's name.
 """
 
 import argparse

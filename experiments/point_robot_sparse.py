@@ -5,7 +5,7 @@
 
 The second reads the result files of the first, writes `summary.json` beside them and its table into
 the README and `docs/results.md`. Averages are over seeds; intervals are 95 % by bootstrap over
-seeds, stratified over tasks. `--argument` is what stands behind the sweep file's name; only that of
+seeds, stratified over tasks. `--argument` is what follows the sweep file's name; only that of
 `quick` is written into the pages.
 """
 

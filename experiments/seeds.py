@@ -5,7 +5,7 @@
 
 The second reads the result files of the first, writes the tables of `metastar compare` and the
 returns by source of the context to `docs/results.md`, and a figure beside the files. `--argument`
-is what stands behind the sweep file's name; only that of a preset `quick` without withheld tasks is
+is what follows the sweep file's name; only that of a preset `quick` without withheld tasks is
 written into the page.
 """
 

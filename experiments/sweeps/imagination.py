@@ -3,7 +3,7 @@
     metastar sweep experiments/sweeps/imagination.py
 
 All cells have the data and the pretraining of the default of `invariance.py`, whose sweep therefore
-comes first; those whose world model differs have that of the first such cell. `:20` behind the
+comes first; those whose world model differs have that of the first such cell. `:20` after the
 file's name withholds the last twenty training tasks, which then take the place of the test tasks:
 choices are made so.
 """

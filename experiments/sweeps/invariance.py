@@ -4,7 +4,7 @@
 
 All cells of a family share one data set of mixed behaviours, and one oracle that bounds their
 returns. `:point_robot,alike` trains on the experts alone, those of SAC and of TD3, whose windows
-are alike, so that there is little to be invariant to. A number behind it withholds so many training
+are alike, so that there is little to be invariant to. A number after it withholds so many training
 tasks, which then take the place of the test tasks: choices are made so.
 """
 
@@ -91,7 +91,7 @@ CELLS = {
     "default, gru": {"world_model.core": "gru"},
     "default, mlp": {"world_model.core": "mlp"},
 }
-# Which of them are run, by what stands behind the file's name.
+# Which of them are run, by what follows the file's name.
 CHOSEN = {
     "point_robot": tuple(CELLS),
     "point_robot,alike": ("paper", "3 dimensions"),
@@ -105,7 +105,7 @@ def variant(cell: str) -> str:
 
 
 def words(*parts: dict) -> tuple[str, ...]:
-    """Fields as they stand behind --config., later parts over earlier ones."""
+    """Fields as they follow --config., later parts over earlier ones."""
     merged = {name: value for part in parts for name, value in part.items()}
     return tuple(f"{name}={value}" for name, value in merged.items())
 

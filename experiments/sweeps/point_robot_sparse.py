@@ -2,7 +2,7 @@
 
     metastar sweep experiments/sweeps/point_robot_sparse.py
 
-`:quick,6` behind the file's name withholds the last six training tasks, which then take the place
+`:quick,6` after the file's name withholds the last six training tasks, which then take the place
 of the test tasks: this is how settings were chosen. Its files go to a folder of their own.
 """
 

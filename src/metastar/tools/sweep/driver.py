@@ -64,7 +64,7 @@ def chosen(cells: list[Cell], entries: Entries, only_failed: bool = False) -> se
 
 
 def _in_order(cells: list[Cell]) -> list[Cell]:
-    """Cells behind those that they need."""
+    """Cells after those that they need."""
     by_name, placed = {cell.name: cell for cell in cells}, {}
 
     def place(cell):

@@ -34,10 +34,10 @@ GRID = {
     "presets": Field((), "", "the presets of the recipes; an empty one is the default preset"),
     "seeds": Field((0,), SEED, "of the runs"),
     "then": Field((), "", "commands on every run of a trained cell, such as audit"),
-    "runs_per_program": Field(1, COUNT, "seeds that one program trains, one behind the other"),
+    "runs_per_program": Field(1, COUNT, "seeds that one program trains together"),
 }
 THEN = ("audit", "evaluate", "render", "report")  # commands that take --workdir of a trained run
-OVERRIDES = {"": ()}  # of a grid: what stands behind --config., by the name of the variant
+OVERRIDES = {"": ()}  # of a grid: what follows --config., by the name of the variant
 _OPEN = ("grids", "search")  # fields with a check of their own
 _NAME = re.compile(r"[A-Za-z0-9_.+-]*")  # of variants: part of a file's name
 
@@ -61,10 +61,10 @@ class Cell(NamedTuple):
     name: str  # also of its files
     group: str  # the name without the seeds and the setting
     setting: str  # the name of the drawn setting; "" of none
-    argv: tuple[str, ...]  # behind `metastar`
+    argv: tuple[str, ...]  # after `metastar`
     cfg: FrozenConfigDict
     workdir: Path
-    then: tuple[str, ...]  # commands on each of its runs, behind the training
+    then: tuple[str, ...]  # commands on each of its runs, after the training
     needs: tuple[str, ...] = ()  # names of the cells whose workdirs its line names
 
 
@@ -72,7 +72,7 @@ class Setting(NamedTuple):
     """Overrides of every cell, drawn by a search."""
 
     name: str  # "" of the sweep as it is
-    values: tuple[str, ...]  # what stands behind --config.
+    values: tuple[str, ...]  # what follows --config.
 
 
 def read(source: str) -> Sweep:
@@ -225,9 +225,7 @@ def _grid(given: Any, where: str) -> dict[str, Any]:
         fields.check(f"{where}: overrides of {name!r}", words, Field(()))
         for word in words:
             if "=" not in word or word.startswith("-"):
-                raise UserError(
-                    f"{where}: {word!r} must be FIELD=VALUE, as it stands behind --config."
-                )
+                raise UserError(f"{where}: {word!r} must be FIELD=VALUE, as it follows --config.")
             if word.startswith(("seed=", "num_seeds=")):
                 raise UserError(f"{where}: {word!r} is for the fields seeds and runs_per_program")
     for command in found["then"]:
