@@ -104,48 +104,188 @@ def test_previous_rewards_restart_with_an_episode():
     np.testing.assert_array_equal(view.prev_reward, [0, reward[0], 0, reward[2], 0, 0])
 
 
-def test_a_privileged_method_needs_the_task():
+def test_a_privileged_method_is_given_the_task():
     *_, agent = parts("oracle")
-    with pytest.raises(UserError, match="privileged"):
-        agent.adapt(context(3))
     adapted = agent.adapt(context(3), task={"goal": np.array([0.6, 0.8])})
     np.testing.assert_allclose(adapted.adaptation.code, [0.6, 0.8], rtol=1e-6)
     assert adapted.act([0.0, 0.0]).shape == (2,)
 
 
-@pytest.mark.parametrize(
-    "change, message",
-    [
-        ({"obs": np.zeros((3, 5))}, "shape"),
-        ({"action": np.zeros((2, 2))}, "shape"),
-        ({"reward": np.array([0.0, np.nan, 1.0])}, "not finite"),
-        ({"obs": "nonsense"}, "no array of numbers"),
-        ({"first": np.zeros(4)}, "shape"),
-        (context(13), "13 steps"),
-        ({"obs": np.zeros((0, 2)), "action": np.zeros((0, 2)), "reward": np.zeros(0)}, "0 steps"),
-    ],
-)
+def rows(*values):
+    """Three observations or actions of such numbers."""
+    return np.array([values] * 3)
+
+
+HOSTILE_CONTEXTS = [
+    ({"obs": np.zeros((3, 5))}, "shape"),
+    ({"action": np.zeros((2, 2))}, "shape"),
+    ({"obs": 1.0}, "shape"),
+    ({"reward": 1.0}, "one axis"),
+    ({"reward": np.zeros((1, 3))}, "one axis"),
+    ({"first": np.zeros(4)}, "shape"),
+    ({"prev_reward": np.zeros((3, 1))}, "shape"),
+    ({"next_obs": np.zeros(3)}, "shape"),
+    ({"reward": np.array([0.0, np.nan, 1.0])}, r"reward'\] holds nan at \[1\].* not finite"),
+    ({"obs": rows(0.0, -np.inf)}, r"holds -inf at \[0, 1\].* not finite"),
+    ({"next_obs": rows(np.nan, 0.0)}, "next_obs.* not finite"),
+    ({"obs": rows(0.0, 1e30)}, "1e.30.* beyond 1.8e.19"),
+    ({"obs": rows(3e38, 0.0)}, "beyond 1.8e.19"),
+    ({"obs": rows(-1e300, 0.0)}, "-1e.300.* beyond 1.8e.19"),
+    ({"reward": np.full(3, 3e38)}, "beyond 1.8e.19"),
+    ({"action": rows(0.0, 1.5)}, r"leaves \[-1, 1\] at step 0"),
+    ({"obs": "nonsense"}, "no array of numbers"),
+    ({"obs": [["1", "2"]] * 3}, "no array of numbers but of type <U1"),
+    ({"obs": rows(b"1", b"2")}, "no array of numbers but of type .S1"),
+    ({"obs": rows(1.0, None)}, "no array of numbers but of type object"),
+    ({"obs": rows(1j, 0)}, "no array of numbers but of type complex128"),
+    ({"obs": rows(True, False)}, "no array of numbers but of type bool"),
+    ({"obs": {1.0, 2.0}}, "no array of numbers but of type set"),
+    ({"obs": jax.random.key(0)}, "no array of numbers"),
+    ({"reward": [[0.0], [1.0, 2.0], 3.0]}, "rows of one length"),
+    ({"done": [0, 2, 0]}, "True and False only"),
+    ({"first": ["yes", "no", "no"]}, "True and False only"),
+    ({"valid": np.zeros(3, bool)}, "valid.* must be True at its first"),
+    ({"valid": [True, False, True]}, "valid.* must be True at its first"),
+    ({"obs": None}, "no 'obs'"),
+    ({"reward": None}, "no 'reward'"),
+    ({"observation": np.zeros((3, 2))}, "unknown key 'observation'"),
+    ({"rewards": np.zeros(3)}, "unknown key 'rewards'; did you mean 'reward'"),
+    ({1: np.zeros(3)}, "unknown key 1"),
+    (context(13), "13 steps"),
+    ({"obs": np.zeros((0, 2)), "action": np.zeros((0, 2)), "reward": np.zeros(0)}, "0 steps"),
+]
+
+
+@pytest.mark.parametrize("change, message", HOSTILE_CONTEXTS)
 def test_a_wrong_context_is_refused_in_one_sentence(change, message):
-    *_, agent = parts("oracle")
+    *_, agent = parts("metastar")
     with pytest.raises(UserError, match=message) as error:
-        agent.adapt({**context(3), **change}, task={"goal": np.zeros(2)})
+        agent.adapt({**context(3), **change})
     assert "\n" not in str(error.value)
 
 
-def test_a_context_without_reward_and_a_wrong_observation_are_refused():
+@pytest.mark.parametrize("given", [None, 5, b"x", "x", [1, 2], np.zeros((3, 2))])
+def test_what_is_no_context_is_refused(given):
+    *_, agent = parts("metastar")
+    with pytest.raises(UserError, match="give a View or a mapping with arrays 'obs'"):
+        agent.adapt(given)
+
+
+def test_whole_numbers_and_flags_of_zero_and_one_are_taken_as_what_they_are():
+    *_, agent = parts("metastar")
+    floats = {"obs": rows(1.0, 2.0), "action": rows(0.0, 1.0), "reward": np.arange(3.0)}
+    floats["first"] = np.array([True, False, True])
+    others = {name: value.astype(int) for name, value in floats.items()}
+    others["obs"] = jnp.asarray(floats["obs"], jnp.bfloat16)
+    a, b = (agent.adapt(given).adaptation.code for given in (floats, others))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "seed", [None, 1.5, "1", True, -1, 2**32, 2**70, np.zeros(2, int), jax.random.key(0)]
+)
+def test_a_wrong_seed_is_refused(seed):
+    *_, agent = parts("metastar")
+    with pytest.raises(UserError, match=r"seed is .* but must be a whole number from 0 to"):
+        agent.adapt(context(3), seed=seed)
+
+
+@pytest.mark.parametrize(
+    "task, message",
+    [
+        (None, "privileged"),
+        (5, "task is 5; give all parameters by their names"),
+        ([np.zeros(2)], "task is of type list"),
+        ({}, "holds 0 numbers, but a task of family 'point_robot_sparse' has 2"),
+        ({"goal": np.zeros(3)}, "holds 3 numbers"),
+        ({"goal": None}, r"task\['goal'\] is no array of numbers"),
+        ({"goal": "north"}, r"task\['goal'\] is no array of numbers"),
+        ({"goal": np.array([0.0, np.inf])}, "not finite"),
+        ({1: np.zeros(1), "goal": np.zeros(1)}, "the key 1, which is no name"),
+    ],
+)
+def test_a_privileged_method_refuses_what_is_no_task_of_its_family(task, message):
     *_, agent = parts("oracle")
-    given = context(3)
-    del given["reward"]
-    task = {"goal": np.zeros(2)}
-    with pytest.raises(UserError, match="no 'reward'"):
-        agent.adapt(given, task=task)
-    with pytest.raises(UserError, match="obs has shape"):
-        agent.adapt(context(3), task=task).act(np.zeros(3))
+    with pytest.raises(UserError, match=message):
+        agent.adapt(context(3), task=task)
+
+
+@pytest.mark.parametrize(
+    "obs, prev_reward, message",
+    [
+        (np.zeros(3), 0.0, "obs has shape"),
+        (np.zeros((1, 2)), 0.0, "obs has shape"),
+        (5, 0.0, "obs has shape"),
+        (None, 0.0, "obs is no array of numbers but of type NoneType"),
+        ("ab", 0.0, "obs is no array of numbers"),
+        ([1.0, "a"], 0.0, "obs is no array of numbers"),
+        ([[1.0], [1.0, 2.0]], 0.0, "obs is no array of numbers"),
+        ([True, False], 0.0, "obs is no array of numbers but of type bool"),
+        ([0.0, np.nan], 0.0, r"obs holds nan at \[1\], which is not finite"),
+        ([1e30, 0.0], 0.0, "obs holds 1e.30.* beyond 1.8e.19"),
+        ([0.0, 3e38], 0.0, "obs holds 3e.38.* beyond 1.8e.19"),
+        (np.zeros(2), None, "prev_reward is no array of numbers"),
+        (np.zeros(2), "1", "prev_reward is no array of numbers"),
+        (np.zeros(2), np.zeros(1), "prev_reward has shape"),
+        (np.zeros(2), np.nan, "prev_reward holds nan, which is not finite"),
+        (np.zeros(2), -1e30, "prev_reward holds -1e.30, which is beyond 1.8e.19"),
+    ],
+)
+def test_a_wrong_observation_is_refused_and_changes_nothing(obs, prev_reward, message):
+    agent = rememberer()
+    adapted, untouched = agent.adapt(context(3)), agent.adapt(context(3))
+    for each in (adapted, untouched):
+        each.act(np.ones(2))
+    with pytest.raises(UserError, match=message):
+        adapted.act(obs, prev_reward)
+    with pytest.raises(UserError, match="last_next_obs"):
+        adapted.begin_episode("nowhere")
+    np.testing.assert_array_equal(adapted.act(np.zeros(2)), untouched.act(np.zeros(2)))
+
+
+def test_whatever_was_refused_nothing_is_traced_twice():
+    """After all the tests above, the agents of this module have one program each."""
+    *_, agent = parts("metastar")
+    adapted = agent.adapt(context(3))
+    for obs in ([0, 1], np.zeros(2, np.float64), jnp.ones(2), (0.5, 2)):
+        assert np.isfinite(adapted.act(obs, np.float64(1))).all()
+    adapted.begin_episode([1, 2])
+    adapted.act([0.0, 0.0], 1)
+    assert agent.infer._cache_size() == agent.policy_act._cache_size() == 1
+
+
+@functools.cache
+def overflowing():
+    """An agent whose memory overflows where an observation is above 10, and its code likewise."""
+    method = rememberer().method
+    grown = lambda x: jnp.where(x > 10, jnp.inf, 0.0)  # noqa: E731
+    method = method._replace(
+        infer=lambda params, view, task, key: Adaptation(grown(view.obs.max())[None]),
+        policy=Policy(
+            lambda params, adaptation: jnp.zeros(()),
+            lambda params, adaptation, carry, step, key, greedy: (
+                jnp.tanh(step.obs),
+                carry + grown(step.obs.max()),
+            ),
+        ),
+    )
+    return loading.make_agent(method, DataSpec("walk", 2, 2, 1, 1, 4, (0.0,) * 2, (1.0,) * 2), None)
+
+
+def test_numbers_that_overflow_inside_the_agent_are_an_error_and_not_an_action():
+    agent = overflowing()
+    with pytest.raises(UserError, match="infers from this context is not finite"):
+        agent.adapt({**context(3), "obs": rows(0.0, 99.0)})
+    adapted = agent.adapt(context(3))
+    with pytest.raises(UserError, match="action is not finite for an obs of up to 99 and a prev_r"):
+        adapted.act([99.0, 0.0], 2.0)
+    assert np.isfinite(adapted.act([1.0, 0.0])).all()
 
 
 WALK = EnvSpec("walk", obs_dim=2, action_dim=2, max_episode_steps=4)
 
 
+@functools.cache
 def rememberer():
     """An agent of a stub whose actions tell all that its policy was ever shown."""
 
@@ -216,6 +356,18 @@ def test_an_episode_may_begin_without_word_of_where_the_last_one_ended():
         adapted.begin_episode(np.zeros(3))
 
 
+@pytest.mark.parametrize(
+    "path", [None, 5, b"run", [], "", "a\0b", object(), np.zeros(2)], ids=lambda x: repr(x)[:8]
+)
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(UserError, match="takes the folder of a run"):
+        load(path)
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="not a workdir"):
-        load(tmp_path)
+    (tmp_path / "file").write_text("{}")
+    for path in (tmp_path, str(tmp_path), tmp_path / "file", tmp_path / "absent"):
+        with pytest.raises(UserError, match="not a workdir"):
+            load(path)
+    with pytest.raises(UserError, match=r"cannot read the run in 'xxx.* .File name too long"):
+        load("x" * 5000)

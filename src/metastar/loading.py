@@ -7,9 +7,8 @@ action = adapted.act(obs)
 `adapted.begin_episode()` tells it that the next observation opens a new episode.
 """
 
+import os
 from collections.abc import Callable, Mapping
-from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,9 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from metastar.data.contexts import folded, steps_of
-from metastar.errors import UserError
+from metastar.errors import UserError, did_you_mean
+from metastar.ops.host_arrays import flags, numbers
 from metastar.training import restore
 from metastar.types import DataSpec, Method, StepIn, View
+
+REQUIRED = ("obs", "action", "reward")
+OPTIONAL = ("first", "prev_reward", "next_obs", "done", "valid")
+_SEEDS = 2**32
 
 
 class Agent(NamedTuple):
@@ -39,30 +43,35 @@ class Agent(NamedTuple):
                 [-1, 1] and `reward` [L] of at most as many steps of one task, in time order, as
                 `method.context` asks for in all its windows together; optional are `first` [L]
                 (starts of episodes; by default the first step only), `prev_reward`, `next_obs`,
-                `done`.
-            task: the true task parameters, for privileged methods only.
-            seed: of the noise in the inference.
+                `done`, and `valid`, False in padding behind the steps.
+            task: the true task parameters, {name: numbers}; read by privileged methods only.
+            seed: of the noise in the inference, from 0 to 2^32 - 1.
 
         Returns:
             An `Adapted` agent.
 
         Raises:
-            UserError: an array is missing or of a wrong shape, the context is empty or too long,
-                or a privileged method got no `task`.
+            UserError: the context lacks an array or has an unknown one, is empty, too long or all
+                padding; an array is of a wrong shape or type, or holds what is no usable number; an
+                action leaves [-1, 1]; a privileged method got no `task` of the data's size.
         """
-        if self.method.privileged and task is None:
-            raise UserError("this method is privileged: give adapt(context, task=parameters)")
         asked = self.method.context
         view = folded(_view(context, self.spec, steps_of(asked)), asked)
-        task = jax.tree.map(jnp.asarray, task) if self.method.privileged else None
-        return Adapted(self, self.infer(self.params, view, task, jax.random.key(seed)))
+        task = _task(task, self.spec) if self.method.privileged else None
+        adaptation = self.infer(self.params, view, task, jax.random.key(_seed(seed)))
+        if not _is_finite(adaptation):
+            raise UserError(
+                "what the agent infers from this context is not finite; give observations and "
+                "rewards in the units of the data it was trained on"
+            )
+        return Adapted(self, adaptation)
 
 
 class Adapted:
     """An agent that knows its task, in one episode after the other.
 
     The first `act` opens the first episode, and `begin_episode` each later one. What a policy
-    remembers persists over them, as in evaluation.
+    remembers persists over them, as in evaluation. A call that raises changes nothing.
     """
 
     def __init__(self, agent: Agent, adaptation: Any):
@@ -86,38 +95,59 @@ class Adapted:
                 told the last observation that it acted on instead.
 
         Raises:
-            UserError: `last_next_obs` has a wrong shape.
+            UserError: `last_next_obs` is no array of usable numbers of that shape.
         """
-        self._first = True
         if last_next_obs is not None:
-            led_to = _checked("last_next_obs", last_next_obs, self._last_obs.shape)
+            led_to = jnp.asarray(numbers("last_next_obs", last_next_obs, self._last_obs.shape))
             if self._started:
                 self._last_obs = led_to
+        self._first = True
 
     def act(self, obs, prev_reward: float = 0.0) -> np.ndarray:
         """Returns the greedy action [A] in [-1, 1] for an observation [O].
 
         `prev_reward`, the reward of the step before, matters to policies with a memory only.
-        Raises `UserError` if the observation has a wrong shape.
+        Raises `UserError` if one of them is no array of usable numbers of its shape, or if what
+        comes of them is not finite.
         """
         agent = self._agent
-        obs = _checked("obs", obs, (agent.spec.obs_dim,))
+        obs = jnp.asarray(numbers("obs", obs, (agent.spec.obs_dim,)))
+        prev_reward = jnp.asarray(numbers("prev_reward", prev_reward, ()))
         led_to = self._last_obs if self._first else obs
-        step = StepIn(obs, self._last_action, jnp.asarray(prev_reward), led_to, self._first)
-        self._last_action, self._carry = agent.policy_act(
+        step = StepIn(obs, self._last_action, prev_reward, led_to, self._first)
+        action, carry = agent.policy_act(
             agent.params, self.adaptation, self._carry, step, jax.random.key(0), True
         )
+        if not _is_finite((action, carry)):
+            raise UserError(
+                f"the agent's action is not finite for an obs of up to {np.abs(obs).max():.3g} and "
+                f"a prev_reward of {prev_reward:.3g}; give both in the units of its data"
+            )
+        self._last_action, self._carry = action, carry
         self._last_obs, self._started, self._first = obs, True, False
-        return np.asarray(self._last_action)
+        return np.asarray(action)
 
 
-def load(path: str | Path) -> Agent:
+def load(path: str | os.PathLike) -> Agent:
     """Loads the newest good checkpoint of a workdir.
 
     Raises:
-        UserError: the folder is no workdir, or holds no checkpoint that verifies.
+        UserError: `path` is no path, the folder is no workdir or cannot be read, or it holds no
+            checkpoint that verifies.
     """
-    run = restore.restore(path)
+    folder = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(folder, str) or not folder or "\0" in folder:
+        raise UserError(
+            "metastar.load takes the folder of a run, as text or a pathlib.Path, but what it was "
+            f"given is {_short(path)}"
+        )
+    try:
+        run = restore.restore(folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot read the run in {folder[:60]!r} ({error.strerror}); give the --workdir of a "
+            "training that you may read"
+        ) from None
     return make_agent(run.method, run.spec, run.method.export(run.state))
 
 
@@ -127,57 +157,121 @@ def make_agent(method: Method, spec: DataSpec, params) -> Agent:
     return Agent(method, params, spec, infer, act)
 
 
-def _view(context, spec, length):
+def _view(context, spec: DataSpec, length: int) -> View:
     """Checks a context and pads it to `length`, so that every context runs the same program."""
-    given = context._asdict() if isinstance(context, View) else dict(context)
-    for name in ("obs", "action", "reward"):
-        if name not in given:
-            raise UserError(f"the context has no {name!r}; it needs 'obs', 'action' and 'reward'")
-    num = len(np.atleast_1d(given["reward"]))
-    if not 1 <= num <= length:
+    given = _given(context)
+    num = _steps(given["reward"], length)
+
+    def find(check, name, shape, default=None):
+        return check(f"context[{name!r}]", given[name], shape) if name in given else default
+
+    obs = find(numbers, "obs", (num, spec.obs_dim))
+    action = find(numbers, "action", (num, spec.action_dim))
+    reward = find(numbers, "reward", (num,))
+    valid = find(flags, "valid", (num,), np.ones(num, bool))
+    if (outside := np.abs(action) > 1).any():
+        step = np.argwhere(outside)[0, 0]
+        raise UserError(f"context['action'] leaves [-1, 1] at step {step}; scale it into the range")
+    if not valid[0] or (valid[1:] > valid[:-1]).any():
         raise UserError(
-            f"the context has {num} steps, but this agent takes 1 to {length}; cut it to the last "
-            f"{length}"
+            "context['valid'] must be True at its first steps and False only behind them, where "
+            "there is padding; leave out what is not valid"
         )
-    check = partial(_checked_field, given)
-    obs = check("obs", (num, spec.obs_dim))
-    reward = check("reward", (num,))
-    number = jnp.arange(num)
-    first = check("first", (num,), number == 0).astype(bool)
-    before = jnp.where(first, 0, jnp.concatenate([jnp.zeros(1, reward.dtype), reward[:-1]]))
+    number = np.arange(num)
+    first = find(flags, "first", (num,), number == 0)
+    before = np.where(first, 0, np.concatenate([np.zeros(1, reward.dtype), reward[:-1]]))
     view = View(
         obs=obs,
-        action=check("action", (num, spec.action_dim)),
+        action=action,
         reward=reward,
-        prev_reward=check("prev_reward", (num,), before),
-        next_obs=check("next_obs", (num, spec.obs_dim), jnp.concatenate([obs[1:], obs[-1:]])),
-        done=check("done", (num,), jnp.zeros(num)).astype(bool),
-        valid=check("valid", (num,), jnp.ones(num)).astype(bool),
+        prev_reward=find(numbers, "prev_reward", (num,), before),
+        next_obs=find(numbers, "next_obs", obs.shape, np.concatenate([obs[1:], obs[-1:]])),
+        done=find(flags, "done", (num,), np.zeros(num, bool)),
+        valid=valid,
         first=first,
-        episode=jnp.cumsum(first) - first[0],
-        step=number - jax.lax.cummax(jnp.where(first, number, 0)),
-        policy=jnp.zeros((), int),
-        stage=jnp.zeros((), int),
+        episode=np.cumsum(first) - first[0],
+        step=number - np.maximum.accumulate(np.where(first, number, 0)),
+        policy=np.zeros((), int),
+        stage=np.zeros((), int),
     )
 
     def pad(x):
-        return jnp.pad(x, [(0, length - num)] + [(0, 0)] * (x.ndim - 1)) if x.ndim else x
+        x = np.pad(x, [(0, length - num)] + [(0, 0)] * (x.ndim - 1)) if x.ndim else x
+        return jnp.asarray(x)
 
     return jax.tree.map(pad, view)
 
 
-def _checked_field(given, name, shape, default=None):
-    value = given.get(name)
-    return default if value is None else _checked(f"context[{name!r}]", value, shape)
+def _given(context) -> dict[str, Any]:
+    """The arrays of a context by name, without those that are None."""
+    known = (*REQUIRED, *OPTIONAL)
+    if isinstance(context, View):  # the rest of it follows from these
+        context = {name: getattr(context, name) for name in known}
+    if not isinstance(context, Mapping):
+        raise UserError(
+            f"the context is {_short(context)}; give a View or a mapping with arrays 'obs', "
+            "'action' and 'reward'"
+        )
+    for name in context:
+        if name not in known:
+            raise UserError(f"the context has an unknown key {name!r}{did_you_mean(name, known)}")
+    given = {name: value for name, value in context.items() if value is not None}
+    for name in REQUIRED:
+        if name not in given:
+            raise UserError(f"the context has no {name!r}; it needs 'obs', 'action' and 'reward'")
+    return given
 
 
-def _checked(name, value, shape):
-    try:
-        array = jnp.asarray(value, float)
-    except (TypeError, ValueError):
-        raise UserError(f"{name} is no array of numbers") from None
-    if array.shape != shape:
-        raise UserError(f"{name} has shape {array.shape}, but must have {shape}")
-    if not np.isfinite(array).all():
-        raise UserError(f"{name} holds a number that is not finite")
-    return array
+def _steps(reward, length: int) -> int:
+    """How many steps a context has, by its rewards."""
+    reward = numbers("context['reward']", reward)
+    if reward.ndim != 1:
+        raise UserError(
+            f"context['reward'] has shape {reward.shape}, but must have one axis: the steps of one "
+            "task"
+        )
+    if not 1 <= len(reward) <= length:
+        raise UserError(
+            f"the context has {len(reward)} steps, but this agent takes 1 to {length}; cut it to "
+            f"the last {length}"
+        )
+    return len(reward)
+
+
+def _task(task, spec: DataSpec) -> dict[str, jax.Array]:
+    """Checks the parameters of a task, for a privileged method."""
+    if task is None:
+        raise UserError("this method is privileged: give adapt(context, task=parameters)")
+    remedy = "give all parameters by their names, as the manifest of the data set has them"
+    if not isinstance(task, Mapping):
+        raise UserError(f"task is {_short(task)}; {remedy}")
+    for name in task:
+        if not isinstance(name, str):
+            raise UserError(f"task has the key {name!r}, which is no name; {remedy}")
+    task = {name: numbers(f"task[{name!r}]", value) for name, value in task.items()}
+    if (size := sum(value.size for value in task.values())) != spec.task_dim:
+        raise UserError(
+            f"task holds {size} numbers, but a task of family {spec.family!r} has {spec.task_dim}; "
+            f"{remedy}"
+        )
+    return jax.tree.map(jnp.asarray, task)
+
+
+def _seed(seed) -> int:
+    whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+    if not whole or not 0 <= seed < _SEEDS:
+        raise UserError(
+            f"seed is {_short(seed)}, but must be a whole number from 0 to {_SEEDS - 1}"
+        )
+    return int(seed)
+
+
+def _is_finite(tree) -> bool:
+    floats = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.inexact)]
+    return all(np.isfinite(np.asarray(x)).all() for x in floats)
+
+
+def _short(value) -> str:
+    """What was given, as "is" goes on: the value if it is short, else its type."""
+    text = repr(value) if isinstance(value, str | bytes | int | float | None) else ""
+    return text if 0 < len(text) <= 60 else f"of type {type(value).__name__}"
