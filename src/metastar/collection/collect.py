@@ -137,9 +137,14 @@ def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[i
         Parameters, leaves [N, ...], and the split: indices of tasks by name.
 
     Raises:
-        UserError: the family has no tasks out of distribution.
+        UserError: the family draws no tasks, or none out of distribution.
     """
     law, rng = family_of(cfg.family).law, np.random.default_rng(cfg.data.task_seed)
+    if not law:
+        raise UserError(
+            f"family {cfg.family!r} has no law to draw tasks from, so that no data can be made in "
+            f"{directory_of(cfg)}; name the folder of its data with --config.data.dir"
+        )
     sizes = {"train": cfg.data.train_tasks, "test": cfg.data.test_tasks}
     num_id, num_ood = sum(sizes.values()), cfg.data.ood_tasks
     if num_ood == 0:
@@ -173,7 +178,10 @@ def _verified(cfg: ConfigDict, directory: Path) -> store.DataSet:
     manifest = store.read_manifest(directory)
     store.check_family(directory, manifest, cfg)
     have, want = config_of(manifest), config.flatten(cfg)
-    for name in sorted(have.keys() | want.keys()):
+    names = have.keys() | want.keys()
+    if not have:  # imported, not made by a config: only the number of tasks can be compared
+        have = names = _num_tasks(manifest)
+    for name in sorted(names):
         if name in FREE or not any(name == p or name.startswith(f"{p}.") for p in IDENTITY):
             continue
         old, new = have.get(name), want.get(name)
@@ -191,6 +199,12 @@ def _verified(cfg: ConfigDict, directory: Path) -> store.DataSet:
                 "name another folder with --config.data.dir"
             )
     return store.verify(directory, manifest)
+
+
+def _num_tasks(manifest: store.Manifest) -> dict[str, int]:
+    """The fields of a config that say how many tasks a data set has."""
+    parts = {"data.train_tasks": "train", "data.test_tasks": "test", "data.ood_tasks": store.OOD[0]}
+    return {path: len(manifest.split.get(name, ())) for path, name in parts.items()}
 
 
 @contextmanager

@@ -20,6 +20,7 @@ class Body(NamedTuple):
     # (obs [T+1, O], profile) -> positions [T+1, P], to draw a recorded episode; None: observations
     # do not tell them
     positions: Callable | None = None
+    make: Callable | None = None  # (task of one task) -> gymnasium.Env; of the back end `gym` only
 
 
 class Family(NamedTuple):
@@ -34,12 +35,14 @@ class Family(NamedTuple):
     name: str
     specs: Mapping[str, EnvSpec]  # by observation profile; "default" among them
     # (rng, num) -> task parameters, float64 leaves [num, ...], by name of the law: "own", the
-    # family's; "id" and the names of `store.OOD`, laws with gaps between them: all three or none
+    # family's; "id" and the names of `store.OOD`, laws with gaps between them: all three or none;
+    # {}: tasks are not drawn but come with a data set
     law: Mapping[str, Callable]
     label: Callable  # (tasks) -> (name with unit, [N]): one number per task, for plots
-    start: Callable  # (xp, noise, rest state, task) -> state
-    observe: Callable  # (xp, state, profile) -> [..., O]
-    reward: Callable  # (xp, before, after, action, task) -> [...]
+    # The next three are None on the back end `gym`, whose environments say so themselves.
+    start: Callable | None  # (xp, noise, rest state, task) -> state
+    observe: Callable | None  # (xp, state, profile) -> [..., O]
+    reward: Callable | None  # (xp, before, after, action, task) -> [...]
     body: Body
     # As `reward`, bool [...]: whether a step is a true terminal, whether it is a success; None: no
     # step is terminal, the family has no success

@@ -58,14 +58,15 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
         contexts with reward (absent if none has any).
 
     Raises:
-        UserError: the data cannot fill a context of the method, or the method lacks what a protocol
-            needs.
+        UserError: the data cannot fill a context of the method, the method lacks what a protocol
+            needs, or the simulator cannot make a task.
     """
     env, family = make_env(cfg), family_of(cfg.family)
     protocols = protocols_of(cfg, method, env.spec)
     _check_contexts(cfg, method, tasks)
     runs = [play.evaluation(one, env, cfg.eval.curve_windows) for one in protocols]
     everything = Given(play.tasks_of(tasks.parts), tasks.parts)
+    env.prepare(everything.task)  # a task that the simulator refuses is an error before training
     rows = _split_names(tasks.split)
     test = rows == "test"
     heldout = Given(jax.tree.map(lambda x: x[test], everything.task))

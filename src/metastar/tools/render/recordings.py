@@ -188,6 +188,11 @@ def _play(
         return call
 
     if env.on_host:
+        if not subject.family.body.model:
+            raise UserError(
+                f"family {subject.cfg.family!r} cannot be drawn: its simulator has no model file; "
+                "film its own environment"
+            )
         env = env._replace(reset=recorded(env.reset), step=recorded(env.step))
     parameters = {name: value[np.array(tasks)] for name, value in subject.tasks.items()}
     run = make_rollout(env, policy, episodes=1)
