@@ -142,6 +142,7 @@ HOSTILE_CONTEXTS = [
     ({"obs": {1.0, 2.0}}, "no array of numbers but of type set"),
     ({"obs": jax.random.key(0)}, "no array of numbers"),
     ({"reward": [[0.0], [1.0, 2.0], 3.0]}, "rows of one length"),
+    ({"reward": np.ma.masked_equal([0.0, 1.0, 2.0], 1.0)}, "masked entries"),
     ({"done": [0, 2, 0]}, "True and False only"),
     ({"first": ["yes", "no", "no"]}, "True and False only"),
     ({"valid": np.zeros(3, bool)}, "valid.* must be True at its first"),

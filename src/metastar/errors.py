@@ -24,7 +24,12 @@ class Diverged(Exception):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Returns `; did you mean 'x'?`, or the list of known names where none is near."""
+    """Returns `; did you mean 'x'?`, or the list of known names where none is near.
+
+    Where nothing is known it says so.
+    """
     known = sorted(known)
+    if not known:
+        return "; there is none"
     near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"

@@ -57,7 +57,7 @@ def test_what_was_saved_is_found_in_order_and_full_precision(tmp_path):
 def test_terminals_and_stages_are_kept(tmp_path):
     ended = [*episodes()[:3], [episode(3, done=[0, 0, 1], policy="pilot", stage="expert")]]
     spec = SPEC._replace(done_ends_episode=True)
-    _, manifest, fields = saved(tmp_path / "set", episodes=ended, spec=spec)
+    _, manifest, fields = saved(tmp_path / "set", episodes=ended, spec=spec, test=np.array([1]))
     assert fields["done"].nonzero()[0].tolist() == [len(fields["done"]) - 1]
     assert manifest.stages == ("expert", "pilot", "random")
 
@@ -100,13 +100,15 @@ ENDING = SPEC._replace(done_ends_episode=True)
             "True at step 0 of 3",
         ),
         ({"episodes": with_last(episode(3, policy="a,b"))}, "policy is 'a,b'"),
-        ({"episodes": with_last(episode(3, stage=3))}, "stage is 3"),
+        ({"episodes": with_last(episode(3, stage=3))}, "stage 3;"),
         ({"test": []}, "at least one of the tasks 0 to 3"),
         ({"test": [4]}, "at least one of the tasks 0 to 3"),
         ({"test": [-1]}, "at least one of the tasks 0 to 3"),
         ({"test": [1, 1]}, "none twice"),
         ({"test": [True]}, "at least one of the tasks 0 to 3"),
         ({"test": "01"}, "at least one of the tasks 0 to 3"),
+        ({"test": [[1], [1, 2]]}, "at least one of the tasks 0 to 3"),
+        ({"test": np.array(1)}, "at least one of the tasks 0 to 3"),
         ({"test": None}, "at least one of the tasks 0 to 3"),
         ({"test": [0, 1, 2]}, "leaves 1 tasks for training"),
         ({"source": 5}, "source is 5"),

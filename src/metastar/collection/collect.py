@@ -143,7 +143,8 @@ def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[i
     if not law:
         raise UserError(
             f"family {cfg.family!r} has no law to draw tasks from, so that no data can be made in "
-            f"{directory_of(cfg)}; name the folder of its data with --config.data.dir"
+            f"{directory_of(cfg)}; name the folder of its data with --config.data.dir, or give it "
+            "a law"
         )
     sizes = {"train": cfg.data.train_tasks, "test": cfg.data.test_tasks}
     num_id, num_ood = sum(sizes.values()), cfg.data.ood_tasks

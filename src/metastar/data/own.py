@@ -130,7 +130,8 @@ def _tasks(tasks, num_tasks: int) -> dict[str, np.ndarray]:
 
 def _split(test, num_tasks: int) -> dict[str, list[int]]:
     known = range(num_tasks)
-    ids = np.asarray(test).tolist() if isinstance(test, Sequence | np.ndarray) else None
+    several = isinstance(test, Sequence) or np.ndim(test) == 1
+    ids = [i.item() if isinstance(i, np.integer) else i for i in test] if several else []
     if not ids or not all(type(i) is int and i in known for i in ids) or len(set(ids)) < len(ids):
         raise UserError(
             f"test must name at least one of the tasks 0 to {num_tasks - 1} and none twice; the "
@@ -178,8 +179,10 @@ def _checked(spec: EnvSpec, n: int, e: int, episode) -> Episode:
             f"{where}: done is True at step {int(np.argmax(done))} of {steps}, where the episode "
             "ends (done_ends_episode); cut it behind that step"
         )
-    stage = episode.policy if episode.stage == "" else episode.stage
-    for name, text in (("policy", episode.policy), ("stage", stage)):
-        if not isinstance(text, str) or not text.strip() or "," in text:
-            raise UserError(f"{where}: {name} is {text!r}; give a name without a comma")
-    return Episode(obs, action, reward, done, episode.policy, stage)
+    policy, stage = episode.policy, episode.stage
+    named = all(isinstance(text, str) and "," not in text for text in (policy, stage))
+    if not named or not policy.strip():
+        raise UserError(
+            f"{where}: policy is {policy!r} and stage {stage!r}; give names without a comma"
+        )
+    return Episode(obs, action, reward, done, policy, stage or policy)

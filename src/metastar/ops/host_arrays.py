@@ -52,6 +52,8 @@ def flags(name: str, value: Any, shape: Sequence[int] | None = None) -> np.ndarr
 
 
 def _array(name: str, value: Any) -> np.ndarray:
+    if np.ma.is_masked(value):
+        raise UserError(f"{name} has masked entries; fill them or leave them out")
     try:
         return np.asarray(value)
     except Exception:  # of a ragged list, a key, or whatever an object's own conversion raises
