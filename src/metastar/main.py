@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,12 @@ from typing import NoReturn
 import metastar
 from metastar import config
 from metastar.config.launch import OVERRIDES
-from metastar.errors import UserError, did_you_mean
+from metastar.errors import UserError, brief, did_you_mean, one_line
 from metastar.tools.sweep import options
 from metastar.training import program_cache
 
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
+_REFUSED |= {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
 _EXAMPLE = "configs/metastar.py:point_robot_sparse,quick"
 
 
@@ -25,12 +27,19 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see {self.prog} --help")
 
 
+def _whole_number(text: str) -> int:
+    """In digits 0 to 9 only, of which no sensible number has more than nine."""
+    if not re.fullmatch("-?[0-9]{1,9}", text):
+        raise argparse.ArgumentTypeError(f"{brief(text)} is no whole number below 1,000,000,000")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `metastar COMMAND ...` and returns the exit status; 2 is a mistake of the user's."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        print(f"metastar: {error}", file=sys.stderr)
+        print(f"metastar: {one_line(error)}", file=sys.stderr)
         return 2
     except OSError as error:
         if error.errno not in _REFUSED:
@@ -56,7 +65,7 @@ def _run(argv: list[str]) -> int:
     else:
         program_cache.keep()
     args.typed = shlex.join(["metastar", *argv])
-    if getattr(args, "config", None):
+    if getattr(args, "config", None) is not None:
         args.config = config.load(args.config, overrides)
     elif overrides:
         raise UserError(f"unknown argument {overrides[0]!r}; see metastar {args.command} --help")
@@ -163,11 +172,15 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         help="time the part at each size, for instance horizon=1,2,4 or sampler.meta_batch=8,16",
     )
     bench.add_argument(
-        "--repeats", type=int, metavar="N", default=20, help="interleaved rounds (default: 20)"
+        "--repeats",
+        type=_whole_number,
+        metavar="N",
+        default=20,
+        help="interleaved rounds (default: 20)",
     )
     bench.add_argument(
         "--max-steps",
-        type=int,
+        type=_whole_number,
         metavar="N",
         default=0,
         help="eval: steps of an episode at most (default: the family's)",
@@ -206,7 +219,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     render.add_argument(
         "--task",
         metavar="INDEX",
-        type=int,
+        type=_whole_number,
         nargs="+",
         action="extend",
         default=[],

@@ -1,16 +1,22 @@
 """One setting of a run: its value, what it may be, what it means (floor 0: imports no JAX)."""
 
+import math
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from metastar import registry
-from metastar.errors import UserError, did_you_mean
+from metastar.errors import UserError, brief, did_you_mean
 
 SEED = "[0, 4294967295]"
 COUNT = "[1, inf)"
 RATE = "(0, 1]"
 NOT_NEGATIVE = "[0, inf)"
 POSITIVE = "(0, inf)"
+_MOST = {int: 2**31 - 1, float: 3e38}  # that a device holds in 32 bits, where there is no other end
+_NUMBER = r"-?(?:inf|\d+(?:\.\d+)?)"
+_INTERVAL = re.compile(rf"[\[(]{_NUMBER}, {_NUMBER}[\])]")
 
 
 class Field(NamedTuple):
@@ -62,6 +68,8 @@ def check(path: str, value: Any, field: Field) -> None:
             registry.expect(field.allowed, name)
     elif field.allowed and not isinstance(example(field), str):
         check_interval(path, value, field.allowed)
+    else:
+        _check_plain(path, value)
 
 
 def names_in(value: str | tuple, field: Field) -> list[str]:
@@ -79,6 +87,30 @@ def check_interval(path: str, value: Any, interval: str) -> None:
         below = x <= high if interval[-1] == "]" else x < high
         if not (above and below):  # also true of NaN
             raise UserError(f"{path} is {value!r} but must lie in {interval}")
+        most = _MOST[type(x)]
+        if math.isinf(high) and x > most:
+            raise UserError(f"{path} is {brief(value)} but must be at most {most}")
+
+
+def _check_plain(path: str, value: Any) -> None:
+    """Raises `UserError` for a text that cannot be printed, or a number that is not finite."""
+    for x in value if isinstance(value, tuple) else (value,):
+        if isinstance(x, str) and any(map(_is_control, x)):
+            raise UserError(f"{path} is {brief(x)} but must not hold control characters")
+        if isinstance(x, float) and not math.isfinite(x):
+            raise UserError(f"{path} is {value!r} but must be finite")
+
+
+def _is_control(character: str) -> bool:
+    """Whether a character breaks a line, steers a terminal or is half of a surrogate pair."""
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def is_allowed_form(allowed: Any) -> bool:
+    """Whether something may stand as `Field.allowed`."""
+    if isinstance(allowed, str):
+        return not allowed or allowed in registry.KINDS or bool(_INTERVAL.fullmatch(allowed))
+    return isinstance(allowed, tuple)
 
 
 def _check_type(path: str, value: Any, field: Field) -> None:
@@ -89,7 +121,7 @@ def _check_type(path: str, value: Any, field: Field) -> None:
         ok = (len(value) > 0 or not default) and all(type(x) is entry for x in value)
     if not ok:
         kind = type_name(field)
-        raise UserError(f"{path} is {value!r} but must be of type {kind}")
+        raise UserError(f"{path} is {brief(value)} but must be of type {kind}")
 
 
 def type_name(field: Field) -> str:

@@ -19,7 +19,7 @@ import metastar
 from metastar import registry
 from metastar.config import fields, legacy, schema, sweep, values
 from metastar.config.fields import flatten
-from metastar.errors import UserError, did_you_mean
+from metastar.errors import UserError, brief, did_you_mean, explain
 
 OVERRIDES = (
     "--config.FIELD=VALUE overrides a field of the config, for instance --config.train.chunk=50 "
@@ -107,7 +107,7 @@ def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
         raise
     except Exception as error:
         raise UserError(
-            f"{kind} file {str(path)!r} fails with {type(error).__name__}: {error}; "
+            f"{kind} file {str(path)!r} fails with {explain(error, str(path))}; "
             "it must define get_config(argument) that returns a ConfigDict"
         ) from error
 
@@ -149,8 +149,9 @@ def load(source: str, overrides: Sequence[str] = ()) -> FrozenConfigDict:
     cfg = _select(cfg, given)
     found = schema.of(flatten(cfg))
     overrides = [_whole_path(found, word) for word in overrides]
-    for path in _options(overrides):
+    for path, value in _options(overrides).items():
         _expect_field(cfg, found, path)
+        _expect_ascii(found, path, value)
     holder = flags.FlagValues()
     argv = ["metastar", *overrides]
     try:
@@ -231,13 +232,25 @@ def _expect_field(cfg: ConfigDict, found: schema.Schema, path: str) -> None:
         raise legacy.renamed(path, found) or schema.explain_unknown(found, path)
 
 
+def _expect_ascii(found: schema.Schema, path: str, value: str | None) -> None:
+    """Raises `UserError` for a number in other digits than 0 to 9, which Python would read."""
+    if path not in found.fields or value is None or value.isascii():
+        return
+    default = fields.example(found.fields[path])
+    if isinstance(default[0] if isinstance(default, tuple) and default else default, int | float):
+        raise UserError(_not_of_type(found, path, value))
+
+
 def _wrong_value(found: schema.Schema, message: str) -> str:
     match = re.match(r"flag --config\.([^=]+)=(.*?): ", message)
     if not match:
         return message
-    path, value = match.groups()
+    return _not_of_type(found, *match.groups())
+
+
+def _not_of_type(found: schema.Schema, path: str, value: str) -> str:
     kind = fields.type_name(found.fields[path]) if path in found.fields else "section"
-    return f"config field {path!r} is {value!r} but must be of type {kind}"
+    return f"config field {path!r} is {brief(value)} but must be of type {kind}"
 
 
 def describe(cfg: ConfigDict) -> str:

@@ -133,6 +133,8 @@ def parse_sizes(text: str, cfg: Any) -> Sizes:
     if kind not in (int, float, str):
         raise UserError(f"--sizes cannot scan {field}, a {kind.__name__}; scan a number or a name")
     try:
+        if kind is not str:
+            listed.encode("ascii")  # Python reads the digits of other scripts
         values = tuple(kind(value) for value in listed.split(","))
     except ValueError:
         raise UserError(f"--sizes: a value of {axis} must be of type {kind.__name__}") from None
