@@ -206,7 +206,7 @@ def test_a_family_without_what_its_kind_needs_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "_imported", {})
     (tmp_path / "plain_family.py").write_text('KIND = "family"\nDEFAULTS = {}\n')
-    (tmp_path / "sac.py").write_text('KIND = "behavior"\nDEFAULTS = {}\nmake = None\n')
+    (tmp_path / "sac.py").write_text('KIND = "behavior"\nDEFAULTS = {}\ndef make(cfg, env): pass\n')
     (tmp_path / "broken.py").write_text("1 / 0\n")
     for name, words in (
         ("plain_family", "family 'plain_family' does not define DATA, FAMILY"),
@@ -223,7 +223,7 @@ def test_two_files_may_not_claim_one_field(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "_imported", {})
     (tmp_path / "greedy.py").write_text(
         "from metastar.config import Field\n"
-        'KIND = "behavior"\nDEFAULTS = {}\nmake = None\n'
+        'KIND = "behavior"\nDEFAULTS = {}\ndef make(cfg, env): pass\n'
         'SECTIONS = {"sampler": ({"batch_size": Field(1)},)}\n'
     )
     with pytest.raises(UserError, match=r"'sampler\.batch_size' belongs to both .* and greedy"):

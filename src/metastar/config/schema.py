@@ -11,7 +11,7 @@ they select, each at its mount point. A file says in
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar import registry
 from metastar.config import fields
 from metastar.config.fields import COUNT, SEED, Field, Open
-from metastar.errors import UserError, did_you_mean
+from metastar.errors import UserError, brief, did_you_mean
 
 # The fields of every run that no other file owns.
 ROOT = {
@@ -91,7 +91,7 @@ def _add_module(schema: Schema, values: Mapping, mount: str, module: ModuleType)
         return
     schema.parts.append(part)
     _add(schema, values, mount, module.DEFAULTS, module.__name__)
-    for section, parts in getattr(module, "SECTIONS", {}).items():
+    for section, parts in _sections(module).items():
         for inner in parts:
             if isinstance(inner, ModuleType):
                 _add_module(schema, values, section, inner)
@@ -101,8 +101,42 @@ def _add_module(schema: Schema, values: Mapping, mount: str, module: ModuleType)
                 _add(schema, values, section, inner, module.__name__)
 
 
+def _expect_field(owner: str, name: Any, field: Any) -> None:
+    """Raises `UserError` unless a file declares a setting as it should."""
+    if not (isinstance(name, str) and name.isidentifier() and isinstance(field, Field)):
+        raise UserError(
+            f"settings of {owner} must be names and their Field, but {brief(name)} has "
+            f"{brief(field)}; write name: Field(value, range, meaning)"
+        )
+    if not fields.is_allowed_form(field.allowed):
+        raise UserError(
+            f"`allowed` of the setting {name!r} of {owner} is {brief(field.allowed)} but must be "
+            'an interval such as "[0, inf)", a tuple of choices, or a kind of extension'
+        )
+
+
+def _sections(module: ModuleType) -> Mapping[str, Sequence]:
+    """`SECTIONS` of a file; raises `UserError` unless each is a tuple of parts."""
+    found = getattr(module, "SECTIONS", {})
+    try:
+        ok = all(
+            isinstance(part, Open | Mapping) or hasattr(part, "DEFAULTS")
+            for parts in found.values()
+            for part in parts
+        )
+    except (AttributeError, TypeError):
+        ok = False
+    if not ok:
+        raise UserError(
+            f"SECTIONS of {module.__name__} must be a dict, section -> tuple of parts: files with "
+            "DEFAULTS, dicts like it, or Open"
+        )
+    return found
+
+
 def _add(schema: Schema, values: Mapping, mount: str, defaults: Mapping, owner: str) -> None:
     for name, field in defaults.items():
+        _expect_field(owner, name, field)
         path = f"{mount}.{name}" if mount else name
         if path in schema.fields and schema.owners[path] != owner:
             raise UserError(
@@ -134,7 +168,7 @@ def _select(schema: Schema, values: Mapping, kind: str, name: str, selector: str
 
 def explain_unknown(schema: Schema, path: str) -> UserError:
     """Why there is no field `path`: it belongs to an extension that is not selected, or to none."""
-    for kind in registry.KINDS:
+    for kind in (kind for kind, own in registry.KINDS.items() if "DEFAULTS" in own.needs):
         for name in registry.names(kind):
             mount = registry.mount(kind, name)
             inside = path.startswith(f"{mount}.") and (kind, name) not in schema.selected
@@ -200,8 +234,8 @@ def extension(cfg: ConfigDict, kind: str, name: str) -> tuple[ModuleType, Frozen
 
 def make(cfg: ConfigDict, kind: str, name: str, *args: Any) -> Any:
     """Calls `make(cfg, ...)` of an extension with its `scope` of a config."""
-    module, own = extension(cfg, kind, name)
-    return module.make(own, *args)
+    _, own = extension(cfg, kind, name)
+    return registry.make(kind, name, own, *args)
 
 
 def checks(cfg: ConfigDict, schema: Schema) -> list[Callable[[], None]]:
@@ -209,7 +243,7 @@ def checks(cfg: ConfigDict, schema: Schema) -> list[Callable[[], None]]:
     found = []
     for mount, module in schema.parts:
         if hasattr(module, "check"):
-            found.append(partial(module.check, scope(cfg, mount, module)))
+            found.append(partial(registry.call, module, "check", scope(cfg, mount, module)))
     return found
 
 

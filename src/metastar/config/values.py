@@ -103,7 +103,8 @@ def _expect_effect(cfg: ConfigDict, found: Schema, flat: Mapping[str, Any]) -> N
     """Raises `UserError` for a swept field that changes nothing, which `idle(cfg)` tells."""
     for mount, module in found.parts:
         if hasattr(module, "idle"):
-            for name, reason in module.idle(schema.scope(cfg, mount, module)).items():
+            idle = registry.call(module, "idle", schema.scope(cfg, mount, module))
+            for name, reason in idle.items():
                 path = f"{mount}.{name}"
                 if f"{schema.SWEEP}.{path}" in flat:
                     raise UserError(f"{schema.SWEEP}.{path} changes nothing {reason}")

@@ -131,9 +131,9 @@ def bind(cfg, spec: DataSpec) -> System:
     return System(
         cfg=cfg,
         spec=spec,
-        encoder=registry.find("encoder", cfg.encoder.name).make(own, spec),
+        encoder=registry.make("encoder", cfg.encoder.name, own, spec),
         task_losses=objective.make(cfg, spec, own.code_dim, views),
-        agent=registry.find("agent", cfg.agent.name).make(cfg.agent[cfg.agent.name], rows),
+        agent=registry.make("agent", cfg.agent.name, cfg.agent[cfg.agent.name], rows),
         context=Context(own.context_len, ordered=own.context == "window"),
         views=views,
         optimizer=make_optimizer(),

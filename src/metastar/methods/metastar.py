@@ -173,7 +173,7 @@ def bind(cfg, spec: DataSpec) -> System:
         expect_sources(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     rows = RowSpec(spec.action_dim, cfg.sampler.batch_size, num_imagined)
-    agent = registry.find("agent", cfg.agent.name).make(cfg.agent[cfg.agent.name], rows)
+    agent = registry.make("agent", cfg.agent.name, cfg.agent[cfg.agent.name], rows)
     optimizer, normalized = make_optimizer(cfg.world_model.clip_norm), cfg.sampler.normalize_obs
     return System(
         cfg=cfg,

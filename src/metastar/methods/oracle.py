@@ -35,7 +35,7 @@ def make(cfg, spec: DataSpec) -> Method:
     name, normalized = cfg.agent.name, cfg.sampler.normalize_obs
     whiten, whiten_view = whitener(normalized, spec), view_whitener(normalized, spec)
     rows = RowSpec(spec.action_dim, cfg.sampler.batch_size)
-    agent = one_batch(registry.find("agent", name).make(cfg.agent[name], rows), name, "oracle")
+    agent = one_batch(registry.make("agent", name, cfg.agent[name], rows), name, "oracle")
 
     def init(key):
         return {AGENT: agent.init(key, spec.obs_dim + spec.task_dim)}

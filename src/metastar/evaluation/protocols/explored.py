@@ -122,7 +122,7 @@ def exploring(method: Method, name: str, spec: EnvSpec) -> Policy:
         UserError: as `expect_fit`.
     """
     expect_fit(method, name)
-    strategy = registry.find(STRATEGY, name).make(method, spec)
+    strategy = registry.make(STRATEGY, name, method, spec)
     length = steps_of(method.context)
 
     def init(params, explorer):

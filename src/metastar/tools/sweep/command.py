@@ -60,7 +60,7 @@ def sweep(
     cells = grid.cells(plan, settings) if draws else cells
     if dry_run:
         return "\n".join(cell_files.command(cell) for cell in cells)
-    executor = registry.find("executor", on).make(Share(plan.cores, plan.memory_gb), jobs)
+    executor = registry.make("executor", on, Share(plan.cores, plan.memory_gb), jobs)
     with state.held(plan.runs):
         earlier = state.read(plan.runs)
         entries = driver.entries_of(cells, plan, earlier)
