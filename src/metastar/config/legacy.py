@@ -70,7 +70,7 @@ def translate(flat: dict[str, Any]) -> dict[str, Any]:
     A field of a system that the config does not use is left out. Raises `UserError` for a field
     that the first format did not have either.
     """
-    values = {**ADDED, **flat}
+    values = {**flat, **ADDED}
     for old, paths in RENAMED.items():
         if old in flat:
             values |= dict.fromkeys(paths, flat[old])

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from metastar.data import layout
-from metastar.errors import UserError
+from metastar.errors import UserError, did_you_mean
 
+PARTS = ("train", "test", "ood_moderate", "ood_extreme")  # of a split
+LARGEST = 1e15  # of a value: sums of squares must not overflow 32-bit floats
 FIX = "restore it from a copy, or delete the folder and run `metastar collect`"
 
 
@@ -26,6 +28,8 @@ def check(path: str | Path, manifest: Any, fields: dict[str, np.ndarray]) -> Non
     num_tasks = {len(value) for value in parameters} or {len(fields["episodes"])}
     if len(num_tasks) != 1 or not all(np.isfinite(v).all() for v in parameters):
         raise UserError(f"the task parameters in {path} are not finite or not of one length")
+    if any(np.abs(v).max(initial=0) > LARGEST for v in parameters):
+        raise UserError(f"a task parameter in {path} is larger than {LARGEST:g}; scale it")
     axes = {"N": num_tasks.pop(), "O": spec.obs_dim, "A": spec.action_dim}
     kinds = layout.FIELDS | layout.OPTIONAL
 
@@ -53,6 +57,12 @@ def check(path: str | Path, manifest: Any, fields: dict[str, np.ndarray]) -> Non
         if (bad := ~np.isfinite(value)).any():
             task = _task_of(bad, by_axis[kinds[name][1][0]])
             raise UserError(f"{name} in {path} holds a NaN or an infinity, in task {task}; {FIX}")
+        if value.dtype.kind == "f" and (large := np.abs(value) > LARGEST).any():
+            task = _task_of(large, by_axis[kinds[name][1][0]])
+            raise UserError(
+                f"{name} in {path} holds {value[large][0]:g} in task {task}, and beyond "
+                f"{LARGEST:g} squares overflow 32-bit floats; scale the data"
+            )
     expect_within("action", -1, 1, start.step)
     expect_within("policy", 0, len(manifest.policies) - 1, start.episode)
     expect_within("stage", 0, len(manifest.stages) - 1, start.episode)
@@ -60,6 +70,10 @@ def check(path: str | Path, manifest: Any, fields: dict[str, np.ndarray]) -> Non
     empty = np.flatnonzero(np.diff(start.step) == 0)
     if len(empty):
         raise UserError(f"task {empty[0]} in {path} has no episode; every task needs at least one")
+    if unknown := manifest.split.keys() - set(PARTS):
+        raise UserError(
+            f"the split in {path} names {min(unknown)!r}{did_you_mean(min(unknown), PARTS)}"
+        )
     ids = [i for part in manifest.split.values() for i in part]
     if sorted(ids) != list(range(axes["N"])) or not manifest.split.get("train"):
         raise UserError(f"the split in {path} must name each of {axes['N']} tasks exactly once")

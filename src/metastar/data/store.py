@@ -25,7 +25,8 @@ from metastar.data.manifest import (
     read_manifest,
     to_json,
 )
-from metastar.errors import UserError, did_you_mean
+from metastar.envs.make import task_shapes
+from metastar.errors import UserError, did_you_mean, explain
 from metastar.types import DataSpec, TaskData
 
 DEFAULTS = {
@@ -66,7 +67,7 @@ def check(cfg: ConfigDict) -> None:
         )
 
 
-OOD = ("ood_moderate", "ood_extreme")  # held-out tasks between and beyond the training tasks
+OOD = checks.PARTS[2:]  # held-out tasks between and beyond the training tasks
 CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
 
 
@@ -142,9 +143,10 @@ def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
         manifest: what `read_manifest` gives, if it was called before.
 
     Raises:
-        UserError: a file is missing or its SHA-256 differs; or a shape does not fit the manifest; a
-            value is not finite; an action lies outside [-1, 1]; a length, policy or stage is out of
-            range; a task has no transition; the split is not one.
+        UserError: a file is missing, its SHA-256 differs or it holds no array; or a shape does not
+            fit the manifest; a value is not finite or absurdly large; an action lies outside
+            [-1, 1]; a length, policy or stage is out of range; a task has no transition; the split
+            is not one.
     """
     manifest, fields = manifest or read_manifest(path), {}
     of_blocks = manifest.format < FORMAT
@@ -155,7 +157,7 @@ def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
             raise UserError(f"data set {path} has no field {name!r} ({file.name}); {checks.FIX}")
         if _sha256(file) != manifest.files[name]["sha256"]:
             raise UserError(f"{file} is damaged: its SHA-256 is not the manifest's; {checks.FIX}")
-        fields[name] = np.load(file, mmap_mode="r", allow_pickle=False)
+        fields[name] = _mapped(file)
     if of_blocks:
         checks.check_blocks(path, manifest, fields)
         fields = layout.concatenate(fields)
@@ -206,11 +208,17 @@ def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData
 
 
 def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:
-    """Raises `UserError` if a data set is not of the config's family."""
+    """Raises `UserError` unless a data set and its task parameters are of the config's family."""
     if manifest.family != cfg.family:
         raise UserError(
             f"data set {path} is of family {manifest.family!r}, but the config asks for "
             f"{cfg.family!r}; name another folder with --config.data.dir"
+        )
+    have, want = manifest.task_shapes, task_shapes(cfg.family)
+    if want is not None and have != want:
+        raise UserError(
+            f"data set {path} has task parameters {have}, but family {cfg.family!r} has {want}; "
+            "name another folder with --config.data.dir"
         )
 
 
@@ -232,7 +240,7 @@ def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
     tasks are withheld and take the place of the test tasks, and no other held-out task is used.
 
     Raises:
-        UserError: k leaves no training task.
+        UserError: k leaves no training task, or nothing is held out.
     """
     train, num = list(manifest.split["train"]), cfg.data.validation_tasks
     if not 0 <= num < len(train):
@@ -242,7 +250,11 @@ def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
         )
     if num:
         return {"train": train[:-num], "test": train[-num:]}
-    names = [name for name in ("train", "test", *OOD) if manifest.split.get(name)]
+    if not manifest.split.get("test"):
+        raise UserError(
+            "the data set has no test tasks; withhold some with --config.data.validation_tasks"
+        )
+    names = [name for name in checks.PARTS if manifest.split.get(name)]
     return {name: list(manifest.split[name]) for name in names}
 
 
@@ -291,6 +303,20 @@ def _chosen(path, manifest: Manifest, fields: dict, cfg: ConfigDict) -> np.ndarr
                 raise UserError(f"data set {path} has no {kind} {name!r}{hint}")
         chosen &= np.isin(fields[kind], [known.index(name) for name in names])
     return chosen
+
+
+def _mapped(file: Path) -> np.ndarray:
+    """Maps an array of a file as `np.save` writes it; raises `UserError` if it is none."""
+    try:
+        with np.errstate(over="ignore"):  # sizes that a header may claim
+            array = np.lib.format.open_memmap(file, mode="r")
+    except Exception as error:  # what is wrong surfaces as whatever meets it first
+        raise UserError(
+            f"{file} is not an array as numpy.save writes it ({explain(error)}); {checks.FIX}"
+        ) from None
+    if array.offset + array.nbytes != file.stat().st_size:
+        raise UserError(f"{file} holds more than the array that it describes; {checks.FIX}")
+    return array
 
 
 def _sha256(file: Path) -> str:

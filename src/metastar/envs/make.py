@@ -1,8 +1,10 @@
 """Which simulator runs a family, and with which sizes: other rooms get simulators here only."""
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from metastar import registry
@@ -52,8 +54,24 @@ def make_env(cfg: ConfigDict) -> Env:
 
 
 def family_of(name: str) -> Family:
-    """The family of a name; raises `UserError` if there is none."""
-    return registry.find("family", name).FAMILY
+    """The family of a name; raises `UserError` if there is none, or it has no sizes."""
+    family = registry.find("family", name).FAMILY
+    specs = family.specs
+    if not (isinstance(specs, Mapping) and all(isinstance(s, EnvSpec) for s in specs.values())):
+        raise UserError(f"FAMILY of {name!r} must have `specs`, an EnvSpec for each profile")
+    return family
+
+
+def task_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
+    """The shape of each parameter of one task of a family; None of one that has no law of tasks.
+
+    Raises `UserError` as `family_of`.
+    """
+    law = family_of(name).law
+    if not law:
+        return None
+    drawn = law["own"](np.random.default_rng(0), 1)
+    return {key: value.shape[1:] for key, value in drawn.items()}
 
 
 def profile_of(cfg: ConfigDict) -> str:

@@ -50,6 +50,8 @@ def inspect(path: str | Path, out: str | Path) -> str:
     Raises:
         UserError: the data set is damaged, or `out` cannot be written.
     """
+    import matplotlib
+
     from metastar.tools.card import figures as card_figures
 
     _, manifest, fields = store.verify(path)
@@ -58,18 +60,21 @@ def inspect(path: str | Path, out: str | Path) -> str:
     num = len(summary.sources)
     apart = distances(fields, summary.source, num)
     text = _text(path, manifest, fields, summary, apart)
-    drawn = {
-        FIGURE: card_figures.overview(manifest, fields, summary),
-        COVERAGE: card_figures.coverage(
-            manifest, summary, state_map(fields, summary.source, num), apart
-        ),
-    }
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        for name, figure in drawn.items():
+    states = state_map(fields, summary.source, num)
+    drawn = {}
+    with matplotlib.rc_context({"text.parse_math": False}):  # names are names
+        figures = {
+            FIGURE: card_figures.overview(manifest, fields, summary),
+            COVERAGE: card_figures.coverage(manifest, summary, states, apart),
+        }
+        for name, figure in figures.items():
             buffer = io.BytesIO()
             figure.savefig(buffer, dpi=110, format="png")
-            write_atomic(Path(out) / name, buffer.getvalue())
+            drawn[name] = buffer.getvalue()
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        for name, content in drawn.items():
+            write_atomic(Path(out) / name, content)
         write_atomic(Path(out) / TEXT, text)
     except OSError as error:
         raise UserError(

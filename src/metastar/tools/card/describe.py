@@ -6,7 +6,7 @@ import numpy as np
 
 from metastar import registry
 from metastar.data.store import Manifest
-from metastar.envs.make import family_of
+from metastar.envs.make import family_of, task_shapes
 
 
 class Described(NamedTuple):
@@ -21,10 +21,12 @@ class Described(NamedTuple):
 def describe(manifest: Manifest) -> Described:
     """Describes the tasks of a data set.
 
-    As its family does. Data of a family that is not known have their first task parameter that is
-    one number a task, else the task's place in the data set, and do not count as sparse.
+    As its family does. Data of a family that is not known, or with other parameters than its tasks
+    have, are told by their first task parameter that is one number a task, else by the task's place
+    in the data set, and do not count as sparse.
     """
-    if manifest.family in registry.names("family"):
+    known = manifest.family in registry.names("family")
+    if known and task_shapes(manifest.family) in (None, manifest.task_shapes):
         family = family_of(manifest.family)
         goal = family.goal(manifest.tasks) if family.goal else None
         return Described(*family.label(manifest.tasks), family.sparse, goal)

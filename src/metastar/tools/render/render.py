@@ -136,5 +136,6 @@ def _subject(run, family, data, source) -> Subject:
         split = {"test": [*split["train"], *split["test"]]}  # nothing was trained on any of them
     else:
         manifest = data_set.manifest
+        store.check_family(data_set.path, manifest, cfg)
         tasks, split = manifest.tasks, store.split_ids(manifest, cfg)
     return Subject(cfg, found, Path(run) if run else None, data_set, source, tasks, split)
