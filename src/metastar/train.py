@@ -120,8 +120,8 @@ def _train_all(path: Path, found: list[Run], command: str) -> str | None:
     cfg = found[0].cfg
     for folder in {path, *(run.workdir for run in found)}:
         expect_trainable(folder)
-    if cfg.eval.oracle:
-        results.read(cfg.eval.oracle)  # a wrong folder is an error now, not after the training
+    # A wrong folder is an error now, not after the training.
+    results.read_oracle(cfg.eval.oracle, cfg.family)
     tasks = store.tasks_of(collect.data_set(cfg), cfg)
     spec = store.data_spec(tasks.manifest, tasks.train)
     method = runs.make_method(cfg, spec)
@@ -154,7 +154,7 @@ def _evaluate(run: Restored, path: Path, final: Callable) -> None:
     meta = {
         **run.meta,
         "updates": run.step,
-        "command": (path / COMMAND).read_text().strip(),
+        "command": (path / COMMAND).read_text(errors="replace").strip(),
         "params_sha256": checkpoint.params_sha256(params_of(run.state)),
         "digests": run.digests,
     }
@@ -168,7 +168,7 @@ def _is_complete(run: Run) -> bool:
     total = sum(
         phase.num_updates for phase in runs.make_method(run.cfg, read_spec(run.workdir)).phases
     )
-    return results.read(run.workdir)["updates"] == total
+    return results.read(run.workdir).get("updates") == total
 
 
 def _plan_data(cfg: FrozenConfigDict) -> tuple[Method, TaskData, str]:

@@ -1,18 +1,63 @@
 """`results.json`: summaries of returns, the bounds beside them, and where the numbers come from."""
 
 import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metastar import files
+from metastar.data import store
 from metastar.errors import UserError
+from metastar.files import Each, Maybe, MayLack
 from metastar.training.workdir import RUNS, identity
 
 FILE = "results.json"
 ARRAYS_FILE = "evaluation.npz"  # what the figures need
+_SCORES = {"per_task": [Maybe(float)], "optimum": Maybe(float)}
+_COMPARED = _SCORES | {
+    "title": str,
+    "success": MayLack(Maybe(float)),
+    "informative": MayLack(Maybe(_SCORES)),
+    "by_context_source": MayLack(Each(Maybe(_SCORES))),
+}
+_BOUNDS = dict.fromkeys(("random", "behavior_best", "oracle", "optimum"), Maybe(float))
+_COLUMN = {"tasks": {"ids": [int]}, "protocols": Each(_COMPARED), "bounds": _BOUNDS}
+_NUMBERS = dict.fromkeys(("mean", "drop"), MayLack(Maybe(float)))
+# What a comparison and a bound read, in results of all versions.
+SCORED = _COLUMN | {
+    **dict.fromkeys(("method", "preset", "family", "commit", "split"), str),
+    **dict.fromkeys(("seed", "updates"), int),
+    "wall_seconds": float,
+    "privileged": bool,
+    "hyper_params": MayLack(Each(float)),
+    "stability": MayLack(Each(_NUMBERS)),
+    **{name: MayLack(_COLUMN) for name in store.OOD},
+}
+
+
+def read_oracle(workdir: str, family: str) -> dict | None:
+    """The results of an oracle run; None without a workdir.
+
+    Raises:
+        UserError: there are no results, or they are of another family, or of a method that is not
+            told the task and so is no bound.
+    """
+    if not workdir:
+        return None
+    other = scored(read(workdir), Path(workdir) / FILE, f"{_remedy(workdir)} again")
+    where = f"eval.oracle {workdir!r}"
+    if other["family"] != family:
+        raise UserError(
+            f"{where} is a run on {other['family']}, not on {family}; give an oracle's workdir of "
+            "this family or leave the field empty"
+        )
+    if not other["privileged"]:
+        raise UserError(
+            f"{where} is a run of method {other['method']!r}, which is not told the task; give an "
+            "oracle's workdir or leave the field empty"
+        )
+    return other
 
 
 def oracle(workdir: str, family: str, tasks: dict, protocol: str) -> dict | None:
@@ -28,18 +73,12 @@ def oracle(workdir: str, family: str, tasks: dict, protocol: str) -> dict | None
         Its results, or None without a workdir.
 
     Raises:
-        UserError: there are no results, or they are of another family, other tasks or other
-            protocols.
+        UserError: as `read_oracle`, or they are of other tasks or other protocols.
     """
-    if not workdir:
+    other = read_oracle(workdir, family)
+    if other is None:
         return None
-    other = read(workdir)
     where = f"eval.oracle {workdir!r}"
-    if other["family"] != family:
-        raise UserError(
-            f"{where} is a run on {other['family']}, not on {family}; give an oracle's workdir of "
-            "this family or leave the field empty"
-        )
     if protocol not in other["protocols"]:
         raise UserError(
             f"{where} was not evaluated by protocol {protocol!r}, the first of eval.protocols; "
@@ -86,13 +125,33 @@ def read(workdir: str | Path) -> dict:
     found = files.read_json(path, remedy, sealed=run.format > 1)
     if "digests" not in found and run.format == 1:
         return translate(found)
+    owner = found.get("digests")
     for name, digest in run.digests.items():
-        if found.get("digests", {}).get(name) != digest:
+        if not isinstance(owner, dict) or owner.get(name) != digest:
             raise UserError(
                 f"{path} is not of this run: {name}.json beside it is not the one that it was "
                 f"written with; {remedy}"
             )
     return translate(found)
+
+
+def scored(found: dict, source: str | Path, remedy: str) -> dict:
+    """Returns what `read` gave, once it is found to hold the scores of a run.
+
+    Raises:
+        UserError: something is missing or of another form, or scores are not one a task.
+    """
+    otherwise = f"{str(source)!r} does not hold the results of a run"
+    files.expect(found, SCORED, otherwise, remedy)
+    for column in (found, *(found[name] for name in store.OOD if name in found)):
+        num = len(column["tasks"]["ids"])
+        for name, block in column["protocols"].items():
+            parts = [block, block.get("informative"), *block.get("by_context_source", {}).values()]
+            if any(part is not None and len(part["per_task"]) != num for part in parts):
+                raise UserError(f"{otherwise}: {name} has not one score a task; {remedy}")
+        if not (num and column["protocols"]):
+            raise UserError(f"{otherwise}: it has no scores; {remedy}")
+    return found
 
 
 def translate(found: Any) -> Any:
@@ -149,7 +208,7 @@ def read_arrays(workdir: str | Path) -> dict[str, np.ndarray]:
         return _translate_arrays(dict(np.load(path, allow_pickle=False)))
     except OSError:
         raise _missing(workdir, ARRAYS_FILE) from None
-    except (ValueError, zipfile.BadZipFile):
+    except Exception:  # what is wrong surfaces as whatever meets it first
         raise UserError(f"{str(path)!r} is damaged; {_remedy(workdir)} again") from None
 
 

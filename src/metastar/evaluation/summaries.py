@@ -150,7 +150,7 @@ def stability(rows: Sequence[dict], num: int = 5) -> dict:
     curves: dict[str, list[float]] = {}
     for row in rows:
         for key, value in row.items():
-            if key.startswith("eval/") and value is not None:
+            if key.startswith("eval/") and isinstance(value, int | float):
                 curves.setdefault(key.removeprefix("eval/"), []).append(value)
     return {
         name: {

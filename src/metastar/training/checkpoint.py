@@ -10,6 +10,7 @@ parameters would be another agent.
 
 import contextlib
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,11 +22,19 @@ import orbax.checkpoint as ocp
 
 from metastar import files
 from metastar.errors import UserError
+from metastar.files import Each, MayLack
 from metastar.training import old_states
 from metastar.training.workdir import Identity
 
 _RECORD = "record.json"
+_FORM = {
+    "step": int,
+    "meta": {"wall_seconds": MayLack(float)},
+    "digests": MayLack(Each(str)),  # lacking in runs of the first format
+    "leaves": Each({"sha256": str, "shape": [int], "dtype": str}),
+}
 _TEMPORARY = "tmp."
+_STEP = re.compile("0|[1-9][0-9]{0,17}")  # the name of a checkpoint's folder
 
 
 class _Damaged(Exception):
@@ -147,7 +156,7 @@ def steps(directory: Path) -> list[int]:
     directory = Path(directory)
     if not directory.is_dir():
         return []
-    return sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    return sorted(int(path.name) for path in directory.iterdir() if _STEP.fullmatch(path.name))
 
 
 def params_sha256(params: Any) -> str:
@@ -200,7 +209,9 @@ def _check_sums(found: dict[str, dict], stored: dict[str, dict]) -> None:
 
 def _read_record(path: Path) -> dict:
     try:
-        return files.read_json(path, "")
+        record = files.read_json(path, "")
+        files.expect(record, _FORM, path, "")
+        return record
     except UserError:
         raise _Damaged(f"{_RECORD} is missing or not as it was written") from None
 

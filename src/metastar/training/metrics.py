@@ -10,6 +10,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from metastar import files
+from metastar.errors import UserError
 
 FILE = "metrics.jsonl"
 
@@ -56,15 +57,24 @@ class MetricsWriter:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """Returns the rows of a `metrics.jsonl` without those cut short; [] if the file is missing."""
+    """Returns the rows of a `metrics.jsonl` without those cut short; [] if the file is missing.
+
+    A value that is no number, text or null is left out. Raises `UserError` if it cannot be read.
+    """
     rows = []
-    if Path(path).exists():
-        for line in Path(path).read_text(errors="replace").splitlines():
-            try:
-                row = json.loads(line)
-                rows.append({**row, "step": row["step"]})
-            except (ValueError, KeyError, TypeError):
-                continue  # a kill met the file in the middle of a line
+    try:
+        lines = Path(path).read_text(errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}); move it away") from None
+    for line in lines:
+        try:
+            row = files.parse_json(line)
+        except ValueError:
+            continue  # a kill met the file in the middle of a line
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append({k: x for k, x in row.items() if isinstance(x, str | float | int | None)})
     return rows
 
 

@@ -94,10 +94,7 @@ def _without_end(runs: Sequence[Run], phases: Sequence[Phase]) -> UserError:
 def _workdirs(path: Path, where: str, num: int) -> list[Path]:
     """The workdirs of the runs in `path`, which must be `num`."""
     lone = [path] if (path / "checkpoints").exists() else []
-    numbers = (folder.name for folder in (path / workdir.RUNS).glob("*"))
-    several = [
-        path / workdir.RUNS / str(k) for k in sorted(map(int, filter(str.isdecimal, numbers)))
-    ]
+    several = [path / workdir.RUNS / str(k) for k in checkpoint.steps(path / workdir.RUNS)]
     found = several or lone
     if len(found) != num:
         raise UserError(f"{where} holds {len(found)} trained runs, and this config asks for {num}")

@@ -13,12 +13,22 @@ from ml_collections import ConfigDict
 from metastar import config, files
 from metastar.config import sweep
 from metastar.errors import UserError
+from metastar.files import MayLack
 from metastar.types import DataSpec
 
 RUNS = "seeds"  # below the workdir of a config that stands for several runs: one workdir for each
 
 COMMAND = "command.txt"  # what started the run
 LOCK = ".lock"  # held by the process that has the workdir open
+_COUNTS = ("num_policies", "num_stages", "num_behaviors")  # lacking in older runs
+_SPEC = {
+    "family": str,
+    **dict.fromkeys(("obs_dim", "action_dim", "task_dim", "num_tasks", "max_episode_steps"), int),
+    "obs_mean": [float],
+    "obs_std": [float],
+    "reward_std": MayLack(float),
+    **dict.fromkeys(_COUNTS, MayLack(int)),
+}
 _RESTORE = "restore it from a copy, or give another workdir"
 
 
@@ -105,10 +115,17 @@ def read_spec(path: str | Path) -> DataSpec:
     file = Path(path) / "spec.json"
     remedy = "restore it from a copy, or run `metastar train` with this workdir again"
     fields = files.read_json(file, remedy, sealed=format_of(path) > 1)
-    try:
-        return DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    except TypeError:
-        raise UserError(f"{file} does not describe the data of a run; {remedy}") from None
+    otherwise = f"{file} does not describe the data of a run"
+    files.expect(fields, _SPEC, otherwise, remedy)
+    if unknown := fields.keys() - set(DataSpec._fields):
+        raise UserError(f"{otherwise}: it has an entry {min(unknown)!r}; {remedy}")
+    spec = DataSpec(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+    sizes = [value for value in spec if type(value) is int]
+    each_obs = {spec.obs_dim, len(spec.obs_mean), len(spec.obs_std)}
+    least = min(*sizes, spec.obs_dim - 1, spec.action_dim - 1, spec.max_episode_steps - 1)
+    if least < 0 or max(sizes) >= 2**31 or len(each_obs) > 1 or min(spec.obs_std) <= 0:
+        raise UserError(f"{otherwise}: no data have such sizes or scales; {remedy}")
+    return spec
 
 
 def identity(path: str | Path) -> Identity:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from metastar import files
 from metastar.evaluation import results
+from metastar.files import Maybe, MayLack
 from metastar.tools.report.groups import Group, Run
 
 FILE = "audit.json"  # of `metastar audit`, beside the run's results
@@ -22,6 +24,21 @@ _MEASURES = {
     "chance": ("identity", "chance"),
     "task R²": ("task_of_training", "linear", "r2"),
 }
+
+
+def _table(form: Any, *names: str) -> dict:
+    """An object that may lack the names that lead to a number: where it could not be computed."""
+    for name in reversed(names):
+        form = {name: MayLack(Maybe(form))}
+    return form
+
+
+_TABLE = {
+    **_table(float, "ratio", "ratio"),
+    "identity": MayLack(Maybe(_table(float, "linear", "accuracy") | _table(float, "chance"))),
+    **_table(float, "task_of_training", "linear", "r2"),
+}
+_AUDIT = {"splits": {"test": {"all": _TABLE, "trained": MayLack(_TABLE)}}}
 _FORMS = {"ratio": "{:.4f}", "probe": "{:.0%}", "chance": "{:.0%}", "task R²": "{:.3f}"}
 
 
@@ -43,13 +60,15 @@ def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
 
 
 def _audit(run: Run) -> dict | None:
-    if run.audit is not None:
-        return run.audit
     source = Path(run.source)
     path = (source.parent if source.name == results.FILE else source) / FILE
-    if not path.exists():  # as for a file that is not in its run's folder
-        return None
-    return files.read_json(path, f"run `metastar audit --workdir={path.parent}` again")
+    remedy = f"run `metastar audit --workdir={path.parent}` again"
+    found, where = run.audit, run.source
+    if found is None and path.exists():  # it is not there beside a file that was copied
+        found, where = files.read_json(path, remedy), path
+    if found is not None:
+        files.expect(found, _AUDIT, f"{where} does not hold the audit of a run", remedy)
+    return found
 
 
 def _number(audit: dict, path: Sequence[str]) -> float | None:

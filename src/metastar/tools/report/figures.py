@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 from metastar import files
+from metastar.errors import UserError, explain
 from metastar.evaluation import results
 from metastar.training import metrics
 
@@ -50,30 +51,47 @@ STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "savefig.dpi": 130,
+    "text.parse_math": False,  # names are names, also those with a dollar
 }
 
 
 def write(workdir: str | Path) -> list[str]:
     """Draws every figure of a run into `figures/`; returns the names of those there are.
 
-    Raises `UserError` if the run has not been evaluated or the folder is read-only.
+    Raises `UserError` if the run has not been evaluated, the folder is read-only, or
+    `evaluation.npz` holds other arrays than the figures show.
     """
     workdir = Path(workdir)
     report, arrays = results.read(workdir), results.read_arrays(workdir)
-    rows = metrics.read_rows(workdir / "metrics.jsonl")
-    with matplotlib.rc_context(STYLE):
-        drawn = {
-            "learning_curves": learning_curves(rows, report["bounds"]),
-            "return_by_task": return_by_task(arrays),
-            "task_codes": task_codes(arrays),
-            "trajectories": trajectories(arrays),
-        }
-        drawn = {name: figure for name, figure in drawn.items() if figure is not None}
-        for name, figure in drawn.items():
+    rows = metrics.read_rows(workdir / metrics.FILE)
+    try:
+        with matplotlib.rc_context(STYLE):
+            drawn = _drawn(rows, report["bounds"], arrays)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"the figures of {workdir} cannot be drawn from {results.ARRAYS_FILE} "
+            f"({explain(error)}); run `metastar evaluate --workdir={workdir}` again"
+        ) from error
+    for name, content in drawn.items():
+        files.save(workdir / FOLDER / f"{name}.png", content)
+    return list(drawn)
+
+
+def _drawn(rows: list[dict], bounds: dict, arrays: dict) -> dict[str, bytes]:
+    """Every figure that there is, as PNG."""
+    found = {
+        "learning_curves": learning_curves(rows, bounds),
+        "return_by_task": return_by_task(arrays),
+        "task_codes": task_codes(arrays),
+        "trajectories": trajectories(arrays),
+    }
+    drawn = {}
+    for name, figure in found.items():
+        if figure is not None:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="png")
-            files.save(workdir / FOLDER / f"{name}.png", buffer.getvalue())
-    return list(drawn)
+            drawn[name] = buffer.getvalue()
+    return drawn
 
 
 def learning_curves(rows: list[dict], bounds: dict) -> Figure | None:
@@ -263,5 +281,5 @@ def _is_metric(name, value):
 
 
 def _series(rows, name):
-    points = [(row["step"], row[name]) for row in rows if row.get(name) is not None]
+    points = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), int | float)]
     return zip(*points)

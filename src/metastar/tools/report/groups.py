@@ -16,6 +16,7 @@ from metastar import files
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import results
+from metastar.files import Maybe
 
 # What a protocol's block may have of some of its contexts, where it is, and its title.
 PARTS = {
@@ -24,7 +25,7 @@ PARTS = {
     "{}, cross-task contexts": ("by_context_source", f"{store.CROSS_TASK} expert"),
 }
 BOUNDS = ("random", "behavior_best", "oracle", "optimum")
-_FIELDS = ("method", "preset", "family", "seed", "updates", "wall_seconds", "commit", "split")
+_CELL = {"runs": [{"results": {}, "audit": Maybe({})}]}  # of `tools/sweep/cell.py`
 
 
 class Run(NamedTuple):
@@ -182,53 +183,30 @@ def _file(source: str) -> Path:
 
 def _read(source: str) -> list[Run]:
     """The runs that a source holds: one, or those of a cell (`tools/sweep/cell.py`)."""
+    remedy = f"give a run's folder or its {results.FILE}, or evaluate the run again"
     if not _is_json(source):
         runs = [Run(source, results.read(source))]
     elif not Path(source).is_file():
         raise UserError(f"there is no file {source!r}; give a run's folder or its {results.FILE}")
     else:  # a copy, perhaps of an earlier version, which wrote no checksum
-        found = results.translate(
-            files.read_json(source, "copy it again from its run", sealed=False)
-        )
-        runs = _of_cell(source, found) if "cell" in found else [Run(source, found)]
-    for run in runs:
-        if not _is_complete(run.results):
-            raise UserError(
-                f"{source!r} does not hold the results of a run; give a run's folder or its "
-                f"{results.FILE}, or evaluate the run again"
-            )
+        found = files.read_json(source, "copy it again from its run", sealed=False)
+        runs = _of_cell(source, found, remedy) if "cell" in found else [Run(source, found)]
+    runs = [
+        run._replace(results=results.scored(results.translate(run.results), source, remedy))
+        for run in runs
+    ]
     if len(runs) > 1:
         runs = [run._replace(source=f"{source}, seed {run.results['seed']}") for run in runs]
     return runs
 
 
-def _of_cell(source: str, found: dict) -> list[Run]:
-    """The runs of a result file; one without results if it is none."""
-    try:
-        runs = [Run(source, run["results"], run["audit"]) for run in found["runs"]]
-    except (KeyError, TypeError):
-        runs = []
-    return runs or [Run(source, {})]
-
-
-def _is_complete(found: Any) -> bool:
-    """Whether everything that `measure` reads is there."""
-    paths = [(), *PARTS.values()]
-    try:
-        parts = [found, *(found[name] for name in store.OOD if name in found)]
-        for part in parts:
-            shape = (len(part["tasks"]["ids"]),)
-            blocks = [_block(part, name, path) for name in part["protocols"] for path in paths]
-            for block in (block for block in blocks if block is not None):
-                if np.array(block["per_task"], float).shape != shape or "optimum" not in block:
-                    return False
-            if not part["protocols"] or not all("title" in b for b in part["protocols"].values()):
-                return False
-            if not all(key in part["bounds"] for key in BOUNDS):
-                return False
-        return all(field in found for field in _FIELDS)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return False
+def _of_cell(source: str, found: dict, remedy: str) -> list[Run]:
+    """The runs of a result file; raises `UserError` if it is none."""
+    otherwise = f"{source!r} does not hold the results of a run"
+    files.expect(found, _CELL, otherwise, remedy)
+    if not found["runs"]:
+        raise UserError(f"{otherwise}: it has no runs; {remedy}")
+    return [Run(source, run["results"], run["audit"]) for run in found["runs"]]
 
 
 def _check_alike(first: Run, run: Run) -> None:

@@ -1,5 +1,6 @@
 """`report.md` and the summary on the terminal, from a workdir's files alone."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from metastar import files
@@ -64,7 +65,12 @@ def write(workdir: str | Path) -> Path:
         f"![{name.replace('_', ' ')}]({figures.FOLDER}/{name}.png)\n\n{figures.CAPTIONS[name]}\n"
         for name in figures.write(workdir)
     ]
-    text = "\n".join(
+    files.save(workdir / FILE, _page(report, images))
+    return workdir / FILE
+
+
+def _page(report: dict, images: Sequence[str]) -> str:
+    return "\n".join(
         [
             f"# {report['method']} on {report['family']}\n",
             f"{_origin(report)}\n",
@@ -80,8 +86,6 @@ def write(workdir: str | Path) -> Path:
             tables.markdown([("item", "value"), *_provenance(report)]),
         ]
     )
-    files.save(workdir / FILE, text)
-    return workdir / FILE
 
 
 def summary(workdir: str | Path) -> str:
@@ -114,7 +118,7 @@ def _read(workdir: Path) -> dict:
     """The results of a run; raises `UserError` unless they hold what a report shows."""
     report = results.read(workdir)
     try:
-        table(report), _origin(report), _tasks(report), _provenance(report)
+        _page(report, ())
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(
             f"{workdir / results.FILE} does not hold the results of a run; run "

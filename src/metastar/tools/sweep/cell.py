@@ -15,9 +15,18 @@ import numpy as np
 from metastar import config, files
 from metastar.errors import UserError
 from metastar.evaluation import results
+from metastar.files import Each, Maybe
 from metastar.tools.report import codes
 from metastar.tools.sweep.grid import Cell, Sweep
 from metastar.training import runs
+
+_FORM = {
+    "cell": str,
+    "config": {},
+    "digests": [str],
+    "then": [str],
+    "runs": [{"results": {"protocols": Each({"mean": Maybe(float)})}}],
+}
 
 
 def command(cell: Cell) -> str:
@@ -109,8 +118,10 @@ def read(file: str | Path) -> dict[str, Any]:
     """The content of a result file; raises `UserError` if it is missing, damaged or none."""
     remedy = "move it away and run its sweep again"
     found = files.read_json(file, remedy)
-    if not {"cell", "config", "digests", "then", "runs"} <= found.keys() or not found["runs"]:
-        raise UserError(f"{file} is not the result file of a cell; {remedy}")
+    otherwise = f"{file} is not the result file of a cell"
+    files.expect(found, _FORM, otherwise, remedy)
+    if not found["runs"]:
+        raise UserError(f"{otherwise}: it has no runs; {remedy}")
     return found
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from metastar import files
 from metastar.errors import UserError
+from metastar.files import Each, Maybe, MayLack
 
 FILE = "sweep.json"
 _LOCK = ".sweep.lock"
@@ -27,6 +28,19 @@ class Entry(NamedTuple):
 
 
 Entries = dict[str, Entry]  # by name of the cell
+_FORM = {
+    "cells": Each(
+        {
+            "workdir": str,
+            "state": MayLack(str),
+            "began": MayLack(Maybe(float)),
+            "seconds": MayLack(Maybe(float)),
+            "place": MayLack(Maybe({})),
+            "returns": MayLack(Each(float)),
+            "sentence": MayLack(Maybe(str)),
+        }
+    )
+}
 
 
 def read(runs: Path) -> Entries:
@@ -35,10 +49,12 @@ def read(runs: Path) -> Entries:
         return {}
     remedy = "delete it; finished cells are known by their result files"
     content = files.read_json(runs / FILE, remedy)
+    otherwise = f"{runs / FILE} is not the state of a sweep"
+    files.expect(content, _FORM, otherwise, remedy)
     try:
         return {name: Entry(**fields) for name, fields in content["cells"].items()}
-    except (KeyError, TypeError, AttributeError):
-        raise UserError(f"{runs / FILE} is not the state of a sweep; {remedy}") from None
+    except TypeError:
+        raise UserError(f"{otherwise}: a cell has an entry too many; {remedy}") from None
 
 
 def write(runs: Path, entries: Entries) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from metastar import files
 from metastar.errors import UserError
+from metastar.files import Each, Maybe
 from metastar.tools.report import tables
 from metastar.tools.sweep import state
 from metastar.tools.sweep.state import Entries, Entry
@@ -20,7 +21,14 @@ from metastar.tools.sweep.state import Entries, Entry
 HEAD = ("cell", "state", "step", "updates/s", "left", "took", "returns")
 _ORDER = ("running", "failed", "stopped", "waiting", "done")  # of a table that may be cut off
 _REFRESH = 1.0  # seconds at most between two tables
-_STATUS = {"state", "step", "updates", "updates_per_second", "updated", "returns"}
+_STATUS = {
+    "state": str,
+    "step": int,
+    "updates": int,
+    "updates_per_second": Maybe(float),
+    "updated": float,
+    "returns": Each(float),
+}
 _STYLES = {"done": "green", "failed": "red", "running": "bold", "stopped": "yellow"}
 
 
@@ -117,7 +125,8 @@ def _status(entry: Entry) -> dict | None:
     """What a cell says of itself in its `status.json`, unless that is of an earlier start."""
     with contextlib.suppress(UserError):
         found = files.read_json(Path(entry.workdir, "status.json"), "")
-        if found.keys() >= _STATUS and found["updated"] >= (entry.began or 0):
+        files.expect(found, _STATUS, "", "")
+        if found["updated"] >= (entry.began or 0):
             return found
     return None
 
