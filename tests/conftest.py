@@ -23,6 +23,18 @@ def pytest_addoption(parser):
     )
 
 
+def pytest_terminal_summary(terminalreporter):
+    """How many tries `tests/hostile` made, in all processes, and what came of them."""
+    reports = [r for found in terminalreporter.stats.values() for r in found if hasattr(r, "when")]
+    tries = [dict(r.user_properties).get("tries") for r in reports if r.when == "call"]
+    if tries := list(filter(None, tries)):
+        total = {kind: sum(count[kind] for count in tries) for kind in tries[0]}
+        terminalreporter.write_line(
+            f"hostile input: {sum(total.values())} tries, {total['taken']} taken, "
+            f"{total['refused']} refused in one sentence, {total['broken']} neither"
+        )
+
+
 @pytest.fixture
 def x64():
     with jax.enable_x64(True):
