@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: env train test test-all lint lock benchmarks
+.PHONY: env train test test-all test-oldest test-newest test-pythons lint lock benchmarks
 
 env: $(STAMP)
 
@@ -28,6 +28,31 @@ test: env
 
 test-all: env
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "slow or not slow"
+
+# What pyproject.toml admits at either end, and the Pythons between. Each needs uv on PATH and makes
+# an environment of its own; uv finds the Pythons that are installed.
+test-oldest:
+	$(call environment,.venv-oldest,3.11,lowest-direct)
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile
+
+test-newest:
+	$(call environment,.venv-newest,3.13,highest)
+	.venv-newest/bin/python -m pytest -n 2 --dist loadfile
+
+# The tests that compile little: a few minutes for each Python.
+FAST := tests/config tests/data tests/losses tests/models tests/ops \
+	tests/test_files.py tests/test_floors.py tests/test_loading.py
+
+test-pythons:
+	for version in 3.11 3.12 3.13; do \
+		$(call environment,.venv-$$version,$$version,highest) && \
+		.venv-$$version/bin/python -m pytest -n 2 --dist loadfile $(FAST) || exit; \
+	done
+
+define environment
+uv venv --quiet --allow-existing --python $(2) $(1) && \
+	uv pip install --quiet --python $(1) --resolution $(3) --editable ".[dev,analysis]"
+endef
 
 # About fifty minutes on two idle cores.
 benchmarks: env

@@ -1,11 +1,18 @@
 import os
+import tempfile
 from pathlib import Path
 
 # Tests compile much and compute little. Set before JAX starts, and inherited by the processes that
 # tests start.
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-# Nor do they depend on what was compiled before.
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+# Nor do they depend on what was compiled before: a session has a cache of its own, shared by its
+# workers and by the processes that tests start, since many tests compile the same debug runs.
+_CACHE = "METASTAR_TEST_CACHE"
+_OWN = tempfile.TemporaryDirectory(prefix="metastar-test-") if _CACHE not in os.environ else None
+if _OWN:
+    os.environ[_CACHE] = _OWN.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ[_CACHE]
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
 import pytest
