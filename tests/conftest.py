@@ -1,4 +1,5 @@
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -7,11 +8,11 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 # Nor do they depend on what was compiled before: a session has a cache of its own, shared by its
 # workers and by the processes that tests start, since many tests compile the same debug runs.
-_CACHE = "METASTAR_TEST_CACHE"
-_OWN = tempfile.TemporaryDirectory(prefix="metastar-test-") if _CACHE not in os.environ else None
-if _OWN:
-    os.environ[_CACHE] = _OWN.name
-os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ[_CACHE]
+os.environ["JAX_COMPILATION_CACHE_DIR"] = (
+    os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if "PYTEST_XDIST_WORKER" in os.environ
+    else tempfile.mkdtemp(prefix="metastar-test-")
+)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax
@@ -40,6 +41,11 @@ def pytest_terminal_summary(terminalreporter):
             f"hostile input: {sum(total.values())} tries, {total['taken']} taken, "
             f"{total['refused']} refused in one sentence, {total['broken']} neither"
         )
+
+
+def pytest_unconfigure(config):
+    if not hasattr(config, "workerinput"):  # in the process that started the workers, if any
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture
