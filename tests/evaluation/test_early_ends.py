@@ -13,6 +13,7 @@ from metastar import config
 from metastar.data import store
 from metastar.envs.make import make_env
 from metastar.envs.rollout import make_rollout, uniform_policy
+from metastar.errors import UserError
 from metastar.evaluation import episodes as play
 from metastar.evaluation import evaluate, history, measure, results, summaries
 from metastar.evaluation.protocol import Given
@@ -135,6 +136,14 @@ def test_partial_windows_are_acted_on_only_if_asked_for():
     assert not (played([10], 30).action[..., :3, 0] == 1).any()
     full = played([40], 30, env=mayfly(early=False), partial_windows=True)
     assert (full.action[..., 1, 0] == 1).all()
+
+
+def test_a_context_that_no_stream_fills_is_refused():
+    whole = mayfly(early=False)
+    played([40], 2 * STEPS, env=whole)
+    with pytest.raises(UserError, match="has 80 steps and a context 81, so that"):
+        played([40], 2 * STEPS + 1, env=whole)
+    played([40], 2 * STEPS + 1, env=whole, partial_windows=True)
 
 
 def test_host_and_jax_agree_where_episodes_end_early():

@@ -6,7 +6,9 @@ A context of C windows of L steps is made of the last C * L steps (`data.context
 import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, Field
-from metastar.types import Array, EnvSpec, StepIn, View
+from metastar.data.contexts import steps_of
+from metastar.errors import UserError
+from metastar.types import Array, Context, EnvSpec, StepIn, View
 
 DEFAULTS = {"zero_shot_streams": Field(8, COUNT, "independent histories per task")}
 
@@ -31,6 +33,16 @@ def stream_episodes(spec: EnvSpec, budget: int) -> int:
     """
     full = -(-budget // spec.max_episode_steps)
     return full * (EARLY_ENDS if spec.done_ends_episode else 1) + 1
+
+
+def expect_full(context: Context, steps: int) -> None:
+    """Raises `UserError` unless a stream of `steps` steps can fill a context of own steps."""
+    if (needed := steps_of(context)) > steps:
+        raise UserError(
+            f"a zero-shot stream has {steps} steps and a context {needed}, so that the agent would "
+            "never use what it sees; shorten the method's context, leave the protocol out of "
+            "eval.protocols, or for zero_shot raise eval.budget or set eval.partial_windows"
+        )
 
 
 def empty_window(spec: EnvSpec, length: int) -> View:

@@ -32,10 +32,12 @@ SECTIONS = {"eval": (history,)}
 def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     """`exploring` by the strategy of the config, on a bank of codes of the training tasks' data.
 
-    Raises `UserError` as `expect_fit` does, and from `prepare` if the method infers no codes.
+    Raises `UserError` as `expect_fit` does, if a stream cannot fill the method's context, and from
+    `prepare` if the method infers no codes.
     """
     budget = spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
+    history.expect_full(method.context, episodes * budget)
     empty = folded(history.empty_window(spec, steps_of(method.context)), method.context)
 
     def prepare(params, train, given, streams, key):

@@ -40,11 +40,16 @@ SECTIONS = {"eval": (history,)}
 
 
 def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
-    """The policy `own_context`, scored in whole episodes that begin after the budget is used up."""
+    """The policy `own_context`, scored in whole episodes that begin after the budget is used up.
+
+    Raises `UserError` if a stream cannot fill the method's context.
+    """
     budget = cfg.budget or spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
     steps, again = episodes * spec.max_episode_steps, 0
     if not method.privileged:
+        if not cfg.partial_windows:
+            history.expect_full(method.context, steps)
         least = 1 if cfg.partial_windows else steps_of(method.context)
         due = inferences(steps, least, cfg.reinfer_every)
         again = steps if spec.done_ends_episode else due  # the former: the branch is a select
