@@ -13,7 +13,7 @@ from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
 from metastar.tools.report import compare, report
-from metastar.training import checkpoint, nonfinite, plan, pretrained, runs
+from metastar.training import checkpoint, nonfinite, plan, pretrained, runs, status
 from metastar.training.chunk import params_of
 from metastar.training.loop import fit
 from metastar.training.restore import Restored, restore
@@ -62,12 +62,12 @@ def train(
         found = runs.expand(cfg, Path())
         print(plan.describe(found[0].cfg, *_plan_data(found[0].cfg), len(found)))
         return
-    with runs.opened(cfg, workdir) as (path, found):
+    with runs.opened(cfg, workdir) as (path, found), status.told(path) as tell:
         stopped = None
         if all(_is_complete(run) for run in found):
             print(f"the run in {path} is complete")
         else:
-            stopped = _train_all(path, found, command)
+            stopped = _train_all(path, found, command, tell)
         complete = [run.workdir for run in found if _is_complete(run)]
         for folder in complete:
             if not (folder / "report.md").exists():
@@ -79,6 +79,7 @@ def train(
             print(compare.compare(shown, workdir))
         if stopped:
             raise UserError(stopped)
+        tell("complete", **_outcome(found))
 
 
 def evaluate_workdir(
@@ -115,9 +116,10 @@ def exploring(cfg: ConfigDict, strategies: Sequence[str]) -> list[ConfigDict]:
     return [config.change(cfg, change) for change in changes]
 
 
-def _train_all(path: Path, found: list[Run], command: str) -> str | None:
+def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> str | None:
     """Trains and evaluates runs; returns a sentence about those that stopped early, if any did."""
     cfg = found[0].cfg
+    tell("collecting")
     for folder in {path, *(run.workdir for run in found)}:
         expect_trainable(folder)
     # A wrong folder is an error now, not after the training.
@@ -137,17 +139,35 @@ def _train_all(path: Path, found: list[Run], command: str) -> str | None:
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
     owners = [identity(run.workdir) for run in found]
     done = fit(
-        found, method, tasks.train, hps, lambda state, step: curve(method.export(state), key)
+        found, method, tasks.train, hps, lambda state, step: curve(method.export(state), key), tell
     )
+    tell("evaluating")
     final = evaluate.make_final(cfg, method, tasks)
     meta = {"wall_seconds": done.wall_seconds}
     step = sum(phase.num_updates for phase in method.phases)
     for run, loop, owner in zip(found, done.loops, owners):
         if loop.bad_step < 0 and not _is_complete(run):
             restored = Restored(run.cfg, spec, method, loop.state, step, meta, owner.digests)
+            tell("evaluating")
             _evaluate(restored, run.workdir, final)
+            tell("reporting")
             report.write(run.workdir)
     return nonfinite.summary([run.workdir for run in found], done.loops)
+
+
+def _outcome(found: list[Run]) -> dict:
+    """What the status of complete runs says of them: updates, and mean returns by protocol."""
+    all_results = [results.read(run.workdir) for run in found]
+    updates = all_results[0]["updates"]
+    returns = [
+        {
+            name: block["mean"]
+            for name, block in own["protocols"].items()
+            if block["mean"] is not None
+        }
+        for own in all_results
+    ]
+    return {"step": updates, "updates": updates, "returns": status.mean_returns(returns)}
 
 
 def _evaluate(run: Restored, path: Path, final: Callable) -> None:

@@ -15,7 +15,15 @@ from ml_collections import ConfigDict
 
 from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
-from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained, workdir
+from metastar.training import (
+    checkpoint,
+    compilation,
+    memory,
+    nonfinite,
+    pretrained,
+    status,
+    workdir,
+)
 from metastar.training import chunk as chunks
 from metastar.training.chunk import LoopState, end_phase, make_chunk
 from metastar.training.metrics import MetricsWriter, Progress
@@ -69,6 +77,7 @@ def fit(
     data: TaskData,
     hps: Sequence[Any],
     evaluate_fn: Callable[[TrainState, int], dict] | None = None,
+    tell: Callable[..., None] = lambda state, **changes: None,
 ) -> Fit:
     """Takes runs through a method's phases together, from their newest good common checkpoint.
 
@@ -89,6 +98,7 @@ def fit(
         hps: `Method.hp` of each run.
         evaluate_fn: `(state, step) -> {name: number}` of one run; enters its row of metrics as
             `eval/<name>`. `state` is the method's.
+        tell: as `status.told` yields it; receives "compiling" and "training".
 
     Raises:
         UserError: several runs do not fit into memory together; every run met a number that is not
@@ -102,7 +112,8 @@ def fit(
     hp = stack([jax.tree.map(jnp.asarray, hp) for hp in hps])
     program = _Program(runs, train, jax.device_put(data), run_key, hp)
     traces: Counter = Counter({phase.name: 0 for phase in method.phases})
-    progress = Progress(sum(phase.num_updates for phase in method.phases), time.perf_counter, num)
+    total = sum(phase.num_updates for phase in method.phases)
+    progress = Progress(total, time.perf_counter, num)
 
     folders = [run.workdir / "checkpoints" for run in runs]
     shapes = chunks.abstract(method)
@@ -117,6 +128,7 @@ def fit(
     else:
         loop, step = chunks.init(method, init_key), 0
     _expect_one_alive(program, loop)
+    tell("compiling", step=step, updates=total)
     compiled = _compile(program, method.phases, loop, step, traces, progress)
 
     with contextlib.ExitStack() as context:
@@ -136,7 +148,9 @@ def fit(
             for writer, row in zip(writers, rows):
                 writer.write(row)
             stop_by = received[:1]  # looked at once: a signal may arrive at any line below
-            progress.show(phase.name, step, rows[0]["updates_per_second"], end - step)
+            rate = rows[0]["updates_per_second"]
+            progress.show(phase.name, step, rate, end - step)
+            tell("training", step=step, updates_per_second=rate, **_newest_returns(rows))
             if step == end or step % train.checkpoint_every == 0 or stop_by:
                 meta = {"wall_seconds": time.perf_counter() - started}
                 parts = zip(writers, folders, unstack(loop, num), identities)
@@ -156,6 +170,7 @@ def fit(
         for phase in method.phases:
             end = start + phase.num_updates
             if step < end:
+                tell("training", phase=phase.name, step=step)
                 chunk = compiled[phase.name]
                 loop = _run_phase(program, phase, start, chunk, loop, step, progress, between)
                 step = end
@@ -263,6 +278,13 @@ def _expect_one_alive(program: _Program, loop: LoopState) -> None:
     if (np.asarray(loop.bad_step) >= 0).all():
         workdirs = [run.workdir for run in program.runs]
         raise UserError(nonfinite.summary(workdirs, unstack(loop, len(workdirs))))
+
+
+def _newest_returns(rows: list[dict]) -> dict:
+    """What the status says of the evaluations in the rows of a chunk; nothing if there are none."""
+    curves = [{k: x for k, x in row.items() if k.startswith("eval/")} for row in rows]
+    alive = [curve for curve, row in zip(curves, rows) if "bad_step" not in row]
+    return {"returns": status.mean_returns(alive)} if any(alive) else {}
 
 
 def chunk_end(step: int, end: int, train: ConfigDict) -> int:
