@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "metastar"
 # From the ground up: rooms (packages, and files at the top). A room may import those on its own
 # floor and below, and no circle of rooms may close.
 FLOORS = [
-    ("types", "errors", "files", "registry", "config"),
+    ("types", "errors", "files", "registry", "signals", "config"),
     ("ops",),
     ("data", "envs", "models"),
     ("losses",),

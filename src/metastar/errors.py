@@ -1,11 +1,24 @@
 """Errors that cross module boundaries."""
 
 import difflib
+import errno
+import signal
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
 _LISTED = 20  # names of a list in a sentence
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+_REMEDIES = dict.fromkeys(_FULL, "make room or choose another folder") | {
+    errno.EIO: "look at the disk",
+    errno.EISDIR: "give a file",
+    errno.ELOOP: "look at its symbolic links",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOMEM: "lower the sizes in the config",
+    errno.ENOTDIR: "give a folder",
+}
 
 
 class UserError(Exception):
@@ -13,6 +26,18 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class Stopped(SystemExit):
+    """A signal asked the process to end; the exit status is 128 + its number."""
+
+    def __init__(self, number: int, sentence: str = ""):
+        """`sentence` says what is kept."""
+        super().__init__(128 + number)
+        self.sentence = sentence or {signal.SIGINT: "interrupted"}.get(number, "terminated")
+
+    def __str__(self) -> str:
+        return self.sentence
 
 
 class Diverged(Exception):
@@ -62,3 +87,25 @@ def one_line(text: object) -> str:
     """The text of an error without line breaks and what else cannot be printed."""
     parts = "".join(c if c.isprintable() else "\n" for c in str(text)).splitlines()
     return " ".join(filter(None, map(str.strip, parts)))
+
+
+def ending(error: BaseException) -> tuple[int | None, str]:
+    """Returns exit status and sentence of a command that ended with this error.
+
+    The sentence has one line, and is empty where there is nothing to say. The status is None where
+    the error is none that a user can do something about, or has a way out of its own.
+    """
+    if isinstance(error, UserError):
+        return 2, one_line(error)
+    if isinstance(error, Stopped):
+        return error.code, one_line(error)
+    if isinstance(error, KeyboardInterrupt):
+        return ending(Stopped(signal.SIGINT))
+    if isinstance(error, BrokenPipeError):  # who reads the output has seen enough
+        return 141, ""
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        what = error.filename or "a file cannot be written"
+        return 2, one_line(f"{what}: {error.strerror}; {_REMEDIES[error.errno]}")
+    if isinstance(error, MemoryError) or str(error).startswith("RESOURCE_EXHAUSTED"):
+        return 2, "there is not enough memory; lower the sizes in the config"
+    return None, ""

@@ -1,7 +1,9 @@
 """The command line; nothing else. JAX is imported only once a command has been parsed."""
 
 import argparse
-import errno
+import contextlib
+import io
+import os
 import re
 import shlex
 import sys
@@ -9,14 +11,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import metastar
-from metastar import config
-from metastar.config.launch import OVERRIDES
-from metastar.errors import UserError, brief, did_you_mean, one_line
-from metastar.tools.sweep import options
-from metastar.training import program_cache
+from metastar import signals
+from metastar.errors import UserError, brief, did_you_mean, ending
 
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT}
-_REFUSED |= {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP}
 _EXAMPLE = "configs/metastar.py:point_robot_sparse,quick"
 
 
@@ -35,28 +32,55 @@ def _whole_number(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `metastar COMMAND ...` and returns the exit status; 2 is a mistake of the user's."""
+    """Runs `metastar COMMAND ...` and returns the exit status.
+
+    2 is a mistake of the user's, 128 + its number is a signal; both are said in one sentence.
+    """
     try:
-        return _run(list(sys.argv[1:] if argv is None else argv))
-    except UserError as error:
-        print(f"metastar: {one_line(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _REFUSED:
+        with signals.caught():
+            return _run(list(sys.argv[1:] if argv is None else argv))
+    except BaseException as error:
+        status, sentence = ending(error)
+        if status is None:
             raise
-        path = error.filename or "a file"
-        print(
-            f"metastar: {path}: {error.strerror}; make room or choose another folder",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("metastar: interrupted", file=sys.stderr)
-        return 130
+        if sentence:
+            with contextlib.suppress(OSError):
+                print(f"metastar: {sentence}", file=sys.stderr)
+        return status
 
 
 def _run(argv: list[str]) -> int:
+    """Runs a command; what it prints goes out line by line, in what letters there are."""
+    if sys.stdout is None:  # it was closed before the start
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    try:
+        status = _dispatch(argv)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _flush()
+        raise
+    _flush()
+    return status
+
+
+def _flush() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try again at exit, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise
+
+
+def _dispatch(argv: list[str]) -> int:
+    from metastar import config
+    from metastar.training import program_cache
+
     parser, commands = _parsers()
+    for word in argv:
+        if not word.isascii() and word != word.encode(errors="replace").decode():
+            raise UserError(f"argument {word!r} is not UTF-8; rename what it names")
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)
@@ -73,6 +97,9 @@ def _run(argv: list[str]) -> int:
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
+    from metastar.config.launch import OVERRIDES
+    from metastar.tools.sweep import options
+
     parser = _Parser(
         prog="metastar",
         description="Offline meta-reinforcement learning with world models.",
@@ -237,6 +264,8 @@ def _doctor(args) -> int:
 
 
 def _config(args) -> None:
+    from metastar import config
+
     print(config.describe(args.config))
 
 
@@ -322,7 +351,3 @@ def _data(args) -> None:
         print(card.inspect(args.path, args.out or args.path))
     else:
         print(card.verify(args.path))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -52,7 +52,7 @@ def train(
     Raises:
         UserError: as `config.validate`, `workdir.opened`, `collect.data_set` and `loop.fit`; some
             runs met a number that is not finite, after the others are complete.
-        SystemExit: a signal stopped the run after a checkpoint.
+        Stopped: a signal stopped the run; what it trained is in a checkpoint.
     """
     cfg = FrozenConfigDict(cfg)
     config.validate(cfg)

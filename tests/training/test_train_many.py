@@ -13,7 +13,7 @@ from metastar import config, train
 from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
-from metastar.training import compilation, memory, plan, restore
+from metastar.training import compilation, memory, plan, restore, status
 from metastar.training.workdir import read_config
 from metastar.types import DataSpec
 
@@ -47,7 +47,8 @@ def asked(monkeypatch):
 
         def final(cfg, params, workdir, meta):
             calls.append((workdir.name, cfg.seed, cfg.agent.conservative.beta, meta["updates"]))
-            results.write(workdir, {**meta, "seed": cfg.seed})
+            beta = cfg.agent.conservative.beta
+            results.write(workdir, {**meta, "protocols": {"few_shot": {"mean": beta}}})
 
         return final
 
@@ -84,6 +85,10 @@ def test_every_run_has_a_workdir_of_its_own_and_one_evaluation_serves_all(asked,
         assert json.loads((folder / "spec.json").read_text())["num_tasks"] == 3
         assert (folder / "metrics.jsonl").exists() and (folder / "report.md").exists()
     assert f"{[str(folder) for folder in folders]} in {tmp_path}" in capsys.readouterr().out
+    found = status.read(tmp_path)
+    assert (found.state, found.step, found.updates) == ("complete", 6, 6)
+    assert found.returns == {"few_shot": 0.75} and found.phase == "joint"
+    assert found.updates_per_second > 0 and not (folders[0] / status.FILE).exists()
     train.train(cfg, tmp_path)
     assert asked == ["built", *runs] and "is complete" in capsys.readouterr().out
     train.train(read_config(folders[1]), folders[1])  # as if it had been alone
@@ -95,6 +100,7 @@ def test_runs_that_met_a_bad_number_are_named_when_the_others_are_complete(asked
     for _ in range(2):  # and named again by the same command
         with pytest.raises(UserError, match=r"^1 of 2 runs .*/seeds/1 in update 3"):
             train.train(cfg, tmp_path)
+        assert status.read(tmp_path).sentence.startswith("1 of 2 runs met a number")
     assert asked == ["built", ("0", 4, 1.0, 6), "built"]
     assert (tmp_path / "seeds/1/bad_batch_3.npz").exists()
     assert not (tmp_path / "seeds/1/results.json").exists()

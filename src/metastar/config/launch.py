@@ -105,7 +105,7 @@ def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
         return module.get_config(*arguments)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # one that ends the process says nothing itself
         raise UserError(
             f"{kind} file {str(path)!r} fails with {explain(error, str(path))}; "
             "it must define get_config(argument) that returns a ConfigDict"
@@ -120,6 +120,9 @@ def find_file(name: str, argument: str = "") -> Path:
     known = {file.name: file for folder in bundled() for file in sorted(folder.glob("[a-z]*.py"))}
     if path.name in known and path.parent in (Path(), Path("configs")):
         return known[path.name]
+    if path.exists() and name:
+        kind = "a folder" if path.is_dir() else "no regular file, and may have no end"
+        raise UserError(f"config {name!r} is {kind}; give --config=path/to/file.py:family,preset")
     if sentence := legacy.old_config(path, argument):
         raise UserError(sentence)
     here = [str(file) for file in Path("configs").glob("*.py")] or list(known)

@@ -1,11 +1,9 @@
 """The training loop: chunks on the device, and everything else between them."""
 
 import contextlib
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,19 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar import signals
 from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
-from metastar.training import (
-    checkpoint,
-    compilation,
-    memory,
-    nonfinite,
-    pretrained,
-    status,
-    workdir,
-)
+from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained, workdir
 from metastar.training import chunk as chunks
 from metastar.training.chunk import LoopState, end_phase, make_chunk
+from metastar.training.host import Host, between
 from metastar.training.metrics import MetricsWriter, Progress
 from metastar.training.runs import Run, stack, unstack
 from metastar.types import Array, Method, Phase, TaskData, TrainState
@@ -103,7 +95,8 @@ def fit(
     Raises:
         UserError: several runs do not fit into memory together; every run met a number that is not
             finite; as `pretrained.restore` and `checkpoint.restore_common`.
-        SystemExit: 128 + the signal's number, after the checkpoint is saved.
+        Stopped: by SIGTERM or SIGINT, after the checkpoint is saved; a second one ends the process
+            at once.
     """
     started = time.perf_counter()
     train, num = runs[0].cfg.train, len(runs)
@@ -113,6 +106,7 @@ def fit(
     program = _Program(runs, train, jax.device_put(data), run_key, hp)
     traces: Counter = Counter({phase.name: 0 for phase in method.phases})
     total = sum(phase.num_updates for phase in method.phases)
+
     progress = Progress(total, time.perf_counter, num)
 
     folders = [run.workdir / "checkpoints" for run in runs]
@@ -132,47 +126,21 @@ def fit(
     compiled = _compile(program, method.phases, loop, step, traces, progress)
 
     with contextlib.ExitStack() as context:
+        received = context.enter_context(signals.caught(held=True))
+        context.enter_context(contextlib.closing(progress))
         writers = [
             context.enter_context(contextlib.closing(MetricsWriter(run.workdir, step)))
             for run in runs
         ]
-        received = context.enter_context(_signals())
-
-        def between(phase: Phase, loop: LoopState, rows: list[dict], end: int) -> None:
-            """The host's work after a chunk; all of it is safe to lose and to repeat."""
-            step = rows[0]["step"]
-            if evaluate_fn is not None and step % train.eval_every == 0:
-                for row, own in zip(rows, unstack(loop, num)):
-                    result = {} if "bad_step" in row else evaluate_fn(own.state, step)
-                    row |= {f"eval/{name}": float(value) for name, value in result.items()}
-            for writer, row in zip(writers, rows):
-                writer.write(row)
-            stop_by = received[:1]  # looked at once: a signal may arrive at any line below
-            rate = rows[0]["updates_per_second"]
-            progress.show(phase.name, step, rate, end - step)
-            tell("training", step=step, updates_per_second=rate, **_newest_returns(rows))
-            if step == end or step % train.checkpoint_every == 0 or stop_by:
-                meta = {"wall_seconds": time.perf_counter() - started}
-                parts = zip(writers, folders, unstack(loop, num), identities)
-                for writer, folder, own, identity in parts:
-                    writer.sync()
-                    checkpoint.save(folder, step, own, meta, identity.digests)
-                for folder in folders:  # only now: until here the older ones were the common ones
-                    checkpoint.prune(folder, step, train.keep_checkpoints)
-            if stop_by:
-                progress.say(
-                    f"stopped by {stop_by[0].name} after update {step}; the checkpoint is saved, "
-                    "and the same command resumes from it"
-                )
-                raise SystemExit(128 + stop_by[0])
-
+        host = Host(
+            train, writers, folders, identities, evaluate_fn, progress, tell, started, received
+        )
         start = 0
         for phase in method.phases:
             end = start + phase.num_updates
             if step < end:
                 tell("training", phase=phase.name, step=step)
-                chunk = compiled[phase.name]
-                loop = _run_phase(program, phase, start, chunk, loop, step, progress, between)
+                loop = _run_phase(program, phase, start, compiled[phase.name], loop, step, host)
                 step = end
             start = end
     return Fit(unstack(loop, num), time.perf_counter() - started, dict(traces))
@@ -212,8 +180,7 @@ def _run_phase(
     compiled: Callable,
     loop: LoopState,
     step: int,
-    progress: Progress,
-    between: Callable[[Phase, LoopState, list[dict], int], None],
+    host: Host,
 ) -> LoopState:
     """Runs a phase that begins at `start` from `step` to its end with its compiled chunk."""
     fixed, end = (program.data, program.run_key, program.hp), start + phase.num_updates
@@ -224,13 +191,13 @@ def _run_phase(
         metrics = {name: np.asarray(value)[:num] for name, value in metrics.items()}
         rate = num / (time.perf_counter() - began)
         metrics = {name: value.reshape(num, -1) for name, value in metrics.items()}  # [num, S]
-        _report_bad_steps(program, phase, start, loop, step, metrics, progress)
+        _report_bad_steps(program, phase, start, loop, step, metrics, host.progress)
         step += num
         row = {"step": step, "phase": phase.name, "updates_per_second": rate}
         rows = [row | own for own in _own_parts(phase, loop, metrics)]
         if step == end:
             loop = end_phase(loop, len(program.runs))
-        between(phase, loop, rows, end)
+        between(host, phase, loop, rows, end)
     return loop
 
 
@@ -280,13 +247,6 @@ def _expect_one_alive(program: _Program, loop: LoopState) -> None:
         raise UserError(nonfinite.summary(workdirs, unstack(loop, len(workdirs))))
 
 
-def _newest_returns(rows: list[dict]) -> dict:
-    """What the status says of the evaluations in the rows of a chunk; nothing if there are none."""
-    curves = [{k: x for k, x in row.items() if k.startswith("eval/")} for row in rows]
-    alive = [curve for curve, row in zip(curves, rows) if "bad_step" not in row]
-    return {"returns": status.mean_returns(alive)} if any(alive) else {}
-
-
 def chunk_end(step: int, end: int, train: ConfigDict) -> int:
     """Returns where the chunk that begins at `step` ends: a function of the config alone.
 
@@ -295,24 +255,3 @@ def chunk_end(step: int, end: int, train: ConfigDict) -> int:
     """
     periods = (train.chunk, train.eval_every, train.checkpoint_every)
     return min(end, *((step // period + 1) * period for period in periods))
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[signal.Signals]]:
-    """Collects a SIGTERM or SIGINT instead of dying of it; a second one kills as usual."""
-    received: list[signal.Signals] = []
-
-    def handle(number, frame):
-        del frame
-        received.append(signal.Signals(number))
-        signal.signal(number, signal.SIG_DFL)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may install handlers
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -113,10 +113,14 @@ class Progress:
 
     def say(self, sentence: str) -> None:
         """Prints a sentence on a line of its own."""
-        if self._width:
-            print()
-            self._width = 0
+        self.close()
         print(sentence, flush=True)
+
+    def close(self) -> None:
+        """Ends the line, so that what follows has one of its own."""
+        if self._width:
+            print(flush=True)
+            self._width = 0
 
 
 def _minutes(seconds: float) -> str:

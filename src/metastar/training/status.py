@@ -8,13 +8,14 @@ behind, hence `pid` and `updated`.
 import contextlib
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from metastar import files
-from metastar.errors import UserError, one_line
+from metastar import files, signals
+from metastar.errors import Stopped, UserError, ending, one_line
 
 FILE = "status.json"
 STATES = (
@@ -73,27 +74,35 @@ def told(
     """
     now = clock()
     status = Status("collecting", None, 0, 0, None, now, -math.inf, os.getpid(), {}, None)
+    lock = threading.Lock()
 
     def tell(state: str, **changes: Any) -> None:
         nonlocal status
-        now, is_new = clock(), state != status.state or status.updated < 0
-        if is_new or now - status.updated >= every_seconds:
-            status = status._replace(state=state, **changes, updated=now)
-            write(workdir, status)
-        else:
+        with lock:
+            now, is_new = clock(), state != status.state or status.updated < 0
             status = status._replace(**changes)
+            if is_new or now - status.updated >= every_seconds:
+                status = status._replace(state=state, updated=now)
+                write(workdir, status)
 
-    try:
-        yield tell
-    except (KeyboardInterrupt, SystemExit) as error:
-        tell("stopped", sentence=one_line(error) or "interrupted")
-        raise
-    except UserError as error:
-        tell("failed", sentence=one_line(error))
-        raise
-    except Exception as error:
-        tell("failed", sentence=one_line(f"{type(error).__name__}: {error}"))
-        raise
+    def tell_last(stopped: Stopped) -> None:
+        """Keeps the lock, so that the main thread tells nothing more."""
+        if lock.acquire(timeout=1):
+            write(workdir, _ended(status, stopped)._replace(updated=clock()))
+
+    with signals.farewell(tell_last):
+        try:
+            yield tell
+        except BaseException as error:
+            ended = _ended(status, error)
+            tell(ended.state, sentence=ended.sentence)
+            raise
+
+
+def _ended(status: Status, error: BaseException) -> Status:
+    state = "stopped" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+    sentence = ending(error)[1] or one_line(f"{type(error).__name__}: {error}")
+    return status._replace(state=state, sentence=sentence)
 
 
 def mean_returns(runs: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -1,0 +1,79 @@
+"""What the host does between two chunks; all of it is safe to lose and to repeat."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from metastar.errors import Stopped
+from metastar.training import checkpoint, status
+from metastar.training.chunk import LoopState
+from metastar.training.metrics import MetricsWriter, Progress
+from metastar.training.runs import unstack
+from metastar.training.workdir import Identity
+from metastar.types import Phase, TrainState
+
+
+class Host(NamedTuple):
+    """What it has to do it with; sequences have one entry of each run."""
+
+    train: ConfigDict
+    writers: Sequence[MetricsWriter]
+    folders: Sequence[Path]  # of checkpoints
+    identities: Sequence[Identity]
+    evaluate_fn: Callable[[TrainState, int], dict] | None
+    progress: Progress
+    tell: Callable[..., None]  # of `status.told`
+    started: float  # by `time.perf_counter`, earlier by what earlier processes took
+    received: Sequence[signal.Signals]  # of `signals.caught`
+
+
+def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: int) -> None:
+    """Evaluates, writes a row of metrics and a checkpoint, as far as it is time for them.
+
+    Args:
+        host: what it needs.
+        phase: of the chunk that is done.
+        loop: all runs, as they are now.
+        rows: of metrics, one of each run.
+        end: the step at which the phase ends.
+
+    Raises:
+        Stopped: a signal was received; the checkpoint is saved.
+        UserError: as `checkpoint.save`.
+    """
+    train, step = host.train, rows[0]["step"]
+    if host.evaluate_fn is not None and step % train.eval_every == 0:
+        for row, own in zip(rows, unstack(loop, len(rows))):
+            result = {} if "bad_step" in row else host.evaluate_fn(own.state, step)
+            row |= {f"eval/{name}": float(value) for name, value in result.items()}
+    for writer, row in zip(host.writers, rows):
+        writer.write(row)
+    stop_by = host.received[:1]  # looked at once: a signal may arrive at any line below
+    rate = rows[0]["updates_per_second"]
+    host.progress.show(phase.name, step, rate, end - step)
+    host.tell("training", step=step, updates_per_second=rate, **_newest_returns(rows))
+    if step == end or step % train.checkpoint_every == 0 or stop_by:
+        meta = {"wall_seconds": time.perf_counter() - host.started}
+        parts = zip(host.writers, host.folders, unstack(loop, len(rows)), host.identities)
+        for writer, folder, own, owner in parts:
+            writer.sync()
+            checkpoint.save(folder, step, own, meta, owner.digests)
+        for folder in host.folders:  # only now: until here the older ones were the common ones
+            checkpoint.prune(folder, step, train.keep_checkpoints)
+    if stop_by:
+        raise Stopped(
+            stop_by[0],
+            f"stopped by {stop_by[0].name} after update {step}; the checkpoint is saved, and the "
+            "same command resumes from it",
+        )
+
+
+def _newest_returns(rows: list[dict]) -> dict:
+    """What the status says of the evaluations in the rows of a chunk; nothing if there are none."""
+    curves = [{k: x for k, x in row.items() if k.startswith("eval/")} for row in rows]
+    alive = [curve for curve, row in zip(curves, rows) if "bad_step" not in row]
+    return {"returns": status.mean_returns(alive)} if any(alive) else {}
