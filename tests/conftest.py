@@ -1,4 +1,6 @@
+import contextlib
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -52,3 +54,19 @@ def pytest_unconfigure(config):
 def x64():
     with jax.enable_x64(True):
         yield
+
+
+@pytest.fixture
+def file_limit():
+    """`with file_limit(num_bytes):` no file can grow beyond so many, as on a disk that is full."""
+
+    @contextlib.contextmanager
+    def limit(num_bytes):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

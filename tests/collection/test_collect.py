@@ -81,6 +81,14 @@ def test_data_of_other_sizes_than_the_familys_are_refused(tmp_path, fake):
         collect.ensure(make_cfg(tmp_path / "set"), quiet)
 
 
+def test_a_full_disk_leaves_nothing_and_the_next_collection_is_whole(tmp_path, fake, file_limit):
+    cfg = make_cfg(tmp_path / "set")
+    with file_limit(1000), pytest.raises(UserError, match=r"no room for all of it\); make room"):
+        collect.ensure(cfg, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == [".set.lock"]
+    assert store.verify(collect.ensure(cfg, quiet)).manifest.family == "point_robot_sparse"
+
+
 def test_the_default_folder_is_named_after_family_and_preset():
     cfg = make_config.base()
     assert str(collect.directory_of(cfg)) == "data/point_robot_sparse_own"

@@ -1,4 +1,6 @@
 import json
+import shutil
+import sys
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -127,6 +129,32 @@ def test_an_interrupted_save_leaves_the_old_ones_and_is_cleaned_up(tmp_path, mon
     monkeypatch.setattr(files, "sync_tree", real)
     save(tmp_path, 2, make_state(2), {})
     assert sorted(p.name for p in tmp_path.iterdir()) == ["1", "2"]
+
+
+def test_a_refusal_inside_orbax_is_one_sentence_and_keeps_the_older_ones(
+    tmp_path, file_limit, monkeypatch, capfd
+):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back at the end
+    save(tmp_path, 1, {"a": jnp.zeros(3)}, {})
+    big = {"a": jax.random.normal(jax.random.key(0), (300_000,))}
+    with file_limit(200_000), pytest.raises(UserError) as caught:
+        save(tmp_path, 2, big, {})
+    assert str(caught.value) == (
+        f"cannot write checkpoint {tmp_path / '2'} (File too large); make room, and the same "
+        "command resumes from the one before"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert capfd.readouterr() == ("", "")
+    save(tmp_path, 2, big, {})
+    assert checkpoint.steps(tmp_path) == [1, 2]
+
+
+def test_a_full_disk_is_seen_before_orbax_starts(tmp_path, monkeypatch):
+    full = type(shutil.disk_usage(tmp_path))(2**40, 2**40 - 1000, 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(UserError, match=r"checkpoints/4 \(No space left on device\); make room"):
+        save(tmp_path / "checkpoints", 4, make_state(), {})
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_a_state_of_another_shape_is_not_damage(tmp_path):

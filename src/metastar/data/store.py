@@ -129,8 +129,10 @@ def save(directory: str | Path, manifest: Manifest, fields: dict[str, np.ndarray
         files.sync_tree(temporary)
         temporary.rename(directory)
     except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = error.strerror or "no room for all of it"  # NumPy counts bytes and says no more
         raise UserError(
-            f"cannot write the data set {directory} ({error.strerror}); "
+            f"cannot write the data set {directory} ({reason}); make room, or "
             "choose an empty or new folder with --config.data.dir"
         ) from error
 

@@ -9,10 +9,15 @@ parameters would be another agent.
 """
 
 import contextlib
+import errno
 import hashlib
+import logging
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +28,7 @@ import orbax.checkpoint as ocp
 from metastar import files
 from metastar.errors import UserError
 from metastar.files import Each, MayLack
-from metastar.training import old_states
+from metastar.training import memory, old_states
 from metastar.training.workdir import Identity
 
 _RECORD = "record.json"
@@ -35,6 +40,7 @@ _FORM = {
 }
 _TEMPORARY = "tmp."
 _STEP = re.compile("0|[1-9][0-9]{0,17}")  # the name of a checkpoint's folder
+_ROOM = 2**20  # bytes of the many small files around the leaves
 
 
 class _Damaged(Exception):
@@ -52,24 +58,69 @@ def save(directory: Path, step: int, state: Any, meta: dict, digests: dict[str, 
         state: a pytree of non-empty arrays.
         meta: anything JSON can hold.
         digests: of the run, as its `Identity` has them.
+
+    Raises:
+        UserError: it cannot be written; the older ones are as they were.
     """
     directory = Path(directory).resolve()  # orbax takes absolute paths only
     directory.mkdir(parents=True, exist_ok=True)
     for leftover in directory.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover)
     temporary, final = directory / f"{_TEMPORARY}{step}", directory / str(step)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(temporary / "state", state)
-        checkpointer.wait_until_finished()
-    record = {"step": step, "meta": meta, "digests": digests, "leaves": _leaf_table(state)}
-    files.write_json(temporary / _RECORD, record)
-    files.sync_tree(temporary)
-    if final.exists():
-        final.rename(directory / f"{_TEMPORARY}replaced.{step}")
-    temporary.rename(final)
-    files.sync(directory)
+    with _writing(temporary, final):
+        _expect_room(directory, state)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(temporary / "state", state)
+            checkpointer.wait_until_finished()
+        record = {"step": step, "meta": meta, "digests": digests, "leaves": _leaf_table(state)}
+        files.write_json(temporary / _RECORD, record)
+        files.sync_tree(temporary)
+        if final.exists():
+            final.rename(directory / f"{_TEMPORARY}replaced.{step}")
+        temporary.rename(final)
+        files.sync(directory)
     for leftover in directory.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover)
+
+
+def _expect_room(directory: Path, state: Any) -> None:
+    """Raises `OSError` on a full disk, which orbax would meet in many threads at once."""
+    if shutil.disk_usage(directory).free < memory.size(state) + _ROOM:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@contextlib.contextmanager
+def _writing(temporary: Path, final: Path) -> Iterator[None]:
+    """Turns what the system refuses into one sentence, and gives back the room that was taken.
+
+    Orbax raises such a refusal as a `ValueError` of TensorStore, and threads print it too, with
+    tracebacks: orbax's through absl; TensorStore's through Python's hook, once the loop that they
+    would tell is closed.
+    """
+    logger, hook = logging.getLogger("absl"), sys.excepthook
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except Exception as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
+        if not reason:
+            raise
+        if code:
+            sys.excepthook = partial(_hook_but_for_closed_loops, hook)
+        raise UserError(
+            f"cannot write checkpoint {final} ({reason}); make room, and the same command resumes "
+            "from the one before"
+        ) from error
+    finally:
+        logger.setLevel(level)
+
+
+def _hook_but_for_closed_loops(hook: Callable, kind: type, error: BaseException, trace: Any):
+    if str(error) != "Event loop is closed":
+        hook(kind, error, trace)
 
 
 def prune(directory: Path, step: int, keep: int) -> None:

@@ -79,14 +79,19 @@ def run(
         raise UserError(f"--repeats is {repeats} but must be at least 1")
     if max_steps < 0:
         raise UserError(f"--max-steps is {max_steps} but must be at least 0")
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot make folder {out!r} ({error.strerror}); name another with --out"
+        ) from None
     scan = parse_sizes(sizes, cfg) if sizes else _SEEDS if part == "seeds" else _ONE_SIZE
     cases = {}
     for size, variant in variants(scan, cfg):
         for case in _cases(part, bench_data.make(variant), size, max_steps):
             cases[case.name if size is None else f"{scan.axis}={size}, {case.name}"] = case
     name = _name(part, cfg, scan)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
     if profile:
         with jax.profiler.trace(str(folder / f"{name}_trace")):
             for case in cases.values():
