@@ -13,7 +13,7 @@ from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
 from metastar.tools.report import compare, report
-from metastar.training import checkpoint, nonfinite, plan, pretrained, runs, status
+from metastar.training import checkpoint, memory, nonfinite, plan, pretrained, runs, status
 from metastar.training.chunk import params_of
 from metastar.training.loop import fit
 from metastar.training.restore import Restored, restore
@@ -62,6 +62,7 @@ def train(
         found = runs.expand(cfg, Path())
         print(plan.describe(found[0].cfg, *_plan_data(found[0].cfg), len(found)))
         return
+    _expect_apart(cfg, Path(workdir))
     with runs.opened(cfg, workdir) as (path, found), status.told(path) as tell:
         stopped = None
         if all(_is_complete(run) for run in found):
@@ -80,6 +81,16 @@ def train(
         if stopped:
             raise UserError(stopped)
         tell("complete", **_outcome(found))
+
+
+def _expect_apart(cfg: ConfigDict, workdir: Path) -> None:
+    """Raises `UserError` if a workdir would be part of the data set, which is written only once."""
+    data = collect.directory_of(cfg)
+    if data.resolve() in (folder := workdir.resolve(), *folder.parents):
+        raise UserError(
+            f"workdir {workdir} lies in the folder of the data set, {data}; give another --workdir "
+            "or --config.data.dir"
+        )
 
 
 def evaluate_workdir(
@@ -129,18 +140,25 @@ def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> st
     method = runs.make_method(cfg, spec)
     if not (path / COMMAND).exists():  # a wrong source leaves the folder free for another config
         pretrained.check(found, method.phases)
+    memory.expect_possible(method, tasks.train, len(found))
     for run in found:
         write_spec(run.workdir, spec)
-    for folder in {path, *(run.workdir for run in found)}:
-        if not (folder / COMMAND).exists():
-            files.write_atomic(folder / COMMAND, command + "\n")
     hps = [runs.make_method(run.cfg, spec).hp for run in found]
     curve = evaluate.make_curve(cfg, method, tasks)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
     owners = [identity(run.workdir) for run in found]
-    done = fit(
-        found, method, tasks.train, hps, lambda state, step: curve(method.export(state), key), tell
-    )
+
+    def evaluate_fn(state, step):
+        del step
+        return curve(method.export(state), key)
+
+    def begin():
+        """From here on the folders are those of this config."""
+        for folder in {path, *(run.workdir for run in found)}:
+            if not (folder / COMMAND).exists():
+                files.write_atomic(folder / COMMAND, command + "\n")
+
+    done = fit(found, method, tasks.train, hps, evaluate_fn, tell, begin)
     tell("evaluating")
     final = evaluate.make_final(cfg, method, tasks)
     meta = {"wall_seconds": done.wall_seconds}

@@ -89,6 +89,13 @@ def test_a_full_disk_leaves_nothing_and_the_next_collection_is_whole(tmp_path, f
     assert store.verify(collect.ensure(cfg, quiet)).manifest.family == "point_robot_sparse"
 
 
+@pytest.mark.parametrize("field", ["data.test_tasks", "collect.random_episodes"])
+def test_more_episodes_than_memory_are_refused_before_they_are_drawn(tmp_path, fake, field):
+    with pytest.raises(UserError, match=r"tasks need .* GiB, and this machine has .*; ask for few"):
+        collect.ensure(make_cfg(tmp_path / "set", **{field: 10**12}), quiet)
+    assert not (tmp_path / "set").exists()
+
+
 def test_the_default_folder_is_named_after_family_and_preset():
     cfg = make_config.base()
     assert str(collect.directory_of(cfg)) == "data/point_robot_sparse_own"

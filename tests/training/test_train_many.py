@@ -133,6 +133,31 @@ def test_more_runs_than_memory_are_refused_before_the_first_update(asked, tmp_pa
         plan.describe(cfg, make_method(), make_data(), "fake", 8)
 
 
+def test_a_run_that_no_memory_holds_leaves_the_workdir_free(asked, tmp_path, monkeypatch):
+    made = train.runs.make_method
+    big = make_method(batch_size=10**9)
+    monkeypatch.setattr(train.runs, "make_method", lambda cfg, spec: big)
+    with pytest.raises(UserError, match=r"^the run needs about .* and .* are left; lower sizes"):
+        train.train(make_cfg(), tmp_path)
+    with pytest.raises(UserError, match=r"^the run needs about"):
+        plan.describe(make_cfg(), big, make_data(), "fake")
+    monkeypatch.setattr(train.runs, "make_method", made)
+    room = iter([2**40, 100])  # what its program takes is known once it is compiled
+    monkeypatch.setattr(memory, "available", lambda: next(room))
+    with pytest.raises(UserError, match=r"^the run needs about"):
+        train.train(make_cfg(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [status.FILE]
+
+
+def test_a_workdir_in_the_folder_of_the_data_is_refused(tmp_path):
+    cfg = make_cfg()
+    cfg.data.dir = str(tmp_path / "data")
+    for workdir in (tmp_path / "data", tmp_path / "data" / "run", tmp_path / "x" / ".." / "data"):
+        with pytest.raises(UserError, match=r"^workdir .* lies in the folder of the data set"):
+            train.train(cfg, workdir)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_plan_counts_all_runs():
     lone, four = (plan.describe(make_cfg(), make_method(), make_data(), "", n) for n in (1, 4))
     assert "parameters   3 (line 3)" in lone and "parameters   3 (line 3)" in four

@@ -1,9 +1,11 @@
 """The records of a behaviour and of the episodes it made."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
-from metastar.types import Array, Trajectory
+from metastar.errors import UserError
+from metastar.types import Array, EnvSpec, Trajectory
 
 
 class Episodes(NamedTuple):
@@ -24,3 +26,14 @@ class Behavior(NamedTuple):
     # (tasks, leaves [N, ...]; key; report, which takes a line of progress) -> Episodes; the same
     # key gives the same episodes
     run: Callable
+
+
+def expect_room(spec: EnvSpec, num_tasks: int, num_episodes: int) -> None:
+    """Raises `UserError` if so many episodes of each task are more than all memory there is."""
+    step = 2 * spec.obs_dim + spec.action_dim + 1
+    needed = 4 * num_tasks * num_episodes * spec.max_episode_steps * step
+    if needed > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise UserError(
+            f"{num_episodes} episodes of {num_tasks} tasks need {needed / 2**30:.1f} GiB, and this "
+            f"machine has {memory / 2**30:.1f} GiB; ask for fewer in the sections collect and data"
+        )

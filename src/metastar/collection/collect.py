@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar import config
+from metastar.collection.behavior import expect_room
 from metastar.config.fields import COUNT, RATE, SEED, Field
 from metastar.data import layout, store
 from metastar.data.manifest import config_of
@@ -85,12 +86,15 @@ def collect(cfg: ConfigDict, directory: str | Path, report: Callable = print) ->
         report: takes a line of progress.
 
     Raises:
-        UserError: the folder is not empty or cannot be written, or a name is unknown.
+        UserError: the folder is not empty or cannot be written, a name is unknown, or there is no
+            memory for so many episodes.
     """
     if not _is_free(Path(directory)):
         raise UserError(f"folder {directory} is not empty; delete it, or choose --config.data.dir")
-    tasks, split = draw_tasks(cfg)
     env = make_env(cfg)
+    num_tasks = cfg.data.train_tasks + cfg.data.test_tasks + cfg.data.ood_tasks
+    expect_room(env.spec, num_tasks, cfg.collect.random_episodes)
+    tasks, split = draw_tasks(cfg)
     behavior = config.make(cfg, "behavior", cfg.collect.behavior, env)
     num_tasks = sum(map(len, split.values()))
     report(f"collecting {num_tasks} tasks of {cfg.family} into {directory}")

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.collection.behavior import Behavior, Episodes
+from metastar.collection.behavior import Behavior, Episodes, expect_room
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data.rows import Transitions
 from metastar.data.store import CROSS_TASK
@@ -290,6 +290,7 @@ def _cross(play_others: Callable, num_tasks: int, key: Array, num: int) -> Episo
 
 def _empty_replay(spec: EnvSpec, num_tasks: int, num_episodes: int) -> Trajectory:
     """A replay without a valid step, leaves [N, E, T, ...]."""
+    expect_room(spec, num_tasks, num_episodes)
     shape = (num_tasks, num_episodes, spec.max_episode_steps)
     return Trajectory(
         obs=jnp.zeros((*shape, spec.obs_dim)),

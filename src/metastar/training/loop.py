@@ -70,6 +70,7 @@ def fit(
     hps: Sequence[Any],
     evaluate_fn: Callable[[TrainState, int], dict] | None = None,
     tell: Callable[..., None] = lambda state, **changes: None,
+    begin: Callable[[], None] = lambda: None,
 ) -> Fit:
     """Takes runs through a method's phases together, from their newest good common checkpoint.
 
@@ -91,9 +92,10 @@ def fit(
         evaluate_fn: `(state, step) -> {name: number}` of one run; enters its row of metrics as
             `eval/<name>`. `state` is the method's.
         tell: as `status.told` yields it; receives "compiling" and "training".
+        begin: called once before the first update, when it is known that the runs fit into memory.
 
     Raises:
-        UserError: several runs do not fit into memory together; every run met a number that is not
+        UserError: the runs do not fit into memory together; every run met a number that is not
             finite; as `pretrained.restore` and `checkpoint.restore_common`.
         Stopped: by SIGTERM or SIGINT, after the checkpoint is saved; a second one ends the process
             at once.
@@ -124,6 +126,7 @@ def fit(
     _expect_one_alive(program, loop)
     tell("compiling", step=step, updates=total)
     compiled = _compile(program, method.phases, loop, step, traces, progress)
+    begin()
 
     with contextlib.ExitStack() as context:
         received = context.enter_context(signals.caught(held=True))

@@ -7,6 +7,9 @@ from typing import Any
 import jax
 
 from metastar.errors import UserError
+from metastar.types import Method, TaskData
+
+_LOWER = "lower sizes such as sampler.batch_size, or widths of networks"
 
 
 def size(tree: Any) -> int:
@@ -26,18 +29,40 @@ def available() -> int:
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def expect_possible(method: Method, data: TaskData, num: int) -> None:
+    """Raises `UserError` if states and batches of `num` runs alone take more memory than is left.
+
+    It only looks at shapes, before anything is made of them that could take all memory there is.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        batches = [jax.eval_shape(phase.sample, data, key, 0) for phase in method.phases]
+        needed = size(jax.eval_shape(method.init, key)) + max(map(size, batches), default=0)
+    except OverflowError:
+        raise UserError(
+            f"a size in the config is beyond what an array can have; {_LOWER}"
+        ) from None
+    _expect_left(num * needed, num)
+
+
 def expect_fit(peak_bytes: int, state: Any, data: Any, num: int) -> None:
     """Raises `UserError` unless `num` runs fit into the memory that is left; says how many do.
 
     They need the `peak_bytes` of their chunk, without the data, which are on the device already,
     and a second copy of their states, which are split by run for checkpoints.
     """
-    needed, left = peak_bytes - size(data) + size(state), available()
-    if num > 1 and needed > left:
-        raise UserError(
-            f"{num} runs need about {gibibytes(needed)} of memory and {gibibytes(left)} are left: "
-            f"{left * num // needed} fit; lower num_seeds or sweep fewer values"
-        )
+    _expect_left(peak_bytes - size(data) + size(state), num)
+
+
+def _expect_left(needed: int, num: int) -> None:
+    if needed <= (left := available()):
+        return
+    who = f"{num} runs need" if num > 1 else "the run needs"
+    remedy = f"{left * num // needed} fit; lower num_seeds or sweep fewer values"
+    raise UserError(
+        f"{who} about {gibibytes(needed)} of memory and {gibibytes(left)} are left"
+        f"{f': {remedy}' if num > 1 else f'; {_LOWER}'}"
+    )
 
 
 def gibibytes(num: int) -> str:

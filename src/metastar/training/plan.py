@@ -51,6 +51,7 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
     Raises:
         UserError: so many do not fit into memory.
     """
+    memory.expect_possible(method, data, num_runs)
     loop = chunks.init(method, stack([jax.random.key(cfg.seed)] * num_runs))
     hp = stack([jax.tree.map(jnp.asarray, method.hp)] * num_runs)
     params = params_of(chunks.abstract(method).state)

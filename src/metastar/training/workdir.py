@@ -44,8 +44,8 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
     """Makes or reopens the workdir of `cfg` and holds it until the context ends.
 
     Writes `config.json` on the first visit, never again, and compares it on the next ones. A
-    mistake that shows before the run has its data and writes `COMMAND`, such as a policy that these
-    lack, leaves the folder free for another config.
+    mistake that shows before the first update, when `COMMAND` is written, such as a policy that the
+    data lack, leaves the folder free for another config.
 
     Raises:
         UserError: not writable, in use by another process, or made by another config.
@@ -69,7 +69,8 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
             yield path
         except UserError:
             if not (path / COMMAND).exists():
-                (path / "config.json").unlink(missing_ok=True)
+                for name in ("config.json", "spec.json"):
+                    (path / name).unlink(missing_ok=True)
             raise
 
 

@@ -278,6 +278,13 @@ def test_wrong_options(tmp_path, option):
     assert cli.main(["bench", "update", config, f"--out={tmp_path}", option]) == 2
 
 
+def test_a_file_is_no_folder_of_results(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    config = "--config=configs/oracle.py:point_robot_sparse,debug"
+    assert cli.main(["bench", "update", config, f"--out={tmp_path / 'file'}"]) == 2
+    assert "(File exists); name another with --out" in capsys.readouterr().err
+
+
 def test_a_config_is_needed(capsys):
     assert cli.main(["bench", "update"]) == 2
     assert "--config" in capsys.readouterr().err

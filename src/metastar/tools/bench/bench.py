@@ -71,7 +71,8 @@ def run(
         command: what the file shows as its origin.
 
     Raises:
-        UserError: the part is unknown or the method lacks it; an axis or a value is wrong.
+        UserError: the part is unknown or the method lacks it; an axis or a value is wrong; the
+            folder cannot be made.
     """
     if part not in PARTS:
         raise UserError(f"bench knows no part {part!r}{did_you_mean(part, PARTS)}")
@@ -79,14 +80,14 @@ def run(
         raise UserError(f"--repeats is {repeats} but must be at least 1")
     if max_steps < 0:
         raise UserError(f"--max-steps is {max_steps} but must be at least 0")
+    scan = parse_sizes(sizes, cfg) if sizes else _SEEDS if part == "seeds" else _ONE_SIZE
     folder = Path(out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot make folder {out!r} ({error.strerror}); name another with --out"
+            f"cannot make folder {str(out)!r} ({error.strerror}); name another with --out"
         ) from None
-    scan = parse_sizes(sizes, cfg) if sizes else _SEEDS if part == "seeds" else _ONE_SIZE
     cases = {}
     for size, variant in variants(scan, cfg):
         for case in _cases(part, bench_data.make(variant), size, max_steps):
