@@ -71,7 +71,8 @@ def train(
             stopped = _train_all(path, found, command, tell)
         complete = [run.workdir for run in found if _is_complete(run)]
         for folder in complete:
-            if not (folder / "report.md").exists():
+            if not (folder / report.FILE).exists():
+                tell("reporting")
                 report.write(folder)
         if complete == [path]:
             print(report.summary(path))
