@@ -21,8 +21,9 @@ from metastar.training.runs import Run
 from metastar.training.workdir import (
     COMMAND,
     expect_trainable,
+    held,
     identity,
-    opened,
+    read_config,
     read_spec,
     write_spec,
 )
@@ -105,10 +106,11 @@ def evaluate_workdir(
         oracle: the workdir of an oracle that takes the place of the config's `eval.oracle` here.
 
     Raises:
-        UserError: as `restore` and `evaluate.make_final`.
+        UserError: as `restore`, `workdir.held` and `evaluate.make_final`.
     """
-    run = restore(workdir)
-    with opened(run.cfg, workdir) as path:
+    read_config(workdir)  # that there is a run is asked before anything is written
+    with held(workdir) as path:
+        run = restore(path)  # not while a run that is going on deletes checkpoints
         if oracle is not None:
             cfg = ConfigDict(run.cfg.to_dict())
             cfg.eval.oracle = str(oracle)

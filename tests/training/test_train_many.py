@@ -1,6 +1,7 @@
 """`metastar train` with several runs, on the method of `fake_method.py`, and what it refuses."""
 
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, results
 from metastar.training import compilation, memory, plan, restore, status
-from metastar.training.workdir import read_config
+from metastar.training.workdir import held, read_config
 from metastar.types import DataSpec
 
 SPEC = DataSpec("point_robot", 2, 1, 2, 3, 5, (0.0, 0.0), (1.0, 1.0))
@@ -147,6 +148,20 @@ def test_a_run_that_no_memory_holds_leaves_the_workdir_free(asked, tmp_path, mon
     with pytest.raises(UserError, match=r"^the run needs about"):
         train.train(make_cfg(), tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [status.FILE]
+
+
+def test_a_second_process_is_refused_and_disturbs_nothing(asked, tmp_path):
+    train.train(make_cfg(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    again = [partial(train.train, make_cfg()), train.evaluate_workdir]
+    with held(tmp_path):  # another file description stands for another process
+        for call in again:
+            with pytest.raises(UserError, match=r"is in use by another run; wait for it or give"):
+                call(workdir=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with pytest.raises(UserError, match="is not a workdir"):
+        train.evaluate_workdir(tmp_path / "nothing")
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_workdir_in_the_folder_of_the_data_is_refused(tmp_path):

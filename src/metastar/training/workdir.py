@@ -50,20 +50,7 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: not writable, in use by another process, or made by another config.
     """
-    path = Path(path).resolve()
-    with contextlib.ExitStack() as stack:
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            lock = stack.enter_context(open(path / LOCK, "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, also on SIGKILL
-        except BlockingIOError:
-            raise UserError(
-                f"workdir {path} is in use by another run; wait for it or give another --workdir"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"workdir {path} is not writable ({error.strerror}); give another --workdir"
-            ) from None
+    with held(path, make=True) as path:
         _claim(cfg, path)
         try:
             yield path
@@ -74,8 +61,35 @@ def opened(cfg: ConfigDict, path: str | Path) -> Iterator[Path]:
             raise
 
 
+@contextlib.contextmanager
+def held(path: str | Path, make: bool = False) -> Iterator[Path]:
+    """Keeps other processes out of a workdir until the context ends; yields its absolute path.
+
+    With `make` the folder is made unless it is there.
+
+    Raises:
+        UserError: not writable, or in use by another process.
+    """
+    path = Path(path).resolve()
+    with contextlib.ExitStack() as stack:
+        try:
+            if make:
+                path.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(path / LOCK, "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it, also on SIGKILL
+        except BlockingIOError:
+            raise UserError(
+                f"workdir {path} is in use by another run; wait for it or give another --workdir"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"workdir {path} is not writable ({error.strerror}); give another --workdir"
+            ) from None
+        yield path
+
+
 def is_held(path: str | Path) -> bool:
-    """Whether a process has a workdir open (`opened`) at this moment."""
+    """Whether a process has a workdir open (`held`) at this moment."""
     try:
         with open(Path(path) / LOCK) as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
