@@ -134,7 +134,7 @@ def test_an_interrupted_save_leaves_the_old_ones_and_is_cleaned_up(tmp_path, mon
 def test_a_refusal_inside_orbax_is_one_sentence_and_keeps_the_older_ones(
     tmp_path, file_limit, monkeypatch, capfd
 ):
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # put back at the end
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # not pytest's
     save(tmp_path, 1, {"a": jnp.zeros(3)}, {})
     big = {"a": jax.random.normal(jax.random.key(0), (300_000,))}
     with file_limit(200_000), pytest.raises(UserError) as caught:

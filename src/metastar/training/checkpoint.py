@@ -17,7 +17,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,8 @@ def save(directory: Path, step: int, state: Any, meta: dict, digests: dict[str, 
 
 def _expect_room(directory: Path, state: Any) -> None:
     """Raises `OSError` on a full disk, which orbax would meet in many threads at once."""
-    if shutil.disk_usage(directory).free < memory.size(state) + _ROOM:
+    disk = shutil.disk_usage(directory)
+    if disk.total and disk.free < memory.size(state) + _ROOM:  # some file systems know no size
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -93,23 +93,21 @@ def _expect_room(directory: Path, state: Any) -> None:
 def _writing(temporary: Path, final: Path) -> Iterator[None]:
     """Turns what the system refuses into one sentence, and gives back the room that was taken.
 
-    Orbax raises such a refusal as a `ValueError` of TensorStore, and threads print it too, with
-    tracebacks: orbax's through absl; TensorStore's through Python's hook, once the loop that they
-    would tell is closed.
+    Orbax raises such a refusal as a `ValueError` of TensorStore, after its threads logged it with
+    tracebacks.
     """
-    logger, hook = logging.getLogger("absl"), sys.excepthook
+    logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         yield
     except Exception as error:
+        _silence_closed_loops()
         shutil.rmtree(temporary, ignore_errors=True)
         code = re.search(r"os_error_code='(\d+)'", str(error))
         reason = os.strerror(int(code[1])) if code else getattr(error, "strerror", None)
         if not reason:
             raise
-        if code:
-            sys.excepthook = partial(_hook_but_for_closed_loops, hook)
         raise UserError(
             f"cannot write checkpoint {final} ({reason}); make room, and the same command resumes "
             "from the one before"
@@ -118,9 +116,15 @@ def _writing(temporary: Path, final: Path) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _hook_but_for_closed_loops(hook: Callable, kind: type, error: BaseException, trace: Any):
-    if str(error) != "Event loop is closed":
-        hook(kind, error, trace)
+def _silence_closed_loops() -> None:
+    """TensorStore's threads go on for a while and tell a loop that orbax has closed by then."""
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = _hook
+
+
+def _hook(unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def prune(directory: Path, step: int, keep: int) -> None:
@@ -249,6 +253,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        _silence_closed_loops()
         raise _Damaged(f"unreadable: {type(error).__name__}") from None
 
 
