@@ -143,11 +143,17 @@ def test_a_run_that_no_memory_holds_leaves_the_workdir_free(asked, tmp_path, mon
     with pytest.raises(UserError, match=r"^the run needs about"):
         plan.describe(make_cfg(), big, make_data(), "fake")
     monkeypatch.setattr(train.runs, "make_method", made)
-    room = iter([2**40, 100])  # what its program takes is known once it is compiled
+    room = iter([2**40, 2**40, 100])  # what its program takes is known once it is compiled
     monkeypatch.setattr(memory, "available", lambda: next(room))
     with pytest.raises(UserError, match=r"^the run needs about"):
         train.train(make_cfg(), tmp_path)
     assert [path.name for path in tmp_path.iterdir() if path.name != ".lock"] == [status.FILE]
+
+
+def test_a_product_that_no_memory_holds_is_not_compiled():
+    rows = jax.ShapeDtypeStruct((10**6, 3), jnp.float32)
+    with pytest.raises(UserError, match=r"^the run needs about 3725.29 GiB of memory and"):
+        compilation.compiled(jax.jit(lambda x: jnp.tanh(x @ x.T).sum()), rows)
 
 
 def test_a_second_process_is_refused_and_disturbs_nothing(asked, tmp_path):

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from metastar.training.memory import expect_products
+
 
 class Compiled(NamedTuple):
     """A jitted function at one set of shapes."""
@@ -16,9 +18,14 @@ class Compiled(NamedTuple):
 
 
 def compiled(function: Callable, *args: Any) -> Compiled:
-    """Compiles a jitted function for arguments like these; runs nothing."""
+    """Compiles a jitted function for arguments like these; runs nothing.
+
+    Raises:
+        UserError: as `memory.expect_products`.
+    """
     began = time.perf_counter()
     traced = function.trace(*args)
+    expect_products(traced.jaxpr.jaxpr)
     program = traced.lower().compile()
     seconds = time.perf_counter() - began
     memory = program.memory_analysis()

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from metastar.errors import UserError
+from metastar.training import flops
 from metastar.types import Method, TaskData
 
-_LOWER = "lower sizes such as sampler.batch_size, or widths of networks"
+_LOWER = "lower sizes such as sampler.batch_size, numbers of samples, or widths of networks"
 
 
 def size(tree: Any) -> int:
@@ -43,6 +45,18 @@ def expect_possible(method: Method, data: TaskData, num: int) -> None:
             f"a size in the config is beyond what an array can have; {_LOWER}"
         ) from None
     _expect_left(num * needed, num)
+
+
+def expect_products(jaxpr: Any) -> None:
+    """Raises `UserError` if one matrix product of a program takes more memory than is left.
+
+    XLA may compile for hours what has arrays of such sizes.
+    """
+    sizes = [
+        jnp.dtype(p.dtype).itemsize * p.batch * max(p.m * p.n, p.m * p.k, p.k * p.n)
+        for p in flops.products(jaxpr)
+    ]
+    _expect_left(max(sizes, default=0), 1)
 
 
 def expect_fit(peak_bytes: int, state: Any, data: Any, num: int) -> None:
