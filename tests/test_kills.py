@@ -18,7 +18,7 @@ from metastar.training.metrics import FILE, read_rows
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Long enough for some twenty kills, and each chunk long enough to be met in the middle.
 LONG = {
-    "train.updates": 3000,
+    "train.updates": 6000,
     "train.chunk": 50,
     "train.checkpoint_every": 200,
     "train.eval_every": 1000,
