@@ -73,7 +73,7 @@ def train(
         complete = [run.workdir for run in found if _is_complete(run)]
         for folder in complete:
             if not (folder / report.FILE).exists():
-                tell("reporting")
+                tell("reporting", **_outcome(complete))
                 report.write(folder)
         if complete == [path]:
             print(report.summary(path))
@@ -82,7 +82,7 @@ def train(
             print(compare.compare(shown, workdir))
         if stopped:
             raise UserError(stopped)
-        tell("complete", **_outcome(found))
+        tell("complete", **_outcome(complete))
 
 
 def _expect_apart(cfg: ConfigDict, workdir: Path) -> None:
@@ -176,9 +176,9 @@ def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> st
     return nonfinite.summary([run.workdir for run in found], done.loops)
 
 
-def _outcome(found: list[Run]) -> dict:
+def _outcome(folders: list[Path]) -> dict:
     """What the status of complete runs says of them: updates, and mean returns by protocol."""
-    all_results = [results.read(run.workdir) for run in found]
+    all_results = [results.read(folder) for folder in folders]
     updates = all_results[0]["updates"]
     returns = [
         {
