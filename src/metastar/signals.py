@@ -21,16 +21,16 @@ _farewells: list[Callable[[Stopped], None]] = []
 
 @contextlib.contextmanager
 def caught(held: bool = False) -> Iterator[list[signal.Signals]]:
-    """Handles both signals until the context ends; yields the list of those received.
+    """Handles both signals until the context ends; yields the list of those noted.
 
     Outside of the main thread, which alone may handle signals, it does nothing.
 
     Args:
-        held: the first one is only noted, and it is the caller who raises `Stopped`, at a point
-            that is safe; a second one ends the process. Otherwise the first one does.
+        held: the first one is only noted, and it is the caller who ends in order, at a point that
+            is safe; a second one ends the process. Otherwise the first one does.
 
     Raises:
-        Stopped: a signal that was noted arrived too late for the caller to see.
+        Stopped: a signal is left in the list, since it arrived too late for the caller to see.
     """
     received: list[signal.Signals] = []
     if threading.current_thread() is not threading.main_thread():

@@ -2,13 +2,12 @@
 
 import math
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from metastar import signals
 from metastar.collection import collect
 from metastar.data import store
 from metastar.errors import UserError
@@ -128,10 +127,10 @@ def drive(
     work = _Work(by_name, sweep, executor, clock, deadline, entries, dict.fromkeys(names, 0), {})
     written, stopping = None, 0
     try:
-        with _signals() as received:
+        with signals.caught(held=True) as received:
             while True:
                 if received and not stopping:
-                    stopping = received[0]
+                    stopping = received.pop(0)
                     for job in work.jobs.values():
                         executor.stop(job)
                 for name in _running(entries):
@@ -253,23 +252,3 @@ def sentence_of(log: Path, status: int) -> str:
         return f"was killed by {signal.Signals(-status).name}; its output is in {log}"
     last = lines[-1] if lines else "nothing"
     return f"ended with status {status}; the last line in {log} is {last!r}"
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGINT and SIGTERM; a second one of them ends the process as it would have."""
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # only it may handle signals
-        yield received
-        return
-
-    def handle(number, _frame):
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
