@@ -55,8 +55,8 @@ def test_what_the_terminal_has_no_letter_for_is_a_question_mark(monkeypatch):
         ("fifo.py:point_robot", "config 'fifo.py' is no regular file"),
         (".", "config '.' is a folder"),
         ("a" * 5000 + ".py", "File name too long; give a shorter name"),
-        ("exit.py", "config file 'exit.py' fails with SystemExit: 3; it must define get_config"),
-        ("lines.py", "fails with ValueError: one two; it must define"),
+        ("exit.py", "config file 'exit.py' fails with SystemExit: 3 (exit.py, line 2); it must"),
+        ("lines.py", "fails with ValueError: one two (lines.py, line 1); it must"),
     ],
 )
 def test_a_config_that_is_none_is_one_sentence(source, words, tmp_path, monkeypatch, capsys):

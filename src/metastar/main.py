@@ -32,10 +32,7 @@ def _whole_number(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs `metastar COMMAND ...` and returns the exit status.
-
-    2 is a mistake of the user's, 128 + its number is a signal; both are said in one sentence.
-    """
+    """Runs `metastar COMMAND ...`; exit status 2 is a user's mistake, 128 + n is signal n."""
     try:
         with signals.caught():
             return _run(list(sys.argv[1:] if argv is None else argv))
