@@ -67,6 +67,11 @@ def blocks(results: list[dict]) -> dict:
         "few-shot, uniform windows": ("few_shot",),
         **{f"few-shot, {name} windows": ("few_shot", kind, name) for name in sources},
         "zero-shot (episode 2)": ("zero_shot",),
+        **{
+            f"zero-shot, exploring: {name.removeprefix('explored_')}": (name,)
+            for name in results[0]["protocols"]
+            if name.startswith("explored_")
+        },
     }
     found = {name: summarise(results, *path) for name, path in rows.items()}
     of_train = summarise([r["train"] for r in results], "few_shot", "informative")
