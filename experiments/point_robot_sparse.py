@@ -24,14 +24,10 @@ SWEEP = "experiments/sweeps/point_robot_sparse.py"
 
 
 def results_of(source: str) -> dict[str, list[dict]]:
-    """Results of every seed by method, from result files or the `results.json` of earlier."""
+    """Results of every seed by method, from the result files of a sweep."""
     found: dict[str, list[dict]] = {}
     for cell, file in cells.cells_of(source):
-        earlier = file.parent / f"{cell.cfg.method}_seed{cell.cfg.seed}.json"
-        if file.exists():
-            runs = [run["results"] for run in cell_files.read(file)["runs"]]
-        else:
-            runs = [cells.read(file.parent, earlier.name)]
+        runs = [run["results"] for run in cell_files.read(file)["runs"]]
         found.setdefault(cell.cfg.method, []).extend(runs)
     return found
 

@@ -10,7 +10,7 @@ import pytest
 import stub_run
 from metastar import train
 from metastar.evaluation import evaluate
-from metastar.training import memory
+from metastar.training import memory, workdir
 from metastar.training.chunk import LoopState
 from metastar.training.loop import Fit
 from metastar.training.runs import Run
@@ -36,9 +36,10 @@ def counted(tmp_path, monkeypatch):
         hashes[stream.name.rpartition("/")[2]] += 1
         return digest(stream, name)
 
-    def fit(runs, method, data, hps, evaluate_fn):
+    def fit(runs, method, data, hps, evaluate_fn, tell, begin):
         state = {"stub": Learner(stub_run.PARAMS)}
         assert len(data.count) == stub_run.NUM_TRAIN  # no other task is in the program
+        begin()
         evaluate_fn(state, 1)
         sizes["training"] = held() - before
         return Fit([LoopState(state, -1, ())], 1.0, {})
@@ -50,10 +51,11 @@ def counted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(hashlib, "file_digest", count)
     monkeypatch.setattr(train.runs, "make_method", lambda cfg, spec: method)
+    monkeypatch.setattr(memory, "expect_possible", lambda method, data, num: None)  # no `init`
     monkeypatch.setattr(train, "fit", fit)
     monkeypatch.setattr(evaluate, "make_final", final)
-    with train.opened(cfg, tmp_path / "run") as path:
-        train._train_all(path, [Run(cfg, path)], "metastar train")
+    with workdir.opened(cfg, tmp_path / "run") as path:
+        train._train_all(path, [Run(cfg, path)], "metastar train", lambda state, **changes: None)
     return cfg, hashes, sizes
 
 

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import cells
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,10 +62,9 @@ def test_the_results_are_those_of_the_committed_files(page):
     experiment = importlib.import_module("point_robot_sparse")
     folder = ROOT / "experiments/results/point_robot_sparse_quick"
     summary = json.loads((folder / "summary.json").read_text())
-    files = sorted(folder.glob("metastar_seed*.json"))
-    assert len(files) == summary["num_seeds"] >= 3
-    again = experiment.blocks([cells.read(file.parent, file.name) for file in files])
-    assert again == summary["metastar"]
+    results = experiment.results_of(f"{ROOT / experiment.SWEEP}:quick")["metastar"]
+    assert len(results) == summary["num_seeds"] >= 3
+    assert experiment.blocks(results) == summary["metastar"]
     assert experiment.table(summary) in (ROOT / page).read_text()
 
 

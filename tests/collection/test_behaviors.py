@@ -12,6 +12,7 @@ import make_config
 from metastar import config, registry
 from metastar.agents import td3
 from metastar.collection import online
+from metastar.collection.behavior import Behavior
 from metastar.data.rows import Transitions
 from metastar.envs.families import point_robot as family
 from metastar.envs.make import make_env
@@ -274,6 +275,7 @@ def captured(name, cfg):
     """The algorithm that a file of behaviours gives to the shared loop."""
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(online, "make", lambda algorithm, *rest: found.append(algorithm))
+        made = Behavior((), (), None)
+        patch.setattr(online, "make", lambda algorithm, *rest: found.append(algorithm) or made)
         config.make(cfg, "behavior", name, make_env(cfg))
     return found[0]

@@ -171,7 +171,7 @@ def test_the_single_environment_plays_what_the_batch_plays():
 def test_a_host_simulator_is_timed_too(tmp_path):
     cfg = make_config.outside(STUB, "cheetah_vel")
     cfg.update_from_flattened_dict({"eval.windows": 1, "eval.zero_shot_streams": 1})
-    report = run("eval", tmp_path, FrozenConfigDict(cfg), max_steps=3)
+    report = run("eval", tmp_path, FrozenConfigDict(cfg), max_steps=6)
     assert len(report["cases"]) == 4
     assert all(case["peak_bytes"] is None for case in report["cases"].values())
 

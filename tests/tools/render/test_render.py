@@ -366,7 +366,7 @@ def test_an_unwritable_folder_is_one_sentence(tmp_path, capsys):
         ("--family=point_robot --source=sac", "go with --policy=behavior only"),
         ("--family=point_robot --task=40", "there is no task 40 to show; choose among [0, 1,"),
         ("--family=point_robot --task 1 2 3 4 5 6 7 8 9 10", "one film holds 9"),
-        ("--family=point_robot --task=x", "invalid int value: 'x'"),
+        ("--family=point_robot --task=x", "'x' is no whole number"),
         ("--family=point_robot --format=avi", "invalid choice: 'avi'"),
         ("--data=seeker", "no data set in seeker"),
         ("--workdir=data", "data is not a workdir"),

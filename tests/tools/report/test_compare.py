@@ -425,7 +425,7 @@ def test_what_evaluate_writes_can_be_compared(save):
 
 def test_the_committed_runs_have_the_published_means():
     folder = ROOT / "experiments/results/point_robot_sparse_quick"
-    found = groups.read(sorted(map(str, folder.glob("*_seed*.json"))))
+    found = groups.read(sorted(map(str, folder.glob("*_point_*.json"))))
     scores = {s.name: s for s in groups.measure(found)}
     published = json.loads((folder / "summary.json").read_text())
     ours = [group.method for group in found].index("metastar")
