@@ -82,8 +82,9 @@ DENSE_POINT_ROBOTS = {
     "quick": POINT_ROBOT,
     "debug": {**POINT_ROBOT, "sampler.batch_size": 16},
 }
+PRECISE = {"world_model.latent_init": "precise"}
 FAMILIES = {
-    "point_robot_sparse": {},
+    "point_robot_sparse": {"": PRECISE, "quick": PRECISE},
     "point_robot": DENSE_POINT_ROBOTS,
     # In the wind as in still air; not tuned, and not measured yet.
     "point_robot_wind": DENSE_POINT_ROBOTS,
