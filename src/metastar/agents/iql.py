@@ -15,13 +15,19 @@ from metastar.data.rows import Transitions
 from metastar.losses import iql
 from metastar.models.nets.actor_critic import Critic, init_actor, init_twin_critic, twin_q
 from metastar.models.nets.actor_forms import FORMS
-from metastar.models.nets.mlp import MLP
+from metastar.models.nets.mlp import LAYERS, MLP
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.ops.td import polyak
 from metastar.types import Agent, Array, Learner, RowSpec
 
 DEFAULTS = {
     "hidden": Field((256, 256), COUNT, "widths of the hidden layers; IQL, SPC"),
+    "layers": Field(
+        "relu",
+        tuple(LAYERS),
+        "hidden layers: ReLU (IQL), or LayerNorm and Mish (SPC)",
+        before="relu",
+    ),
     "gamma": Field(Like("env.discount"), "[0, 1)", "discount", swept=True),
     "expectile": Field(
         0.8, "(0, 1)", "of the state value; SPC, UNICORN 0.8, IQL 0.7 (AntMaze 0.9)", swept=True
@@ -123,8 +129,9 @@ def make(cfg, rows: RowSpec) -> Agent:
     """Binds state value, twin critics and actor to their settings."""
     action_dim = rows.action_dim
     form = FORMS[cfg.actor]
-    value_net, critic = MLP(cfg.hidden, 1), Critic(cfg.hidden)
-    actor = form.net(cfg.hidden, action_dim)
+    value_net = MLP(cfg.hidden, 1, layers=cfg.layers)
+    critic = Critic(cfg.hidden, cfg.layers)
+    actor = form.net(cfg.hidden, action_dim, layers=cfg.layers)
     optimizer = make_optimizer()
 
     def v_fn(params, obs_code):

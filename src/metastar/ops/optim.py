@@ -24,10 +24,14 @@ def clip_norm(grads: Any, limit: float) -> Any:
     return jax.tree.map(lambda g: g * scale, grads)
 
 
-def make_optimizer(max_norm: float | None = None) -> optax.GradientTransformation:
+def make_optimizer(
+    max_norm: float | None = None, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
     """Adam (Kingma and Ba 2015, arXiv 1412.6980) whose step size is part of its state.
 
-    The gradient's norm is limited to `max_norm` first, unless that is None.
+    The gradient's norm is limited to `max_norm` first, unless that is None. With `weight_decay`
+    every parameter also shrinks by that share of the step size: AdamW (Loshchilov and Hutter 2019,
+    arXiv 1711.05101).
     """
     clip = (
         optax.identity()
@@ -36,7 +40,10 @@ def make_optimizer(max_norm: float | None = None) -> optax.GradientTransformatio
     )
 
     def build(learning_rate):
-        return optax.chain(clip, optax.adam(learning_rate))
+        adam = optax.adam(learning_rate)
+        if weight_decay:
+            adam = optax.adamw(learning_rate, weight_decay=weight_decay)
+        return optax.chain(clip, adam)
 
     return optax.inject_hyperparams(build)(learning_rate=0.0)
 

@@ -6,12 +6,14 @@ order of the transitions has no effect. CSRO, ER-TRL, IDAQ and SPC use it too.
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, Field
-from metastar.models.nets.mlp import MLP
+from metastar.models.nets.mlp import LAYERS, MLP
 from metastar.types import Array, Codes, DataSpec, Encoder, View
 
+_LEAST = 1e-12  # length of a code of zeros
 INPUTS = {  # of the network, in this order
     "reward": ("obs", "action", "reward"),
     "dynamics": ("obs", "action", "reward", "next_obs"),
@@ -20,6 +22,12 @@ INPUTS = {  # of the network, in this order
 DEFAULTS = {
     "hidden": Field(
         (128, 128), COUNT, "widths of the hidden layers; FOCAL 200, 200, 200, SPC 256, 256"
+    ),
+    "layers": Field(
+        "relu",
+        tuple(LAYERS),
+        "hidden layers: ReLU (FOCAL), or LayerNorm and Mish (SPC)",
+        before="relu",
     ),
     "code_dim": Field(5, COUNT, "Z; FOCAL 20, SPC 5"),
     "inputs": Field(
@@ -30,6 +38,13 @@ DEFAULTS = {
     ),
     "bound": Field(
         "tanh", ("tanh", "none"), "of the code of a transition, before the mean; FOCAL, SPC tanh"
+    ),
+    "unit_length": Field(
+        False,
+        "",
+        "whether the code of a transition is divided by its length before the mean; no gradient "
+        "passes the length; an option of SPC",
+        before=False,
     ),
     "context": Field(
         "bag",
@@ -47,7 +62,7 @@ def make(cfg, spec: DataSpec) -> Encoder:
 
     `z = mean_{valid t} tanh(f(s_t, a_t, r_t))`; zero for a context without a valid transition.
     """
-    net = MLP(cfg.hidden, cfg.code_dim)
+    net = MLP(cfg.hidden, cfg.code_dim, layers=cfg.layers)
     sizes = {
         "obs": spec.obs_dim,
         "action": spec.action_dim,
@@ -64,6 +79,8 @@ def make(cfg, spec: DataSpec) -> Encoder:
         each = net.apply({"params": params}, inputs_of(view, cfg.inputs))
         if cfg.bound == "tanh":
             each = jnp.tanh(each)
+        if cfg.unit_length:
+            each /= jnp.linalg.norm(jax.lax.stop_gradient(each), axis=-1, keepdims=True) + _LEAST
         return Codes(mean_of_valid(each, view.valid), each)
 
     return Encoder(init, encode)

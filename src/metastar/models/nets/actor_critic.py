@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from metastar.models.nets.mlp import hidden_layer, output_layer
+from metastar.models.nets.mlp import LAYERS, hidden_layers
 from metastar.ops import gaussian
 from metastar.types import Array
 
@@ -18,15 +18,15 @@ class Actor(nn.Module):
 
     hidden: tuple[int, ...]
     action_dim: int
+    layers: str = "relu"
 
     @nn.compact
     def __call__(self, obs_code: Array) -> tuple[Array, Array]:
         """Returns the mean and the log standard deviation, clipped to [-20, 2]."""
-        x = obs_code
-        for i, width in enumerate(self.hidden):
-            x = nn.relu(hidden_layer(width, f"hidden_{i}")(x))
-        mean = output_layer(self.action_dim, 1e-3, "mean")(x)
-        log_std = output_layer(self.action_dim, 1e-3, "log_std")(x)
+        output = LAYERS[self.layers].output
+        x = hidden_layers(obs_code, self.hidden, self.layers)
+        mean = output(self.action_dim, 1e-3, "mean")(x)
+        log_std = output(self.action_dim, 1e-3, "log_std")(x)
         return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
 
 
@@ -34,17 +34,19 @@ class Critic(nn.Module):
     """State-action value of one action [..., A] or of K actions [..., K, A] at [..., n]."""
 
     hidden: tuple[int, ...]
+    layers: str = "relu"
 
     @nn.compact
     def __call__(self, obs_code: Array, action: Array) -> Array:
         """Returns [...] or [..., K]; the first layer's product with the state is computed once."""
-        state = hidden_layer(self.hidden[0], "hidden_0")(obs_code)
+        layers = LAYERS[self.layers]
+        state = layers.hidden(self.hidden[0], "hidden_0")(obs_code)
         if action.ndim > obs_code.ndim:
             state = state[..., None, :]
-        x = nn.relu(state + hidden_layer(self.hidden[0], "hidden_0_action", False)(action))
-        for i, width in enumerate(self.hidden[1:], 1):
-            x = nn.relu(hidden_layer(width, f"hidden_{i}")(x))
-        return output_layer(1, 3e-3, "output")(x)[..., 0]
+        action = layers.hidden(self.hidden[0], "hidden_0_action", False)(action)
+        x = layers.activate(state + action, "hidden_0")
+        x = hidden_layers(x, self.hidden[1:], self.layers, first=1)
+        return layers.output(1, 3e-3, "output")(x)[..., 0]
 
 
 def init_actor(key: Array, actor: Actor, obs_code_dim: int) -> Any:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from metastar.models.nets.actor_critic import Actor
-from metastar.models.nets.mlp import hidden_layer, output_layer
+from metastar.models.nets.mlp import LAYERS, hidden_layers
 from metastar.ops import gaussian
 from metastar.types import Array
 
@@ -28,15 +28,15 @@ class GaussianActor(nn.Module):
     action_dim: int
     low: float = LOG_STD_MIN
     high: float = LOG_STD_MAX
+    layers: str = "relu"
 
     @nn.compact
     def __call__(self, obs_code: Array) -> tuple[Array, Array]:
         """Returns the mean and the log standard deviation."""
-        x = obs_code
-        for i, width in enumerate(self.hidden):
-            x = nn.relu(hidden_layer(width, f"hidden_{i}")(x))
-        mean = output_layer(self.action_dim, 1e-3, "mean")(x)
-        log_std = output_layer(self.action_dim, 1e-3, "log_std")(x)
+        output = LAYERS[self.layers].output
+        x = hidden_layers(obs_code, self.hidden, self.layers)
+        mean = output(self.action_dim, 1e-3, "mean")(x)
+        log_std = output(self.action_dim, 1e-3, "log_std")(x)
         return bounded(mean, log_std, self.low, self.high)
 
 
@@ -87,7 +87,7 @@ def _tanh_draw(mean: Array, log_std: Array, noise: Array) -> Array:
 class ActorForm(NamedTuple):
     """A network with two outputs, mean and log standard deviation [..., A], and their density."""
 
-    net: Callable  # (hidden, action_dim) -> module: obs_code [..., n] -> two of [..., A]
+    net: Callable  # (hidden, action_dim, layers=) -> module: obs_code [..., n] -> two of [..., A]
     log_prob: Callable  # (mean, log_std, action [..., A]) -> [...] in nats
     draw: Callable  # (mean, log_std, noise [..., A]) -> action in [-1, 1]; noise 0: the greedy one
 

@@ -1,9 +1,11 @@
 """Multilayer perceptrons with the reference's initialisations."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from metastar.models.nets.product import dot_general
 from metastar.types import Array
@@ -56,16 +58,60 @@ def output_layer(features: int, bound: float, name: str) -> nn.Dense:
     )
 
 
+def norm_mish(x: Array, name: str) -> Array:
+    """LayerNorm, then Mish, `x tanh(log(1 + e^x))` (Misra 2019, arXiv 1908.08681), in a module."""
+    norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=f"{name}_norm")
+    x = norm(x)
+    return x * jnp.tanh(nn.softplus(x))
+
+
+def small_layer(features: int, name: str, use_bias: bool = True) -> nn.Dense:
+    """Layer in the initialisation of TD-MPC2 (arXiv 2310.16828): weights N(0, 0.02^2), biases 0."""
+    return nn.Dense(
+        features,
+        use_bias,
+        kernel_init=nn.initializers.normal(0.02),
+        dot_general=dot_general,
+        name=name,
+    )
+
+
+class Layers(NamedTuple):
+    """What a network is made of; its layers are made inside the module that they belong to."""
+
+    hidden: Callable  # (features, name, use_bias) -> Dense
+    activate: Callable  # (x [..., n], name of the layer) -> [..., n]
+    output: Callable  # (features, bound, name) -> Dense
+
+
+LAYERS = {
+    "relu": Layers(hidden_layer, lambda x, name: nn.relu(x), output_layer),
+    "norm_mish": Layers(
+        small_layer, norm_mish, lambda features, bound, name: small_layer(features, name)
+    ),
+}
+
+
 class MLP(nn.Module):
-    """Hidden layers with ReLU and a linear output: [..., n] -> [..., features]."""
+    """Hidden layers and a linear output: [..., n] -> [..., features]."""
 
     hidden: tuple[int, ...]
     features: int
     output_bound: float = 3e-3
+    layers: str = "relu"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Applies the layers to the last axis."""
-        for i, width in enumerate(self.hidden):
-            x = nn.relu(hidden_layer(width, f"hidden_{i}")(x))
-        return output_layer(self.features, self.output_bound, "output")(x)
+        layers = LAYERS[self.layers]
+        x = hidden_layers(x, self.hidden, self.layers)
+        return layers.output(self.features, self.output_bound, "output")(x)
+
+
+def hidden_layers(x: Array, widths: tuple[int, ...], kind: str, first: int = 0) -> Array:
+    """Applies the hidden layers number `first` and on of a network, inside its module."""
+    layers = LAYERS[kind]
+    for i, width in enumerate(widths, first):
+        name = f"hidden_{i}"
+        x = layers.activate(layers.hidden(width, name)(x), name)
+    return x

@@ -1,0 +1,382 @@
+"""SPC: a context encoder trained by a latent world model and a contrast, values on its codes.
+
+"Contextual Latent World Models for Offline Meta-RL" (arXiv 2603.02935); equations in
+`docs/methods.md`. Other task losses can be added to its contrast or take its place.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import FrozenConfigDict
+
+from metastar import registry
+from metastar.config.fields import COUNT, NOT_NEGATIVE, POSITIVE, RATE, Field
+from metastar.data import contexts, normalize, sampler
+from metastar.data.normalize import view_whitener, whitener
+from metastar.data.rows import Transitions, join_code
+from metastar.data.sampler import draw_sequences, gather, sample_task_id
+from metastar.errors import UserError
+from metastar.losses import latent_dynamics as model_loss
+from metastar.losses import objective
+from metastar.models import latent_dynamics
+from metastar.models.acting import AGENT, one_batch
+from metastar.models.latent_dynamics import LatentModel
+from metastar.ops import memory_infonce
+from metastar.ops.optim import descend, global_norm, make_optimizer
+from metastar.ops.td import polyak
+from metastar.types import (
+    Adaptation,
+    Agent,
+    Array,
+    Batch,
+    Codes,
+    Context,
+    DataSpec,
+    Encoder,
+    Learner,
+    Method,
+    Phase,
+    Policy,
+    RowSpec,
+    TrainState,
+)
+
+MODEL, ENCODER, OPPONENTS = "world_model", "encoder", "opponents"  # parts, beside the agent
+NET, TASK_LOSSES = "net", objective.WEIGHTS  # parameters of the encoder, and of the task losses
+DEFAULTS = {
+    "encoder_lr": Field(1e-4, RATE, "rate of the context encoder; SPC", swept=True, decays=True),
+    "period": Field(2, COUNT, "model and encoder are trained at every n-th update; SPC 2"),
+    "infonce_weight": Field(1.0, NOT_NEGATIVE, "of the contrast with the memory; SPC", swept=True),
+    "infonce_tau": Field(0.005, RATE, "rate of the memory; SPC", swept=True),
+    "infonce_radius": Field(100.0, POSITIVE, "unit of distances in the contrast; SPC", swept=True),
+    "repeated": Field(
+        "mean",
+        ("mean", "last"),
+        "the memory's row of a task that an update has several times: the mean of its codes, or "
+        "the last one, as in SPC's code",
+    ),
+}
+SECTIONS = {
+    "train": (),
+    "sampler": (sampler, {"windows": sampler.VIEWS["windows"]}, normalize),
+    "encoder": ({"name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True)},),
+    "world_model": (
+        latent_dynamics,
+        model_loss,
+        {
+            "horizon": Field(5, COUNT, "H, steps of a sequence within one episode; SPC 5"),
+            "lr": Field(1e-4, RATE, "rate of the world model; SPC", swept=True, decays=True),
+            "weight_decay": Field(0.01, NOT_NEGATIVE, "AdamW's, of all parameters; SPC 0.01"),
+            "tau": Field(0.005, RATE, "Polyak rate of the target encoder; SPC", swept=True),
+        },
+    ),
+    "task_losses": (objective.WEIGHTED,),
+    "agent": ({"name": Field("iql", "agent", "a file of agents/", selector=True)},),
+}
+
+
+def check(cfg) -> None:
+    """Raises `UserError` for fields that do not fit together."""
+    latent_dynamics.check(cfg.world_model)
+    if cfg.sampler.batch_size < cfg.world_model.horizon:
+        raise UserError(
+            f"sampler.batch_size is {cfg.sampler.batch_size} rows of a task but must hold a whole "
+            f"sequence of world_model.horizon = {cfg.world_model.horizon} steps; raise it"
+        )
+
+
+class System(NamedTuple):
+    """The constant inputs of an update."""
+
+    cfg: FrozenConfigDict
+    spec: DataSpec
+    encoder: Encoder
+    model: LatentModel
+    task_losses: objective.TaskLosses
+    agent: Agent
+    context: Context
+    views: tuple[str, ...]  # "context", and "positive" if there is a second context of each task
+    optimizer: optax.GradientTransformation
+    model_optimizer: optax.GradientTransformation
+    whiten: Callable
+    whiten_view: Callable
+
+
+def make(cfg, spec: DataSpec) -> Method:
+    """Binds the system to a config: one phase, in which all parts learn together."""
+    system = bind(cfg, spec)
+    functions = partial(sample, system), partial(update, system)
+    return Method(
+        init=partial(init, system),
+        phases=(Phase("train", cfg.train.updates, *functions),),
+        export=partial(export, system),
+        context=system.context,
+        infer=partial(infer, system),
+        policy=Policy(lambda params, adaptation: (), partial(act, system)),
+        value=None if system.agent.value is None else partial(value, system),
+    )
+
+
+def bind(cfg, spec: DataSpec) -> System:
+    """Builds what updates need; raises `UserError` for an agent or task loss that does not fit."""
+    own, agent = cfg.encoder[cfg.encoder.name], cfg.agent.name
+    views = ("context", "positive")[: cfg.sampler.windows]
+    rows = RowSpec(spec.action_dim, num_sequences(cfg) * cfg.world_model.horizon)
+    return System(
+        cfg=cfg,
+        spec=spec,
+        encoder=registry.make("encoder", cfg.encoder.name, own, spec),
+        model=latent_dynamics.make(cfg.world_model, spec, own.code_dim),
+        task_losses=objective.make(cfg, spec, own.code_dim, views),
+        agent=one_batch(registry.make("agent", agent, cfg.agent[agent], rows), agent, "spc"),
+        context=Context(own.context_len, ordered=own.context == "window"),
+        views=views,
+        optimizer=make_optimizer(),
+        model_optimizer=make_optimizer(weight_decay=cfg.world_model.weight_decay),
+        whiten=whitener(cfg.sampler.normalize_obs, spec),
+        whiten_view=view_whitener(cfg.sampler.normalize_obs, spec),
+    )
+
+
+def update(
+    system: System, state: TrainState, batch: Batch, key: Array, hp: dict, step: Array
+) -> tuple[TrainState, dict[str, Array]]:
+    """One update; the equations are in `docs/methods.md`.
+
+    1. Codes `z = E(context)` of every context view.
+    2. At every `period`-th update the representation learns: `represent`.
+    3. The agent learns from all steps of the sequences, on the latents of the encoder after 2 and
+       the codes of 1. Its gradient reaches neither.
+
+    Metrics of 2 are `period` times their value where it is trained, else 0: their means over
+    updates are then those over the updates that train it.
+
+    Args:
+        system: of `bind`.
+        state: the parts `world_model`, `encoder`, `agent` and, where task losses have them,
+            `opponents`.
+        batch: of `sample`.
+        key: of this update.
+        hp: traced numbers, by section of the config.
+        step: [] int, since the phase began.
+
+    Raises:
+        UserError: the memory has other rows than there are training tasks.
+    """
+    expect_rows(state[ENCODER].extra["memory"].shape[0], system.spec, "the memory of codes")
+    key_codes, key_represent, key_agent = jax.random.split(key, 3)
+
+    with jax.named_scope("encode"):
+        codes, pull_back = jax.vjp(
+            lambda net: encode(system, net, batch, key_codes), state[ENCODER].params[NET]
+        )
+
+    def train(state):
+        return represent(system, state, codes, pull_back, batch, key_represent, hp)
+
+    def keep(state):
+        return state, jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(train, state)[1])
+
+    period = system.cfg.period
+    with jax.named_scope("representation"):
+        state, found = jax.lax.cond(step % period == 0, train, keep, state)
+        found = {name: period * x for name, x in found.items()}
+
+    with jax.named_scope("agent"):
+        rows = latent_rows(system, state[MODEL].params, batch, codes["context"].task)
+        own = hp["agent"][system.cfg.agent.name]
+        learner, learned = system.agent.update(state[AGENT], rows, key_agent, own, step)
+    return {**state, AGENT: learner}, {**found, **learned}
+
+
+def represent(
+    system: System,
+    state: TrainState,
+    codes: dict[str, Codes],
+    pull_back: Callable,
+    batch: Batch,
+    key: Array,
+    hp: dict,
+) -> tuple[TrainState, dict[str, Array]]:
+    """Trains world model and context encoder, in the order of the authors' code.
+
+    1. The gradient of the world model's loss in its parameters and in the codes; AdamW; the target
+       encoder follows.
+    2. The gradient of the contrast with the memory in the codes, after the memory has moved, and
+       that of the task losses, against opponents that have moved.
+    3. All gradients in the codes together are pulled back through the encoder: one step of Adam.
+    """
+    cfg, own = system.cfg, hp["spc"]
+    key_noise, key_losses, key_opponents = jax.random.split(key, 3)
+    model, encoder, sequence = state[MODEL], state[ENCODER], batch.views["sequence"]
+    code = codes["context"].task
+
+    target = system.model.target(model.target["encoder"], sequence.next_obs)
+    noise = system.model.draw_noise(key_noise, sequence.reward.shape)
+    (of_model, by_model), found = jax.grad(model_loss.loss, (0, 1), has_aux=True)(
+        *(model.params, code, target, sequence, noise, hp["world_model"]),
+        *(system.model, cfg.world_model.mask_terminals),
+    )
+    params, opt_state = descend(
+        *(system.model_optimizer, model.params, model.opt_state), hp["world_model"]["lr"], of_model
+    )
+    follower = polyak(params["encoder"], model.target["encoder"], hp["world_model"]["tau"])
+    model = Learner(params, {"encoder": follower}, opt_state)
+
+    def contrast(code):
+        memory = encoder.extra["memory"], own["infonce_tau"], own["infonce_radius"]
+        found, memory = memory_infonce.infonce(code, batch.task_id, *memory, cfg.repeated)
+        return own["infonce_weight"] * found, (found, memory)
+
+    by_contrast, (infonce, memory) = jax.grad(contrast, has_aux=True)(code)
+    opponents, answered = objective.train_opponents(
+        state.get(OPPONENTS, Learner({})), codes, batch, key_opponents, hp, system.task_losses
+    )
+    of_losses, by_losses, objectives = task_gradients(
+        system, encoder.params[TASK_LOSSES], opponents.params, codes, batch, key_losses, hp
+    )
+
+    total = by_losses["context"].task + by_model + by_contrast
+    by_losses["context"] = by_losses["context"]._replace(task=total)
+    grads = {NET: pull_back(by_losses)[0], TASK_LOSSES: of_losses}
+    moved = descend(system.optimizer, encoder.params, encoder.opt_state, own["encoder_lr"], grads)
+    state = {**state, MODEL: model, ENCODER: Learner(moved[0], (), moved[1], {"memory": memory})}
+    if OPPONENTS in state:
+        state[OPPONENTS] = opponents
+    norms = {"model_code_grad": by_model, "infonce_code_grad": by_contrast}
+    norms = {name: global_norm(grad) for name, grad in norms.items()}
+    return state, {**found, "memory_infonce": infonce, **norms, **objectives, **answered}
+
+
+def task_gradients(system, networks, opponents, codes, batch, key, hp):
+    """Gradients of the task losses in their networks and in the codes, and metrics."""
+    if not system.task_losses:
+        return networks, jax.tree.map(jnp.zeros_like, codes), {}
+    noise = objective.draw_noise(key, batch, system.task_losses)
+    (of_networks, of_codes), found = jax.grad(objective.loss, (0, 2), has_aux=True)(
+        networks, opponents, codes, batch, noise, hp, system.task_losses
+    )
+    return of_networks, of_codes, found
+
+
+def encode(system: System, net, batch: Batch, key: Array) -> dict[str, Codes]:
+    """The codes of the context views of a batch, by view."""
+    keys = jax.random.split(key, len(system.views))
+    views = {name: batch.views[name] for name in system.views}
+    return {
+        name: system.encoder.encode(net, view, system.encoder.draw_noise(k, view.valid.shape))
+        for k, (name, view) in zip(keys, views.items())
+    }
+
+
+def latent_rows(system: System, params, batch: Batch, code: Array) -> Transitions:
+    """All steps [M * B * H] of the sequences, their latents joined with the codes [M, Z].
+
+    Padding of an episode shorter than a sequence is its first step again, a row like any other.
+    """
+    view = batch.views["sequence"]
+    latent, next_latent = (
+        system.model.encode(params["encoder"], obs) for obs in (view.obs, view.next_obs)
+    )
+    rows = Transitions(
+        obs_code=join_code(latent, code),
+        action=view.action,
+        reward=view.reward,
+        next_obs_code=join_code(next_latent, code),
+        done=view.done,
+        real=jnp.ones_like(view.done),
+    )
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), rows)
+
+
+def init(system: System, key: Array) -> TrainState:
+    """Draws the first state; the memory starts at zero."""
+    key_model, key_net, key_losses, key_opponents, key_agent = jax.random.split(key, 5)
+    code_dim = system.cfg.encoder[system.cfg.encoder.name].code_dim
+    model = system.model.init(key_model)
+    params = {
+        NET: system.encoder.init(key_net),
+        TASK_LOSSES: objective.init(key_losses, system.task_losses),
+    }
+    memory = {"memory": jnp.zeros((system.spec.num_tasks, code_dim))}
+    opponents = objective.init_opponents(key_opponents, system.task_losses)
+    return {
+        MODEL: Learner(model, {"encoder": model["encoder"]}, system.model_optimizer.init(model)),
+        ENCODER: Learner(params, (), system.optimizer.init(params), memory),
+        AGENT: system.agent.init(key_agent, system.model.size + code_dim),
+        **({OPPONENTS: opponents} if opponents else {}),
+    }
+
+
+def sample(system: System, data, key: Array, step: Array) -> Batch:
+    """The batch of an update: contexts and sequences within episodes of a meta-batch.
+
+    Raises `UserError` for data of another number of tasks than the memory has rows.
+    """
+    expect_rows(data.count.shape[0], system.spec, "this data set")
+    cfg = system.cfg
+    key_task, key_sequence, *keys = jax.random.split(
+        jax.random.fold_in(key, step), 2 + len(system.views)
+    )
+    task_id = sample_task_id(data, cfg.sampler, key_task)
+    views = {
+        name: jax.tree.map(lambda x: x[:, 0], contexts.draw(data, task_id, system.context, k))
+        for name, k in zip(system.views, keys)
+    }
+    starts = jnp.tile(task_id[:, None], (1, num_sequences(cfg)))
+    index = draw_sequences(data, starts, key_sequence, cfg.world_model.horizon)
+    views["sequence"] = gather(data, index)
+    views = {name: system.whiten_view(view) for name, view in views.items()}
+    return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
+
+
+def num_sequences(cfg) -> int:
+    """B, sequences of a task in an update: as many as `sampler.batch_size` rows have room for."""
+    return cfg.sampler.batch_size // cfg.world_model.horizon
+
+
+def expect_rows(rows: int, spec: DataSpec, what: str) -> None:
+    """Raises `UserError` unless something has one row for each training task."""
+    if rows != spec.num_tasks:
+        raise UserError(
+            f"{what} has {rows} rows, one a task, but this run of method 'spc' has "
+            f"{spec.num_tasks} training tasks; resume with the data that it was started with"
+        )
+
+
+def export(system: System, state: TrainState) -> dict:
+    """What inference and policy need."""
+    return {
+        MODEL: {"encoder": state[MODEL].params["encoder"]},
+        ENCODER: {NET: state[ENCODER].params[NET]},
+        AGENT: system.agent.export(state[AGENT]),
+    }
+
+
+def infer(system: System, params, view, task, key: Array) -> Adaptation:
+    """The code of one context, [1, L]."""
+    context = system.whiten_view(jax.tree.map(lambda x: x[0], view))
+    noise = system.encoder.draw_noise(key, context.valid.shape)
+    return Adaptation(system.encoder.encode(params[ENCODER][NET], context, noise).task)
+
+
+def see(system: System, params, obs: Array, code: Array) -> Array:
+    """What the agent acts on: the latent of an observation [O], joined with the code [Z]."""
+    latent = system.model.encode(params[MODEL]["encoder"], system.whiten(obs))
+    return jnp.concatenate([latent, code])
+
+
+def act(system: System, params, adaptation, carry, step, key, greedy):
+    """`Policy.act`."""
+    noise = jax.random.normal(key, (system.spec.action_dim,))
+    obs_code = see(system, params, step.obs, adaptation.code)
+    return system.agent.act(params[AGENT], obs_code, noise, greedy), carry
+
+
+def value(system: System, params, obs, action, code):
+    """`Method.value`."""
+    return system.agent.value(params[AGENT], see(system, params, obs, code), action)
