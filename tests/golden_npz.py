@@ -14,6 +14,8 @@ class Recorded:
     Float32 and float64 results lie under the same names, the latter behind "expected64/".
     """
 
+    after_error = None  # limit of float32 parameters after a step; None: as of values
+
     def __init__(self, name, block, bits):
         with np.load(GOLDEN / name) as file:
             arrays = dict(file)
@@ -40,13 +42,17 @@ class Recorded:
         found = [self._miss(key, np.asarray(x), grad_error) for key, x in actual.items()]
         return [line for line in found if line]
 
+    def gate(self, rest):
+        """The gradient, or a bound on it, of what is recorded as "after/" + `rest`."""
+        return self.expected.get(f"grad/{rest}")
+
     def _miss(self, key, actual, grad_error):
         expected = self.expected[key]
         if actual.size != expected.size:
             return f"{key}: shape {actual.shape} against {expected.shape}"
         actual = actual.reshape(expected.shape)
         kind, _, rest = key.partition("/")
-        grad = self.expected.get(f"grad/{rest}")
+        grad = self.gate(rest)
         if kind.startswith("after") and grad is not None:
             # Adam turns the rounding noise of a vanishing gradient into a whole step.
             moved = np.abs(grad) > 1e-5
@@ -56,6 +62,8 @@ class Recorded:
         error, size = np.abs(actual - expected).max(), np.abs(expected).max()
         if self.bits == 64:
             limit = 1e-10 * size
+        elif kind == "after" and self.after_error:
+            limit = self.after_error
         elif kind == "grad":
             limit = min(1e-5 * max(1, size), grad_error * size)
         else:

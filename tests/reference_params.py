@@ -116,3 +116,11 @@ def to_reference(names, params):
         else x
         for ours, x in flat.items()
     }
+
+
+def norm_names(num_hidden):
+    """Of a network of LayerNorm and Mish, whose layers SPC's file counts from 0."""
+    names = _linear("output", f"{num_hidden}")
+    for i in range(num_hidden):
+        names |= _linear(f"hidden_{i}", f"{i}") | _norm(f"hidden_{i}_norm", f"{i}.ln")
+    return names

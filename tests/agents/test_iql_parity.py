@@ -38,7 +38,8 @@ class Spc(Recorded):
 
     def __init__(self, bits):
         super().__init__("spc_step.npz", "", bits)
-        self.cfg = {k.removeprefix("cfg/"): float(x) for k, x in self.source.items() if "cfg/" in k}
+        self.expected = {k: x for k, x in self.expected.items() if "/iql/" in k}
+        self.cfg = {k.removeprefix("cfg/"): x for k, x in self.source.items() if "cfg/" in k}
         latent, next_latent, action, reward, done, z = (
             self.source[f"in/iql/{name}"]
             for name in ("latent", "next_latent", "act", "rew", "done", "z")

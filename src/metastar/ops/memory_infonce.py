@@ -41,11 +41,16 @@ def infonce(
     """
     current = put(code, task_id, memory, repeated)
     memory = jax.lax.stop_gradient((1 - tau) * memory + tau * current)
-    distance = jnp.sqrt(((current[None] - memory[:, None]) ** 2).sum(-1) + _EPSILON)
+    distance = distances(current, memory)
     own = jnp.diagonal(distance)
     logits = -jnp.concatenate([own[:, None], distance], 1) / radius
     labels = jnp.zeros(len(logits), int)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), memory
+
+
+def distances(current: Array, memory: Array) -> Array:
+    """`D_ij = sqrt(|m_j - h_i|^2 + 1e-6)`: two of [N, Z] -> [N, N]."""
+    return jnp.sqrt(((current[None] - memory[:, None]) ** 2).sum(-1) + _EPSILON)
 
 
 def put(code: Array, task_id: Array, memory: Array, repeated: str) -> Array:
@@ -55,9 +60,9 @@ def put(code: Array, task_id: Array, memory: Array, repeated: str) -> Array:
     >>> put(*args, "mean").tolist(), put(*args, "last").tolist()
     ([[0.0], [3.0]], [[0.0], [5.0]])
     """
-    slot = jnp.arange(len(task_id))
+    slot = jnp.arange(len(task_id))[None]
     belongs = task_id[None, :] == jnp.arange(len(memory))[:, None]  # [N, M]
     if repeated == "last":
         belongs &= slot == jnp.max(jnp.where(belongs, slot, -1), 1, keepdims=True)
-    weight = belongs / jnp.maximum(belongs.sum(1, keepdims=True), 1)
+    weight = belongs.astype(code.dtype) / jnp.maximum(belongs.sum(1, keepdims=True), 1)
     return jnp.where(belongs.any(1)[:, None], weight @ code, memory)

@@ -33,7 +33,9 @@ def fsq(x: Array, levels: Sequence[int]) -> tuple[Array, Array]:
     ([-1.0, 0.0, 1.0, -1.0], [5, 4])
     """
     x_GxC = x.reshape(*x.shape[:-1], -1, len(levels))
-    half, offset, unit, stride = (jnp.asarray(row, x.dtype) for row in _table(levels))
+    half, offset, unit, stride = (
+        jnp.expand_dims(jnp.asarray(row, x.dtype), range(x.ndim)) for row in _table(levels)
+    )
     shift = jnp.arctanh(offset / half)
     bounded = jnp.tanh(x_GxC + shift) * half - offset
     rounded = bounded + jax.lax.stop_gradient(jnp.round(bounded) - bounded)
@@ -47,9 +49,9 @@ def codebook(levels: Sequence[int]) -> Array:
     >>> codebook((5, 3))[jnp.array([0, 1, 5])].tolist()
     [[-1.0, -1.0], [-0.5, -1.0], [-1.0, 0.0]]
     """
-    _, _, unit, stride = (jnp.asarray(row, float) for row in _table(levels))
+    _, _, unit, stride = (jnp.asarray([row], float) for row in _table(levels))
     index = jnp.arange(math.prod(levels))[:, None]
-    return (index // stride % jnp.asarray(levels) - unit) / unit
+    return (index // stride % jnp.asarray([levels]) - unit) / unit
 
 
 def simnorm(x: Array, size: int) -> Array:

@@ -58,11 +58,14 @@ def output_layer(features: int, bound: float, name: str) -> nn.Dense:
     )
 
 
-def norm_mish(x: Array, name: str) -> Array:
-    """LayerNorm, then Mish, `x tanh(log(1 + e^x))` (Misra 2019, arXiv 1908.08681), in a module."""
-    norm = nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=f"{name}_norm")
-    x = norm(x)
+def mish(x: Array) -> Array:
+    """`x tanh(log(1 + e^x))`; Misra 2019 (arXiv 1908.08681)."""
     return x * jnp.tanh(nn.softplus(x))
+
+
+def norm_mish(x: Array, name: str) -> Array:
+    """LayerNorm of the last axis, then Mish, in the module that calls it."""
+    return mish(nn.LayerNorm(epsilon=1e-5, use_fast_variance=False, name=f"{name}_norm")(x))
 
 
 def small_layer(features: int, name: str, use_bias: bool = True) -> nn.Dense:
