@@ -1,10 +1,12 @@
 """SPC's parts and its update in place of those of its authors, whose numbers are recorded."""
 
-from functools import partial
+from copy import copy
+from functools import cached_property, partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import FrozenConfigDict
 
 import make_config
@@ -96,21 +98,22 @@ class Spc(Recorded):
 
     def gate(self, rest):
         kind, _, inner = rest.partition("/")
-        found = (f"gate/{rest}", f"grad/{rest}", f"grad/{kind}_full/{inner}")
-        return next((x for k in found if (x := {**self.gates, **self.expected}.get(k)) is not None), None)  # fmt: skip
+        recorded = {**self.gates, **self.expected}
+        keys = (f"gate/{rest}", f"grad/{rest}", f"grad/{kind}_full/{inner}")
+        return next((recorded[key] for key in keys if key in recorded), None)
 
     # Parameters in both layouts.
 
     def start(self, group, head="param", names=None):
         """Our parameters of a group of the file."""
-        arrays = self.params(f"{head}/{group}/")
+        arrays = {k: np.asarray(x) for k, x in self.params(f"{head}/{group}/").items()}
         names = names or self.names[group]
         if group == "rew":  # an ensemble of one
             arrays = {k: x[0] for k, x in arrays.items()}
         if group == "pi":  # means, then log standard deviations
             last = f"{self.cfg['actor_hidden_depth']}"
             for kind in ("weight", "bias"):
-                mean, log_std = jnp.split(arrays.pop(f"{last}.{kind}"), 2)
+                mean, log_std = np.split(arrays.pop(f"{last}.{kind}"), 2)
                 arrays |= {f"mean.{kind}": mean, f"log_std.{kind}": log_std}
             names = self.actor_names()
         if group in ("q", "q_target"):
@@ -133,7 +136,7 @@ class Spc(Recorded):
         weight, size = arrays["0.weight"], self.size
         end = size + self.cfg["A"]
         parts = weight[:, :size], weight[:, end:], weight[:, size:end]
-        arrays = {**arrays, "0.weight": jnp.concatenate(parts, 1)}
+        arrays = {**arrays, "0.weight": np.concatenate(parts, 1)}
         return reference_params.from_reference(names, arrays, self.cfg["A"])
 
     def named(self, head, group, params):
@@ -335,6 +338,9 @@ class Spc(Recorded):
 
     def of_parts(self):
         """Quantiser, one layer, policy."""
+        return jax.jit(self.parts)()
+
+    def parts(self):
         out, source = {}, self.source
         for case in "abc":
             levels = tuple(source[f"in/fsq/{case}_levels"].tolist())
@@ -387,6 +393,9 @@ class Spc(Recorded):
 
     def of_contrasts(self):
         """InfoNCE with a memory, and FOCAL, on given codes."""
+        return jax.jit(self.contrasts)()
+
+    def contrasts(self):
         out, at = {}, lambda name: self.source[f"in/nce/{name}"]
         tau, radius = self.cfg["infonce_tau"], self.cfg["infonce_radius"]
         for case, name, repeated in (
@@ -429,11 +438,13 @@ class Spc(Recorded):
         target = model.target(self.start("enc_target", "param/cont"), view.next_obs)
 
         def run(params, net):
-            code = self.encoder().encode(net, self.context(), None).task
-            grads, found = self.losses_of(model, params, code, "param/cont", None)
-            return rollouts(model, params, code, view, None)[0], grads, found
+            code, pull = self.coded(net)
+            (grad, of_code), found = self.losses_of(model, params, code, "param/cont", None)
+            extra = self.by_objective(code, self.source["in/step/task_ids_distinct"], "mean")
+            latents, _ = rollouts(model, params, code, view, None)
+            return latents, grad, of_code, found, pull(of_code + extra)[0]
 
-        latents, (grad, of_code), found = jax.jit(run)(params, self.start("ctx"))
+        latents, grad, of_code, found, of_net = jax.jit(run)(params, self.start("ctx"))
         out = {
             f"out/{kind}/latents": by_time(latents),
             f"out/{kind}/target": by_time(target),
@@ -443,46 +454,45 @@ class Spc(Recorded):
         }
         for name, group in MODEL_PARTS.items():
             out |= self.named(f"grad/{kind}", group, grad[name])
-        return out | (self.after_kind(kind) if kind in FULL else {})
-
-    def after_kind(self, kind):
-        """One whole step of the representation."""
-        new, _ = self.updated(kind, None, "param/cont", "task_ids_distinct", agent=False)
-        grad = jax.jit(self.context_grad, static_argnums=(0, 3))(
-            kind, self.world("param/cont"), self.start("ctx"), "mean"
-        )
+        if kind not in FULL:
+            return out
+        new, _ = self.represented(kind, None, "param/cont", "task_ids_distinct")
         return {
+            **out,
             **self.after_model(f"after/{kind}", new),
             **self.named(f"after/{kind}", "ctx", new["encoder"].params["net"]),
-            **self.named(f"grad/{kind}_full", "ctx", grad),
+            **self.named(f"grad/{kind}_full", "ctx", of_net),
         }
 
-    def context_grad(self, kind, params, net, objective, noise=None):
-        """Of the encoder: the world model's loss and an objective, "mean", "last" or "focal"."""
-        head = "param" if kind == "discrete_ce" else "param/cont"
-        ids = self.source[f"in/step/{'task_ids' if noise is not None else 'task_ids_distinct'}"]
-        model, own = self.model(kind), self.hp["spc"]
+    def coded(self, net):
+        """The codes of the contexts, and the pull of a gradient in them."""
+        return jax.vjp(lambda net: self.encoder().encode(net, self.context(), None).task, net)
 
-        def total(net):
-            code = self.encoder().encode(net, self.context(), None).task
-            target = model.target(self.start("enc_target", head), self.sequence().next_obs)
-            args = params, code, target, self.sequence(), noise, self.hp["world_model"], model
-            value, _ = model_loss.loss(*args, True)
-            if objective == "focal":
-                return value + self.cfg["focal_weight"] * focal(code, ids)[0]
-            memory = self.source["in/step/memory"], own["infonce_tau"], own["infonce_radius"]
-            extra, _ = memory_infonce.infonce(code, ids, *memory, objective)
-            return value + own["infonce_weight"] * extra
+    def by_objective(self, code, ids, objective):
+        """The gradient in the codes of a weighted objective: "mean", "last" or "focal"."""
+        own = self.hp["spc"]
+        if objective == "focal":
+            return self.cfg["focal_weight"] * jax.grad(focal, has_aux=True)(code, ids)[0]
+        memory = self.source["in/step/memory"], own["infonce_tau"], own["infonce_radius"]
+        grad, _ = jax.grad(memory_infonce.infonce, has_aux=True)(code, ids, *memory, objective)
+        return own["infonce_weight"] * grad
 
-        return jax.grad(total)(net)
+    @cached_property
+    def update(self):
+        """The update that training makes: (state, batch, noise, step) -> (state, metrics)."""
+        return jax.jit(
+            lambda state, batch, noise, step: spc.update(
+                self.system(noise=noise), state, batch, KEY, self.hp, step
+            )
+        )
 
-    def updated(self, kind, noise, head, ids, repeated="mean", agent=True):
-        """The state after the first update that training makes, and its metrics."""
-        system, state = self.system(kind, noise, repeated), self.state(head)
-        if not agent:  # its sizes are those of other latents
-            still = lambda learner, rows, key, hp, step: (learner, {})  # noqa: E731
-            system = system._replace(agent=system.agent._replace(update=still))
-        return jax.jit(partial(spc.update, system))(state, self.batch(ids), KEY, self.hp, 0)
+    def represented(self, kind, noise, head, ids, repeated="mean"):
+        """The state after an update in which the agent stands still."""
+        system = self.system(kind, noise, repeated)
+        still = lambda learner, rows, key, hp, step: (learner, {})  # noqa: E731
+        system = system._replace(agent=system.agent._replace(update=still))
+        state, batch = self.state(head), self.batch(ids)
+        return jax.jit(lambda: spc.update(system, state, batch, KEY, self.hp, 0))()
 
     def after_model(self, head, state):
         out = self.named(head, "enc_target", state["world_model"].target["encoder"])
@@ -500,23 +510,25 @@ class Spc(Recorded):
         """Rollout, losses, their separate gradients, and one whole update."""
         model, view, noise = self.model(), self.sequence(), self.noise("step/gumbel")
         params, net = self.world(), self.start("ctx")
+        alone, objectives = ("tc", "rew", "whole"), ("mean", "last", "focal")
+        ids, hp = self.source["in/step/task_ids"], self.hp["world_model"]
+        weights = jnp.array([[1, 0, hp["consistency_weight"]], [0, 1, hp["reward_weight"]]])
 
         def run(params, net):
-            code, pull = jax.vjp(
-                lambda net: self.encoder().encode(net, self.context(), None).task, net
-            )
+            code, pull = self.coded(net)
             latents, logits = rollouts(model, params, code, view, noise)
             target = model.target(self.start("enc_target"), view.next_obs)
-            alone = {
-                "tc": {"consistency_weight": 1.0, "reward_weight": 0.0},
-                "rew": {"consistency_weight": 0.0, "reward_weight": 1.0},
-            }
-            grads = {
-                name: self.losses_of(model, params, code, "param", noise, **weights)[0]
-                for name, weights in alone.items()
-            }
-            (whole, _), found = self.losses_of(model, params, code, "param", noise)
-            pulled = {name: pull(of_code)[0] for name, (_, of_code) in grads.items()}
+
+            def losses(consistency, reward):
+                weights = {"consistency_weight": consistency, "reward_weight": reward}
+                return self.losses_of(model, params, code, "param", noise, **weights)
+
+            (grads, of_code), found = jax.vmap(losses)(*weights)
+            found = jax.tree.map(lambda x: x[0], found)
+            of_code = dict(zip(alone, of_code))
+            extra = {name: self.by_objective(code, ids, name) for name in objectives}
+            total = {name: of_code["whole"] + grad for name, grad in extra.items()}
+            pulled = {name: pull(grad)[0] for name, grad in {**of_code, **total}.items()}
             joined = model.reward(params, latents[:, :, :-1], view.action, code[:, None, None])
             out = {
                 "z": code,
@@ -530,33 +542,25 @@ class Spc(Recorded):
                 "loss_tc": found["consistency_loss"],
                 "loss_rew": found["reward_loss"],
             }
-            return out, grads, pulled, whole
+            return out, grads, of_code, pulled
 
-        out, grads, pulled, whole = jax.jit(run)(params, net)
-        weights = self.hp["world_model"]
-        out["loss_wm"] = (
-            weights["consistency_weight"] * out["loss_tc"]
-            + weights["reward_weight"] * out["loss_rew"]
-        )
+        out, grads, of_code, pulled = jax.jit(run)(params, net)
+        out["loss_wm"] = weights[0, 2] * out["loss_tc"] + weights[1, 2] * out["loss_rew"]
         out["focal"] = focal(out["z"], self.source["in/step/task_ids"])[1]
-        actual = {}
-        for name, (of_model, of_code) in grads.items():
-            actual[f"grad/step/{name}_z"] = of_code
-            actual |= self.named(f"grad/step_{name}", "ctx", pulled[name])
+        actual = {f"grad/step/{name}_z": of_code[name] for name in ("tc", "rew")}
+        for i, head in enumerate(("step_tc", "step_rew", "step")):
             for part, group in MODEL_PARTS.items():
-                if (name, part) != ("tc", "reward"):
-                    actual |= self.named(f"grad/step_{name}", group, of_model[part])
-        for part, group in MODEL_PARTS.items():
-            actual |= self.named("grad/step", group, whole[part])
-        grad = jax.jit(self.context_grad, static_argnums=(0, 3))
-        for objective in ("mean", "last", "focal"):
-            found = grad("discrete_ce", params, net, objective, noise)
-            actual |= self.named(f"grad/step_{objective}", "ctx", found)
-        for repeated in ("mean", "last"):
-            state, found = self.updated("discrete_ce", noise, "param", "task_ids", repeated)
-            out[f"infonce_{repeated}"] = found["memory_infonce"] / 2  # the period
-            out[f"memory_{repeated}"] = state["encoder"].extra["memory"]
-            moved = state["encoder"].params["net"]
+                if (head, part) != ("step_tc", "reward"):
+                    of_part = jax.tree.map(lambda x, i=i: x[i], grads[part])
+                    actual |= self.named(f"grad/{head}", group, of_part)
+        for name in ("tc", "rew", *objectives):
+            actual |= self.named(f"grad/step_{name}", "ctx", pulled[name])
+        last = self.represented("discrete_ce", noise, "param", "task_ids", "last")
+        state, found = self.update(self.state(), self.batch(), noise, 0)
+        for repeated, (new, metrics) in {"last": last, "mean": (state, found)}.items():
+            out[f"infonce_{repeated}"] = metrics["memory_infonce"] / 2  # the period
+            out[f"memory_{repeated}"] = new["encoder"].extra["memory"]
+            moved = new["encoder"].params["net"]
             actual |= self.named(f"after/step_{repeated}", "ctx", moved)
         out |= {f"loss_{part}": found[f"{name}_loss"] for name, part in
                 (("value", "v"), ("critic", "q"), ("actor", "pi"))}  # fmt: skip
@@ -598,20 +602,14 @@ class Spc(Recorded):
             out |= self.named(head, group, found[name][0])
         return out
 
-    def of_sequence(self, period_shift=0):
+    def of_sequence(self):
         """Three updates: both parts, the agent alone, both parts."""
         out, state, batch = {}, self.state(), self.batch("task_ids_distinct")
         gumbel = {1: self.noise("seq/gumbel1"), 3: self.noise("seq/gumbel3")}
 
-        @jax.jit
-        def update(state, noise, step):
-            return spc.update(
-                self.system(noise=noise), state, batch, KEY, self.hp, step + period_shift
-            )
-
         for i in (1, 2, 3):
             code = self.encoder().encode(state["encoder"].params["net"], self.context(), None).task
-            state, found = update(state, gumbel.get(i, gumbel[1]), i - 1)
+            state, found = self.update(state, batch, gumbel.get(i, gumbel[1]), i - 1)
             own = {"z": code, "memory": state["encoder"].extra["memory"]}
             for name, part in (("value", "v"), ("critic", "q"), ("actor", "pi")):
                 own[f"loss_{part}"] = found[f"{name}_loss"]
@@ -624,10 +622,22 @@ class Spc(Recorded):
         return out | self.after_model("after/seq", state) | self.after_agent("after/seq", state)
 
     def results(self):
-        out = {**self.of_context(), **self.of_parts(), **self.of_contrasts(), **self.of_step()}
-        for kind in latent_dynamics.KINDS[1:]:
-            out |= self.of_kind(kind)
-        return out | self.of_sequence()
+        """All but the other kinds of world models."""
+        out = {**self.of_context(), **self.of_parts(), **self.of_contrasts()}
+        return {**out, **self.of_step(), **self.of_sequence()}
+
+    def only(self, kinds):
+        """This record with the keys of some other kinds of world models, or of none."""
+        others = latent_dynamics.KINDS[1:]
+        kept = {
+            key: x
+            for key, x in self.expected.items()
+            if next((k for k in others if key.split("/")[1] in (k, f"{k}_full")), None)
+            in (kinds or (None,))
+        }
+        record = copy(self)
+        record.expected = kept
+        return record
 
 
 def focal(code, task_id):
