@@ -22,12 +22,7 @@ from metastar.types import Agent, Array, Learner, RowSpec
 
 DEFAULTS = {
     "hidden": Field((256, 256), COUNT, "widths of the hidden layers; IQL, SPC"),
-    "layers": Field(
-        "relu",
-        tuple(LAYERS),
-        "hidden layers: ReLU (IQL), or LayerNorm and Mish (SPC)",
-        before="relu",
-    ),
+    "layers": Field("relu", tuple(LAYERS), "ReLU: IQL; LayerNorm, Mish: SPC", before="relu"),
     "gamma": Field(Like("env.discount"), "[0, 1)", "discount", swept=True),
     "expectile": Field(
         0.8, "(0, 1)", "of the state value; SPC, UNICORN 0.8, IQL 0.7 (AntMaze 0.9)", swept=True

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from metastar.config import schema
 from metastar.config.fields import NOT_NEGATIVE, Field, Open
@@ -99,6 +100,29 @@ def loss(
         total = total + hp[WEIGHTS][name] * value
         metrics |= {name: value, **own}
     return total, metrics
+
+
+def gradients(
+    params: dict[str, Any],
+    opponents: dict[str, Any],
+    codes: dict[str, Codes],
+    batch: Batch,
+    key: Array,
+    hp: dict[str, Any],
+    task_losses: TaskLosses,
+) -> tuple[dict[str, Any], dict[str, Codes], dict[str, Array]]:
+    """Gradients of `loss` in the parameters and in the codes, and its metrics.
+
+    They are zero where there are no task losses. Arguments are those of `loss`, and a key for what
+    the losses draw.
+    """
+    if not task_losses:
+        return params, jax.tree.map(jnp.zeros_like, codes), {}
+    noise = draw_noise(key, batch, task_losses)
+    (of_params, of_codes), metrics = jax.grad(loss, (0, 2), has_aux=True)(
+        params, opponents, codes, batch, noise, hp, task_losses
+    )
+    return of_params, of_codes, metrics
 
 
 def train_opponents(

@@ -23,7 +23,7 @@ from metastar.errors import UserError
 from metastar.losses import latent_dynamics as model_loss
 from metastar.losses import objective
 from metastar.models import latent_dynamics
-from metastar.models.acting import AGENT, one_batch
+from metastar.models.acting import AGENT, code_policy, code_value, one_batch
 from metastar.models.latent_dynamics import LatentModel
 from metastar.ops import memory_infonce
 from metastar.ops.optim import descend, global_norm, make_optimizer
@@ -40,7 +40,6 @@ from metastar.types import (
     Learner,
     Method,
     Phase,
-    Policy,
     RowSpec,
     TrainState,
 )
@@ -110,14 +109,18 @@ def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: one phase, in which all parts learn together."""
     system = bind(cfg, spec)
     functions = partial(sample, system), partial(update, system)
+
+    def see(params, obs):
+        return system.model.encode(params[MODEL]["encoder"], obs)
+
     return Method(
         init=partial(init, system),
         phases=(Phase("train", cfg.train.updates, *functions),),
         export=partial(export, system),
         context=system.context,
         infer=partial(infer, system),
-        policy=Policy(lambda params, adaptation: (), partial(act, system)),
-        value=None if system.agent.value is None else partial(value, system),
+        policy=code_policy(system.agent, spec.action_dim, system.whiten, see),
+        value=code_value(system.agent, system.whiten, see),
     )
 
 
@@ -236,8 +239,9 @@ def represent(
     opponents, answered = objective.train_opponents(
         state.get(OPPONENTS, Learner({})), codes, batch, key_opponents, hp, system.task_losses
     )
-    of_losses, by_losses, objectives = task_gradients(
-        system, encoder.params[TASK_LOSSES], opponents.params, codes, batch, key_losses, hp
+    of_losses, by_losses, objectives = objective.gradients(
+        *(encoder.params[TASK_LOSSES], opponents.params, codes, batch, key_losses, hp),
+        system.task_losses,
     )
 
     total = by_losses["context"].task + by_model + by_contrast
@@ -250,17 +254,6 @@ def represent(
     norms = {"model_code_grad": by_model, "infonce_code_grad": by_contrast}
     norms = {name: global_norm(grad) for name, grad in norms.items()}
     return state, {**found, "memory_infonce": infonce, **norms, **objectives, **answered}
-
-
-def task_gradients(system, networks, opponents, codes, batch, key, hp):
-    """Gradients of the task losses in their networks and in the codes, and metrics."""
-    if not system.task_losses:
-        return networks, jax.tree.map(jnp.zeros_like, codes), {}
-    noise = objective.draw_noise(key, batch, system.task_losses)
-    (of_networks, of_codes), found = jax.grad(objective.loss, (0, 2), has_aux=True)(
-        networks, opponents, codes, batch, noise, hp, system.task_losses
-    )
-    return of_networks, of_codes, found
 
 
 def encode(system: System, net, batch: Batch, key: Array) -> dict[str, Codes]:
@@ -362,21 +355,3 @@ def infer(system: System, params, view, task, key: Array) -> Adaptation:
     context = system.whiten_view(jax.tree.map(lambda x: x[0], view))
     noise = system.encoder.draw_noise(key, context.valid.shape)
     return Adaptation(system.encoder.encode(params[ENCODER][NET], context, noise).task)
-
-
-def see(system: System, params, obs: Array, code: Array) -> Array:
-    """What the agent acts on: the latent of an observation [O], joined with the code [Z]."""
-    latent = system.model.encode(params[MODEL]["encoder"], system.whiten(obs))
-    return jnp.concatenate([latent, code])
-
-
-def act(system: System, params, adaptation, carry, step, key, greedy):
-    """`Policy.act`."""
-    noise = jax.random.normal(key, (system.spec.action_dim,))
-    obs_code = see(system, params, step.obs, adaptation.code)
-    return system.agent.act(params[AGENT], obs_code, noise, greedy), carry
-
-
-def value(system: System, params, obs, action, code):
-    """`Method.value`."""
-    return system.agent.value(params[AGENT], see(system, params, obs, code), action)

@@ -24,30 +24,43 @@ def one_batch(agent: Agent, name: str, method: str) -> Agent:
     return agent
 
 
-def code_policy(agent: Agent, action_dim: int, whiten: Callable = lambda obs: obs) -> Policy:
+def as_it_is(params, obs):
+    """The observation, seen without an encoder."""
+    del params
+    return obs
+
+
+def code_policy(
+    agent: Agent,
+    action_dim: int,
+    whiten: Callable = lambda obs: obs,
+    see: Callable = as_it_is,
+) -> Policy:
     """The policy that acts on the whitened observation, joined with the adaptation's code.
 
     Args:
         agent: `act` is used, with `params["agent"]`.
         action_dim: A.
         whiten: obs [..., O] -> normalised obs [..., O], of `data.normalize`.
+        see: (params, normalised obs [..., O]) -> what the agent has in its place, a latent [..., D]
+            for instance.
     """
 
     def act(params, adaptation, carry, step, key, greedy):
-        obs_code = jnp.concatenate([whiten(step.obs), adaptation.code])
+        obs_code = jnp.concatenate([see(params, whiten(step.obs)), adaptation.code])
         noise = jax.random.normal(key, (action_dim,))
         return agent.act(params[AGENT], obs_code, noise, greedy), carry
 
     return Policy(lambda params, adaptation: (), act)
 
 
-def code_value(agent: Agent, whiten: Callable) -> Callable | None:
+def code_value(agent: Agent, whiten: Callable, see: Callable = as_it_is) -> Callable | None:
     """`Method.value` of an agent, None if it has none; arguments are those of `code_policy`."""
     if agent.value is None:
         return None
 
     def value(params, obs, action, code):
-        obs_code = jnp.concatenate([whiten(obs), code])
+        obs_code = jnp.concatenate([see(params, whiten(obs)), code])
         return agent.value(params[AGENT], obs_code, action)
 
     return value

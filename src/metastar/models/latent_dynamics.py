@@ -190,8 +190,10 @@ def cosine_error(prediction: Array, target: Array) -> Array:
     >>> float(cosine_error(jnp.array([0.0, 2.0]), jnp.array([0.0, 3.0])))
     -1.0
     """
-    unit = [x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-8) for x in
-            (prediction, target)]  # fmt: skip
+    unit = [
+        x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-8)
+        for x in (prediction, target)
+    ]
     return -(unit[0] * unit[1]).sum(-1)
 
 

@@ -23,12 +23,7 @@ DEFAULTS = {
     "hidden": Field(
         (128, 128), COUNT, "widths of the hidden layers; FOCAL 200, 200, 200, SPC 256, 256"
     ),
-    "layers": Field(
-        "relu",
-        tuple(LAYERS),
-        "hidden layers: ReLU (FOCAL), or LayerNorm and Mish (SPC)",
-        before="relu",
-    ),
+    "layers": Field("relu", tuple(LAYERS), "ReLU: FOCAL; LayerNorm, Mish: SPC", before="relu"),
     "code_dim": Field(5, COUNT, "Z; FOCAL 20, SPC 5"),
     "inputs": Field(
         "reward",
@@ -42,8 +37,7 @@ DEFAULTS = {
     "unit_length": Field(
         False,
         "",
-        "whether the code of a transition is divided by its length before the mean; no gradient "
-        "passes the length; an option of SPC",
+        "codes of transitions have length 1 before the mean, without its gradient; option of SPC",
         before=False,
     ),
     "context": Field(

@@ -1,0 +1,84 @@
+"""SPC's settings fit together or are refused, and its parts with those of other systems."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from ml_collections import FrozenConfigDict
+
+import make_config
+from metastar import config
+from metastar.errors import UserError
+from metastar.models.latent_dynamics import KINDS
+from metastar.training import runs
+from synthetic import point_robot_data, point_robot_spec
+
+KEY = jax.random.key(0)
+DATA = point_robot_data()
+SPEC = point_robot_spec()._replace(num_policies=2, num_behaviors=2)
+
+
+def made(**changes):
+    """The method with some settings, "__" for dots, at the sizes of `debug`."""
+    changes = {path.replace("__", "."): value for path, value in changes.items()}
+    cfg = config.change(make_config.preset("spc", "point_robot_sparse", "debug"), changes)
+    config.validate(cfg)
+    return runs.make_method(FrozenConfigDict(cfg), SPEC)
+
+
+def shapes(method, data=DATA, memory=None):
+    """Shapes of the state before and after an update, and of the metrics; traced only."""
+    (phase,) = method.phases
+
+    def update(state, key):
+        return phase.update(state, phase.sample(data, key, 0), key, method.hp, jnp.int32(0))
+
+    state = jax.eval_shape(method.init, KEY)
+    if memory is not None:
+        state["encoder"] = state["encoder"]._replace(extra={"memory": memory})
+    new, metrics = jax.eval_shape(update, state, KEY)
+    return jax.tree.map(jnp.shape, state), jax.tree.map(jnp.shape, new), metrics
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_world_model_can_be_trained(kind):
+    before, after, metrics = shapes(made(world_model__kind=kind, world_model__simplex=4))
+    assert before == after and all(x.shape == () for x in metrics.values())
+
+
+def test_the_control_is_as_wide_as_the_codes_and_the_papers_half_as_wide():
+    def width(kind, matched):
+        own = {"world_model__kind": kind, "world_model__matched_width": matched}
+        state = jax.eval_shape(made(**own).init, KEY)
+        return state["world_model"].params["encoder"]["output"]["bias"].shape[0]
+
+    assert [width("discrete_ce", matched) for matched in (True, False)] == [8, 8]
+    assert [width("continuous_mse", matched) for matched in (True, False)] == [8, 4]
+
+
+@pytest.mark.parametrize("name", ["distance", "infonce", "adversary", "reconstruction"])
+def test_task_losses_of_other_systems_join_the_contrast(name):
+    method = made(**{f"task_losses__{name}": 1.0}, sampler__windows=2)
+    before, after, metrics = shapes(method)
+    assert before == after and name in metrics and "memory_infonce" in metrics
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"world_model__levels": (5, 1)}, r"world_model.levels is \(5, 1\)"),
+        ({"world_model__horizon": 19}, "sampler.batch_size is 18 rows"),
+        ({"world_model__kind": "simnorm_mse", "world_model__simplex": 3}, "multiple of 3"),
+        ({"spc__period": 0}, "spc.period is 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        made(**changes)
+
+
+def test_a_memory_of_other_tasks_is_refused():
+    method = made()
+    with pytest.raises(UserError, match=r"this data set has 6 rows, one a task.* 4 training tasks"):
+        shapes(method, point_robot_data(num_tasks=6))
+    with pytest.raises(UserError, match="the memory of codes has 5 rows"):
+        shapes(method, memory=jax.ShapeDtypeStruct((5, 3), jnp.float32))
