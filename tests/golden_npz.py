@@ -8,6 +8,13 @@ import numpy as np
 GOLDEN = Path(__file__).parent / "golden"
 
 
+def file_with(key, name, config):
+    """The file that `--reference` names if it has that key, else the golden one of that name."""
+    asked = Path(config.getoption("--reference")).resolve()
+    with np.load(asked) as file:
+        return asked if key in file else GOLDEN / name
+
+
 class Recorded:
     """Arrays of one block of a file: `source` in the precision asked for, `expected` results.
 

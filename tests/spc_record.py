@@ -48,8 +48,8 @@ class Spc(Recorded):
 
     after_error = 1e-6
 
-    def __init__(self, bits):
-        super().__init__("spc_step.npz", "", bits)
+    def __init__(self, bits, path="spc_step.npz"):
+        super().__init__(path, "", bits)
         skipped = ("host/", "split/", "task/")
         self.gates = {k: x for k, x in self.source.items() if k.startswith("gate/")}
         self.source = {k: x for k, x in self.source.items() if not k.startswith(skipped)}

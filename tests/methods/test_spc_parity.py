@@ -1,9 +1,13 @@
-"""SPC against numbers recorded from its authors' code: parts, gradients, updates, sequences."""
+"""SPC against numbers recorded from its authors' code: parts, gradients, updates, sequences.
+
+`--reference=FILE` takes another file of the same layout, of any sizes.
+"""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from golden_npz import file_with
 from metastar.losses import latent_dynamics as model_loss
 from metastar.models.latent_dynamics import KINDS
 from metastar.ops import memory_infonce
@@ -15,7 +19,7 @@ slow = pytest.param(32, marks=pytest.mark.slow, id="float32")
 @pytest.fixture(scope="module", params=[slow, pytest.param(64, id="float64")])
 def spc(request):
     with jax.enable_x64(request.param == 64):
-        yield Spc(request.param)
+        yield Spc(request.param, file_with("cfg/fsq_levels", "spc_step.npz", request.config))
 
 
 def test_every_recorded_number_of_spc(spc):

@@ -6,7 +6,7 @@ Every part is a dict. What cannot be computed is `{"not_computed": reason}`.
 import jax
 import numpy as np
 
-from metastar.ops import alignment, code_health, invariance
+from metastar.ops import alignment, code_health, invariance, spc_scores
 from metastar.ops.statistics import percentile_interval
 from metastar.tools.audit import parts
 from metastar.tools.audit import probes as audit_probes
@@ -155,13 +155,16 @@ def alike(one: np.ndarray, other: np.ndarray, keep: np.ndarray) -> dict:
 
 
 def health(codes: Codes) -> dict:
-    """Scale, effective rank and dormant dimensions over all windows."""
+    """Scale, ranks and dormant dimensions over all windows."""
     code = codes.code[codes.keep]
     return {
         "rms_norm": code_health.rms_norm(code),
         "effective_rank": code_health.effective_rank(code),
         "dimensions": code.shape[-1],
         "dormant": code_health.dormant_share(code),
+        "feature_rank": spc_scores.feature_rank(code),
+        "matrix_rank": spc_scores.matrix_rank(code),
+        "dormant_spc": spc_scores.dormant_ratio(code),
     }
 
 

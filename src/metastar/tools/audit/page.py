@@ -18,6 +18,11 @@ FACTORS = {
     "infomec_modularity": "InfoM (modularity)",
     "infomec_compactness": "InfoC (compactness)",
     "infomec_explicitness": "InfoE (explicitness)",
+    "spc_disentanglement": "disentanglement, SPC's form",
+    "spc_completeness": "completeness, SPC's form",
+    "spc_modularity": "InfoM, SPC's form",
+    "spc_compactness": "InfoC, SPC's form",
+    "spc_explicitness": "InfoE, SPC's form",
 }
 NOTES = """\
 How to read it (formulas and sources: docs/audit.md of metastar):
@@ -149,6 +154,9 @@ def health(found: dict) -> list[tuple[str, ...]]:
         "rms norm": lambda b: f"{b['rms_norm']:.3g}",
         "effective rank": lambda b: f"{b['effective_rank']:.2f} of {b['dimensions']}",
         "dormant dimensions": lambda b: _percent(b["dormant"]),
+        "feature rank": lambda b: f"{b['feature_rank']} of {b['dimensions']}",
+        "rank, tolerance 0.01": lambda b: f"{b['matrix_rank']} of {b['dimensions']}",
+        "dormant ratio, mean activation": lambda b: _percent(b["dormant_spc"]),
     }
     return [HEAD, *((k, *(cell(found[split]) for split in HEAD[1:])) for k, cell in cells.items())]
 

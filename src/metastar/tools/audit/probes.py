@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.ops import code_health, infomec, probes
+from metastar.ops import code_health, infomec, probes, spc_scores
 from metastar.ops.statistics import percentile_interval
 from metastar.tools.audit import parts
 from metastar.tools.audit.codes import Codes
@@ -167,7 +167,7 @@ def task_of_others(fit: Codes, fit_factor: np.ndarray, codes: Codes, factor: np.
 
 
 def factors(codes: Codes, factor: np.ndarray) -> dict:
-    """DCI, with the weights of linear probes as importances, and InfoMEC."""
+    """DCI, with the weights of linear probes as importances, and InfoMEC, each in two forms."""
     if len(factor) < parts.MIN_TASKS:
         return parts.missing(parts.too_few(len(factor)))
     target, std = _targets(factor)
@@ -192,6 +192,7 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
         "informativeness": (1 - error / spread).tolist(),
         **_infomec(_pooled(codes.code)[keep], target, np.nonzero(keep)[0]),
         "infomec_explicitness": infomec.explicitness(error, spread),
+        **_spc_form(_pooled(codes.code)[keep], target, np.nonzero(keep)[0], importance, fold),
     }
 
 
@@ -215,6 +216,25 @@ def _infomec(code, target, task) -> dict:
     return {
         "infomec_modularity": parts.number(infomec.modularity(told)),
         "infomec_compactness": parts.number(infomec.compactness(told)),
+    }
+
+
+def _spc_form(code, target, task, importance, fold) -> dict:
+    """The same in SPC's form, of R codes [R, Z] of the tasks [R] with parameters [N, F].
+
+    Importances and bins are those of the other form, in place of SPC's trees and neighbours, and
+    folds hold out tasks where SPC's hold out rows.
+    """
+    single, whole = spc_scores.disentanglement(importance / importance.sum(0)[None])
+    binned = infomec.quantized(code, CODE_BINS)
+    label = infomec.quantized(target, FACTOR_BINS)[task]
+    told = np.array([[infomec.mutual_information(z, f) for f in label.T] for z in binned.T])
+    return {
+        "spc_disentanglement": single,
+        "spc_completeness": whole,
+        "spc_modularity": spc_scores.modularity(told),
+        "spc_compactness": spc_scores.compactness(told),
+        "spc_explicitness": spc_scores.explicitness(code, target[task], fold[task]),
     }
 
 
