@@ -122,7 +122,8 @@ def test_each_dimension_of_this_code_stands_for_one_parameter(perfect):
     # The parameters are told by a dimension each, and by no other.
     assert found["infomec_modularity"] > 0.8 and found["infomec_compactness"] > 0.8
     assert found["infomec_explicitness"] == pytest.approx(np.mean(found["informativeness"]))
-    assert found["spc_disentanglement"] > 0.7 and found["spc_completeness"] > 0.7
+    # In its completeness a dimension that tells nothing weighs as much as one that tells all.
+    assert found["spc_disentanglement"] > 0.7 and found["spc_completeness"] < 0.5
     assert found["spc_modularity"] > 0.8 and found["spc_explicitness"] > 0.9
 
 
