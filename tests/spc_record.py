@@ -24,7 +24,7 @@ from metastar.models.nets.actor_forms import GaussianActor, normal_draw, normal_
 from metastar.models.nets.mlp import MLP, hidden_layers, mish
 from metastar.ops import memory_infonce
 from metastar.ops.contrastive import distance_terms
-from metastar.ops.optim import make_optimizer
+from metastar.ops.optim import descend, make_optimizer
 from metastar.ops.quantize import codebook, fsq
 from metastar.types import Agent, Batch, Context, DataSpec, Learner
 from model_helpers import random_view
@@ -542,9 +542,14 @@ class Spc(Recorded):
                 "loss_tc": found["consistency_loss"],
                 "loss_rew": found["reward_loss"],
             }
-            return out, grads, of_code, pulled
+            own, optimizer = self.hp["spc"], make_optimizer()
+            memory = self.source["in/step/memory"], own["infonce_tau"], own["infonce_radius"]
+            contrast = memory_infonce.infonce(code, ids, *memory, "last")
+            rate = own["encoder_lr"]
+            moved, _ = descend(optimizer, net, optimizer.init(net), rate, pulled["last"])
+            return out, grads, of_code, pulled, contrast, moved
 
-        out, grads, of_code, pulled = jax.jit(run)(params, net)
+        out, grads, of_code, pulled, contrast, moved = jax.jit(run)(params, net)
         out["loss_wm"] = weights[0, 2] * out["loss_tc"] + weights[1, 2] * out["loss_rew"]
         out["focal"] = focal(out["z"], self.source["in/step/task_ids"])[1]
         actual = {f"grad/step/{name}_z": of_code[name] for name in ("tc", "rew")}
@@ -555,52 +560,47 @@ class Spc(Recorded):
                     actual |= self.named(f"grad/{head}", group, of_part)
         for name in ("tc", "rew", *objectives):
             actual |= self.named(f"grad/step_{name}", "ctx", pulled[name])
-        last = self.represented("discrete_ce", noise, "param", "task_ids", "last")
         state, found = self.update(self.state(), self.batch(), noise, 0)
-        for repeated, (new, metrics) in {"last": last, "mean": (state, found)}.items():
-            out[f"infonce_{repeated}"] = metrics["memory_infonce"] / 2  # the period
-            out[f"memory_{repeated}"] = new["encoder"].extra["memory"]
-            moved = new["encoder"].params["net"]
-            actual |= self.named(f"after/step_{repeated}", "ctx", moved)
+        encoder = state["encoder"]
+        by_mean = found["memory_infonce"] / 2, encoder.extra["memory"]  # the period is 2
+        contrasts = {"last": contrast, "mean": by_mean}
+        for repeated, net in {"last": moved, "mean": encoder.params["net"]}.items():
+            out[f"infonce_{repeated}"], out[f"memory_{repeated}"] = contrasts[repeated]
+            actual |= self.named(f"after/step_{repeated}", "ctx", net)
         out |= {f"loss_{part}": found[f"{name}_loss"] for name, part in
                 (("value", "v"), ("critic", "q"), ("actor", "pi"))}  # fmt: skip
-        rows = spc.latent_rows(self.system(), state["world_model"].params, self.batch(), out["z"])
-        order = lambda x: x.reshape(-1, self.cfg["H"], x.shape[-1]).swapaxes(0, 1)  # noqa: E731
-        out |= {
-            "iql_latent": order(rows.obs_code[:, : self.size]),
-            "iql_next_latent": order(rows.next_obs_code[:, : self.size]),
-            "iql_z": order(rows.obs_code[:, self.size :]),
-        }
-        actual |= self.agent_grads("grad/step", rows, state)
+        rows, grads = jax.jit(self.agent_grads)(state, out["z"])
+        for name, group in AGENT_PARTS.items():
+            actual |= self.named("grad/step", group, grads[name][0])
+        out |= {f"iql_{name}": x for name, x in rows.items()}
         actual |= {f"out/step/{name}": x for name, x in out.items()}
         return (
             actual | self.after_model("after/step", state) | self.after_agent("after/step", state)
         )
 
-    def agent_grads(self, head, rows, new):
-        """Of IQL's losses before the update."""
+    def agent_grads(self, new, code):
+        """The agent's rows, and the gradients of IQL's losses before the update to `new`."""
+        rows = spc.latent_rows(self.system(), new["world_model"].params, self.batch(), code)
         nets, hp, old = self.nets(), self.hp["agent"]["iql"], self.state()["agent"]
-        at = rows.obs_code, rows.action
-
-        def run(old, updated_value):
-            q = nets.critic(old.target["critic"], *at).min(0)
-            next_v = nets.value(updated_value, rows.next_obs_code)
-            target = iql.critic_target(rows.reward, rows.done, hp["gamma"], next_v)
-            advantage = q - nets.value(old.params["value"], at[0])
-            weight = iql.advantage_weight(advantage, hp["inverse_temperature"], hp["clip"])
-            grad = partial(jax.grad, has_aux=True)
-            of = old.params
-            return {
-                "value": grad(iql.value_loss)(of["value"], at[0], q, hp["expectile"], nets.value),
-                "critic": grad(iql.critic_loss)(of["critic"], *at, target, nets.critic),
-                "actor": grad(iql.actor_loss)(of["actor"], *at, weight, nets.log_prob),
-            }
-
-        found = jax.jit(run)(old, new["agent"].params["value"])
-        out = {}
-        for name, group in AGENT_PARTS.items():
-            out |= self.named(head, group, found[name][0])
-        return out
+        at, of = (rows.obs_code, rows.action), old.params
+        q = nets.critic(old.target["critic"], *at).min(0)
+        next_v = nets.value(new["agent"].params["value"], rows.next_obs_code)
+        target = iql.critic_target(rows.reward, rows.done, hp["gamma"], next_v)
+        advantage = q - nets.value(of["value"], at[0])
+        weight = iql.advantage_weight(advantage, hp["inverse_temperature"], hp["clip"])
+        grad = partial(jax.grad, has_aux=True)
+        grads = {
+            "value": grad(iql.value_loss)(of["value"], at[0], q, hp["expectile"], nets.value),
+            "critic": grad(iql.critic_loss)(of["critic"], *at, target, nets.critic),
+            "actor": grad(iql.actor_loss)(of["actor"], *at, weight, nets.log_prob),
+        }
+        order = lambda x: x.reshape(-1, self.cfg["H"], x.shape[-1]).swapaxes(0, 1)  # noqa: E731
+        found = {
+            "latent": order(rows.obs_code[:, : self.size]),
+            "next_latent": order(rows.next_obs_code[:, : self.size]),
+            "z": order(rows.obs_code[:, self.size :]),
+        }
+        return found, grads
 
     def of_sequence(self):
         """Three updates: both parts, the agent alone, both parts."""

@@ -32,6 +32,12 @@ def real_transitions(batch: Batch, code: Array) -> Transitions:
     return _transitions(batch.views["real"], code, jnp.ones_like)
 
 
+def sequence_transitions(view: View, code: Array) -> Transitions:
+    """Sequences [M, B, H] with the codes [M, Z] as rows, leaves [M, B * H, ...]."""
+    rows = _transitions(view, code, jnp.ones_like)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), rows)
+
+
 def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
     """Imagined rollouts [M, R, H] with the codes [M, Z] as rows, leaves [M, R * H, ...]."""
     rows = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), trajectory)

@@ -16,12 +16,13 @@ from ml_collections import FrozenConfigDict
 from metastar import registry
 from metastar.config.fields import COUNT, NOT_NEGATIVE, POSITIVE, RATE, Field
 from metastar.data import contexts, normalize, sampler
-from metastar.data.normalize import view_whitener, whitener
-from metastar.data.rows import Transitions, join_code
+from metastar.data.normalize import unwhitener, view_whitener, whitener
+from metastar.data.rows import Transitions, flatten, sequence_transitions
 from metastar.data.sampler import draw_sequences, gather, sample_task_id
 from metastar.errors import UserError
 from metastar.losses import latent_dynamics as model_loss
 from metastar.losses import objective
+from metastar.losses.task import reconstruction
 from metastar.models import latent_dynamics
 from metastar.models.acting import AGENT, code_policy, code_value, one_batch
 from metastar.models.latent_dynamics import LatentModel
@@ -109,6 +110,10 @@ def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: one phase, in which all parts learn together."""
     system = bind(cfg, spec)
     functions = partial(sample, system), partial(update, system)
+    normalized = cfg.sampler.normalize_obs
+
+    def heads(params):
+        return params[ENCODER][TASK_LOSSES]["reconstruction"]
 
     def see(params, obs):
         return system.model.encode(params[MODEL]["encoder"], obs)
@@ -120,6 +125,11 @@ def make(cfg, spec: DataSpec) -> Method:
         context=system.context,
         infer=partial(infer, system),
         policy=code_policy(system.agent, spec.action_dim, system.whiten, see),
+        task_model=reconstruction.make_task_model(
+            heads, cfg.reconstruction.width, spec, system.whiten, unwhitener(normalized, spec)
+        )
+        if "reconstruction" in system.task_losses
+        else None,
         value=code_value(system.agent, system.whiten, see),
     )
 
@@ -184,10 +194,9 @@ def update(
     def keep(state):
         return state, jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(train, state)[1])
 
-    period = system.cfg.period
     with jax.named_scope("representation"):
-        state, found = jax.lax.cond(step % period == 0, train, keep, state)
-        found = {name: period * x for name, x in found.items()}
+        state, found = jax.lax.cond(step % system.cfg.period == 0, train, keep, state)
+        found = {name: system.cfg.period * x for name, x in found.items()}
 
     with jax.named_scope("agent"):
         rows = latent_rows(system, state[MODEL].params, batch, codes["context"].task)
@@ -272,18 +281,9 @@ def latent_rows(system: System, params, batch: Batch, code: Array) -> Transition
     Padding of an episode shorter than a sequence is its first step again, a row like any other.
     """
     view = batch.views["sequence"]
-    latent, next_latent = (
-        system.model.encode(params["encoder"], obs) for obs in (view.obs, view.next_obs)
-    )
-    rows = Transitions(
-        obs_code=join_code(latent, code),
-        action=view.action,
-        reward=view.reward,
-        next_obs_code=join_code(next_latent, code),
-        done=view.done,
-        real=jnp.ones_like(view.done),
-    )
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), rows)
+    see = partial(system.model.encode, params["encoder"])
+    view = view._replace(obs=see(view.obs), next_obs=see(view.next_obs))
+    return flatten(sequence_transitions(view, code))
 
 
 def init(system: System, key: Array) -> TrainState:
@@ -345,7 +345,7 @@ def export(system: System, state: TrainState) -> dict:
     """What inference and policy need."""
     return {
         MODEL: {"encoder": state[MODEL].params["encoder"]},
-        ENCODER: {NET: state[ENCODER].params[NET]},
+        ENCODER: state[ENCODER].params,
         AGENT: system.agent.export(state[AGENT]),
     }
 

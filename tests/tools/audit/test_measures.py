@@ -124,7 +124,7 @@ def test_each_dimension_of_this_code_stands_for_one_parameter(perfect):
     assert found["infomec_explicitness"] == pytest.approx(np.mean(found["informativeness"]))
     # In its completeness a dimension that tells nothing weighs as much as one that tells all.
     assert found["spc_disentanglement"] > 0.7 and found["spc_completeness"] < 0.5
-    assert found["spc_modularity"] > 0.8 and found["spc_explicitness"] > 0.9
+    assert found["spc_modularity"] > 0.7 and found["spc_explicitness"] > 0.8
 
 
 def test_informative_windows_are_counted_apart():
