@@ -82,3 +82,64 @@ def test_a_memory_of_other_tasks_is_refused():
         shapes(method, point_robot_data(num_tasks=6))
     with pytest.raises(UserError, match="the memory of codes has 5 rows"):
         shapes(method, memory=jax.ShapeDtypeStruct((5, 3), jnp.float32))
+
+
+def test_paper_has_the_sizes_rates_and_habits_of_the_specification():
+    """Its table of hyper-parameters, on a family whose recipe changes none of them."""
+    cfg = config.flatten(make_config.preset("spc", "point_robot_sparse", "paper"))
+    expected = {
+        "train.updates": 500_000,
+        "sampler.meta_batch": 16,
+        "sampler.batch_size": 64 * 5,
+        "sampler.with_replacement": True,
+        "sampler.normalize_obs": False,
+        "encoder.mean_mlp.code_dim": 5,
+        "encoder.mean_mlp.hidden": (256, 256),
+        "encoder.mean_mlp.layers": "norm_mish",
+        "encoder.mean_mlp.inputs": "reward",
+        "encoder.mean_mlp.context": "bag",
+        "encoder.mean_mlp.context_len": 64,
+        "world_model.kind": "discrete_ce",
+        "world_model.groups": 512,
+        "world_model.levels": (5, 3),
+        "world_model.encoder_hidden": (512,),
+        "world_model.hidden": (512, 512),
+        "world_model.horizon": 5,
+        "world_model.rho": 0.99,
+        "world_model.consistency_weight": 1.0,
+        "world_model.reward_weight": 1.0,
+        "world_model.lr": 1e-4,
+        "world_model.weight_decay": 0.01,
+        "world_model.tau": 0.005,
+        "world_model.mask_terminals": True,
+        "spc.encoder_lr": 1e-4,
+        "spc.period": 2,
+        "spc.infonce_weight": 1.0,
+        "spc.infonce_tau": 0.005,
+        "spc.infonce_radius": 100.0,
+        "spc.repeated": "last",
+        "agent.iql.hidden": (256, 256),
+        "agent.iql.layers": "norm_mish",
+        "agent.iql.actor": "gaussian",
+        "agent.iql.advantage_value": "previous",
+        "agent.iql.actor_average": 0.0,
+        "agent.iql.gamma": 0.99,
+        "agent.iql.expectile": 0.8,
+        "agent.iql.inverse_temperature": 3.0,
+        "agent.iql.clip": 100.0,
+        "agent.iql.tau": 0.005,
+        "agent.iql.actor_lr": 3e-4,
+        "agent.iql.critic_lr": 3e-4,
+        "agent.iql.value_lr": 3e-4,
+        "train.lr_decay": "none",
+    }
+    assert {path: cfg[path] for path in expected} == expected
+
+
+def test_paper_has_as_many_parameters_as_the_specification_counts():
+    """7.5 million on an observation of 27 and an action of 8 entries, ant-dir."""
+    spec = SPEC._replace(obs_dim=27, action_dim=8, obs_mean=(0.0,) * 27, obs_std=(1.0,) * 27)
+    cfg = make_config.preset("spc", "point_robot_sparse", "paper")
+    state = jax.eval_shape(runs.make_method(FrozenConfigDict(cfg), spec).init, KEY)
+    trained = [learner.params for learner in state.values()]
+    assert sum(x.size for x in jax.tree.leaves(trained)) == pytest.approx(7.5e6, rel=0.1)

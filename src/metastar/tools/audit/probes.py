@@ -10,6 +10,7 @@ from metastar.tools.audit import parts
 from metastar.tools.audit.codes import Codes
 
 SHUFFLES, MLP_SHUFFLES = 40, 3
+SPC_FOLDS = 5  # of its explicitness
 MLP_WINDOWS = 2048  # of all cells together, at most, for the MLPs
 MLP_MOST, MLP_LEAST = 16, 4  # of each cell
 CODE_BINS, FACTOR_BINS = 10, 4  # of equal frequency, for InfoMEC
@@ -192,7 +193,7 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
         "informativeness": (1 - error / spread).tolist(),
         **_infomec(_pooled(codes.code)[keep], target, np.nonzero(keep)[0]),
         "infomec_explicitness": infomec.explicitness(error, spread),
-        **_spc_form(_pooled(codes.code)[keep], target, np.nonzero(keep)[0], importance, fold),
+        **_spc_form(_pooled(codes.code)[keep], target, np.nonzero(keep)[0], importance),
     }
 
 
@@ -219,22 +220,23 @@ def _infomec(code, target, task) -> dict:
     }
 
 
-def _spc_form(code, target, task, importance, fold) -> dict:
+def _spc_form(code, target, task, importance) -> dict:
     """The same in SPC's form, of R codes [R, Z] of the tasks [R] with parameters [N, F].
 
-    Importances and bins are those of the other form, in place of SPC's trees and neighbours, and
-    folds hold out tasks where SPC's hold out rows.
+    Importances and bins are those of the other form, in place of SPC's trees and neighbours. Folds
+    hold out rows, as SPC's do, so that the tasks of held-out rows are known.
     """
     single, whole = spc_scores.disentanglement(importance / importance.sum(0)[None])
     binned = infomec.quantized(code, CODE_BINS)
     label = infomec.quantized(target, FACTOR_BINS)[task]
+    fold = np.arange(len(code)) % SPC_FOLDS
     told = np.array([[infomec.mutual_information(z, f) for f in label.T] for z in binned.T])
     return {
         "spc_disentanglement": single,
         "spc_completeness": whole,
         "spc_modularity": spc_scores.modularity(told),
         "spc_compactness": spc_scores.compactness(told),
-        "spc_explicitness": spc_scores.explicitness(code, target[task], fold[task]),
+        "spc_explicitness": spc_scores.explicitness(code, target[task], fold),
     }
 
 
