@@ -81,7 +81,6 @@ SECTIONS = {
 
 def check(cfg) -> None:
     """Raises `UserError` for fields that do not fit together."""
-    latent_dynamics.check(cfg.world_model)
     if cfg.sampler.batch_size < cfg.world_model.horizon:
         raise UserError(
             f"sampler.batch_size is {cfg.sampler.batch_size} rows of a task but must hold a whole "
