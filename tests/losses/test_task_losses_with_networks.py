@@ -262,12 +262,13 @@ def test_conditional_entropy_is_of_what_the_generator_makes():
 
 def test_conditional_entropy_by_hand():
     action = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0], [9.0, 9.0]])
-    valid = jnp.arange(5) < 4  # covariance diag(1/2, 2)
+    valid = jnp.arange(5) < 4  # covariance diag(2/3, 8/3)
+    expected = 0.5 * np.log(16 / 9) + 1 + np.log(2 * np.pi)
     actual = conditional_entropy._entropy(action, valid)
-    np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     with pytest.raises(AssertionError):  # with the padding
         actual = conditional_entropy._entropy(action, jnp.ones(5, bool))
-        np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["adversary", "club", "conditional_entropy"])
