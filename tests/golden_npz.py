@@ -17,7 +17,7 @@ class Recorded:
     def __init__(self, name, block, bits):
         with np.load(GOLDEN / name) as file:
             heads = block, f"expected64/{block}"
-            arrays = {name: file[name] for name in file.files if name.startswith(heads)}
+            arrays = {key: file[key] for key in file.files if key.startswith(heads)}
         self.bits = bits
         dtype = {32: jnp.float32, 64: jnp.float64}[bits]
         plain = {k.removeprefix(block): x for k, x in arrays.items() if k.startswith(block)}
