@@ -17,6 +17,7 @@ OURS = {
     "task_losses.club": 1.0,  # as much as the distances, the paper's share on Cheetah-Vel
     "club.codes": "transition",
     "club.lr": 3e-4,
+    "eval.protocols": "few_shot,zero_shot,non_prior",
 }
 PRESETS = {
     "": OURS,
