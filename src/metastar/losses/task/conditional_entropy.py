@@ -65,13 +65,52 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     Raises `UserError`, when it is used, if it is to have rows of the agent and there are none.
     """
     noise_dim = cfg.noise_dim or code_dim
+    init, generate, judge = _networks(cfg, spec, code_dim, noise_dim)
+    stop = jax.lax.stop_gradient
+
+    def given(codes, batch):
+        """The states, actions and codes [M, n, ...] that the networks see."""
+        view = _rows(cfg, batch)
+        code = codes["context"].task
+        return view, jnp.broadcast_to(code[:, None], (*view.reward.shape, code_dim))
+
+    def draw_noise(key, batch):
+        return jax.random.normal(key, (*_rows(cfg, batch).reward.shape, noise_dim))
+
+    def fit(params, codes, batch, noise):
+        view, code = given(codes, batch)
+
+        def cross_entropy(params, action, label):
+            logit = judge(params, view.obs, action, code)
+            each = optax.sigmoid_binary_cross_entropy(logit, jnp.full_like(logit, label))
+            return jnp.where(view.valid, each, 0).sum() / view.valid.sum()
+
+        fake = generate(params, view.obs, code, noise)
+        generator = cross_entropy(stop(params), fake, 1.0)
+        real = cross_entropy(params, view.action, 1.0)
+        discriminator = real + cross_entropy(params, stop(fake), 0.0)
+        return generator + discriminator, {"discriminator_loss": discriminator}
+
+    def loss(params, codes, batch, noise, hp):
+        view, code = given(codes, batch)
+        action = generate(params, view.obs, code, noise)
+        entropy = jax.vmap(_entropy)(action, view.valid).mean()
+        return -entropy, {"generated_entropy": entropy}
+
+    opponent = Opponent(init, fit, draw_noise, cfg.inner_steps, _TURNS[cfg.turns])
+    return TaskLoss(("context",), loss, draw_noise=draw_noise, opponent=opponent)
+
+
+def _networks(cfg, spec, code_dim, noise_dim):
+    """Their `init`, actions G(s, z, e) of the generator and logits D(s, a, z)."""
     nets = {
         "generator": MLP((cfg.width,) * cfg.generator_layers, spec.action_dim),
         "discriminator": MLP((cfg.discriminator_width or cfg.width,) * 2, 1),
     }
-    inputs = {"generator": spec.obs_dim + code_dim + noise_dim}
-    inputs["discriminator"] = spec.obs_dim + spec.action_dim + code_dim
-    stop = jax.lax.stop_gradient
+    inputs = {
+        "generator": spec.obs_dim + code_dim + noise_dim,
+        "discriminator": spec.obs_dim + spec.action_dim + code_dim,
+    }
 
     def init(key):
         keys = jax.random.split(key, len(nets))
@@ -80,53 +119,28 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
             for k, (name, net) in zip(keys, nets.items())
         }
 
-    def rows_of(batch):
-        """The states and actions [M, n] that are imitated."""
-        if not cfg.rows:
-            return batch.views["context"]
-        if "real" not in batch.views:
-            raise UserError(
-                "conditional_entropy.rows is above 0, but this phase of the training has no rows "
-                "of an agent; set it to 0, or use method 'contextual'"
-            )
-        return jax.tree.map(lambda x: x[:, : cfg.rows] if x.ndim > 1 else x, batch.views["real"])
+    def apply(params, name, *columns):
+        return nets[name].apply({"params": params[name]}, jnp.concatenate(columns, -1))
 
-    def draw_noise(key, batch):
-        return jax.random.normal(key, (*rows_of(batch).reward.shape, noise_dim))
+    def generate(params, obs, code, noise):
+        return jnp.tanh(apply(params, "generator", obs, code, noise))
 
-    def code_at(codes, view):
-        code = codes["context"].task
-        return jnp.broadcast_to(code[:, None], (*view.reward.shape, code_dim))
+    def judge(params, obs, action, code):
+        return apply(params, "discriminator", obs, action, code)[..., 0]
 
-    def generate(params, codes, batch, noise):
-        view = rows_of(batch)
-        x = jnp.concatenate([view.obs, code_at(codes, view), noise], -1)
-        return jnp.tanh(nets["generator"].apply({"params": params["generator"]}, x))
+    return init, generate, judge
 
-    def fit(params, codes, batch, noise):
-        view = rows_of(batch)
 
-        def judge(params, action):
-            x = jnp.concatenate([view.obs, action, code_at(codes, view)], -1)
-            return nets["discriminator"].apply({"params": params["discriminator"]}, x)[..., 0]
-
-        def cross_entropy(logit, label):
-            each = optax.sigmoid_binary_cross_entropy(logit, jnp.full_like(logit, label))
-            return jnp.where(view.valid, each, 0).sum() / view.valid.sum()
-
-        fake = generate(params, codes, batch, noise)
-        generator = cross_entropy(judge(stop(params), fake), 1.0)
-        real = cross_entropy(judge(params, view.action), 1.0)
-        discriminator = real + cross_entropy(judge(params, stop(fake)), 0.0)
-        return generator + discriminator, {"discriminator_loss": discriminator}
-
-    def loss(params, codes, batch, noise, hp):
-        valid = rows_of(batch).valid
-        entropy = jax.vmap(_entropy)(generate(params, codes, batch, noise), valid).mean()
-        return -entropy, {"generated_entropy": entropy}
-
-    opponent = Opponent(init, fit, draw_noise, cfg.inner_steps, _TURNS[cfg.turns])
-    return TaskLoss(("context",), loss, draw_noise=draw_noise, opponent=opponent)
+def _rows(cfg, batch):
+    """The view [M, n] whose states and actions are imitated."""
+    if not cfg.rows:
+        return batch.views["context"]
+    if "real" not in batch.views:
+        raise UserError(
+            "conditional_entropy.rows is above 0, but this phase of the training has no rows of an "
+            "agent; set it to 0, or use method 'contextual'"
+        )
+    return jax.tree.map(lambda x: x[:, : cfg.rows] if x.ndim > 1 else x, batch.views["real"])
 
 
 def _entropy(action, valid):
