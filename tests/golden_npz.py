@@ -4,7 +4,13 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+# Float32 sees nothing that float64 does not, but for its own rounding.
+PRECISIONS = [
+    pytest.param(64, id="float64"),
+    pytest.param(32, id="float32", marks=pytest.mark.slow),
+]
 GOLDEN = Path(__file__).parent / "golden"
 
 

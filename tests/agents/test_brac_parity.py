@@ -9,7 +9,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import reference_params
-from golden_npz import Recorded
+from golden_npz import PRECISIONS, Recorded
 from metastar.agents import brac as agent
 from metastar.data.rows import Transitions
 from metastar.losses import brac
@@ -249,7 +249,7 @@ class Brac(Recorded):
         return {f"out/probe/{name}": x for name, x in out.items()}
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+@pytest.fixture(scope="module", params=PRECISIONS)
 def recorded(request):
     with jax.enable_x64(request.param == 64):
         yield Brac(request.param)
@@ -275,8 +275,6 @@ TWINS = {
 
 
 def test_an_update_with_another_setting_is_found(recorded):
-    if recorded.bits == 32:
-        pytest.skip("found in float64")
     tag = "csro_value_penalty"
     for changes in TWINS.values():
         found = recorded.case(tag, **{**CASES[tag], **changes})

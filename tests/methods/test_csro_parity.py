@@ -8,6 +8,7 @@ import pytest
 
 import reference_params
 from contextual_record import KEY, ContextualRecord, gradient
+from golden_npz import PRECISIONS
 from metastar.losses import objective
 from metastar.methods import contextual
 from metastar.methods.contextual import ENCODER, NET, OPPONENTS
@@ -101,7 +102,7 @@ class Csro(ContextualRecord):
         return actual
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+@pytest.fixture(scope="module", params=PRECISIONS)
 def csro(request):
     with jax.enable_x64(request.param == 64):
         yield Csro(request.param)

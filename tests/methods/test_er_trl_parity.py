@@ -9,6 +9,7 @@ import pytest
 
 import reference_params
 from contextual_record import KEY, ContextualRecord, gradient
+from golden_npz import PRECISIONS
 from metastar.losses import objective
 from metastar.losses.task import conditional_entropy
 from metastar.methods import contextual
@@ -171,7 +172,7 @@ class ErTrl(ContextualRecord):
         return actual | {f"out/{name}": x for name, x in out.items()}
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+@pytest.fixture(scope="module", params=PRECISIONS)
 def er_trl(request):
     with jax.enable_x64(request.param == 64):
         yield ErTrl(request.param)

@@ -12,6 +12,7 @@ import pytest
 
 import reference_params
 from contextual_record import KEY, ContextualRecord, gradient
+from golden_npz import PRECISIONS
 from metastar.losses import objective
 from metastar.methods import contextual
 from metastar.methods.contextual import ENCODER, NET, TASK_LOSSES
@@ -190,7 +191,7 @@ class Unicorn(ContextualRecord):
         }
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+@pytest.fixture(scope="module", params=PRECISIONS)
 def unicorn(request):
     with jax.enable_x64(request.param == 64):
         yield Unicorn(request.param)
@@ -201,7 +202,5 @@ def test_every_recorded_number(unicorn):
 
 
 def test_another_weight_is_found(unicorn):
-    if unicorn.bits == 32:
-        pytest.skip("found in float64")
     found = unicorn.selfsupervised(weight=1.001 * unicorn.cfg["weight"])
     assert unicorn.misses({**unicorn.expected, **found})
