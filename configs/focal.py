@@ -9,9 +9,8 @@ The agent is implicit Q-learning (arXiv 2110.06169); `--config.agent.name=conser
 MetaSTAR's in its place, with the settings that the fields of agents/conservative.py default to.
 
 Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which
-has FOCAL's encoder, objective, sampling, rates and sizes. `paper` is not FOCAL in two things: the
-reference learns values and policy by BRAC, which is not in the house, and implicit Q-learning
-stands in; and the data are those of every `paper` here, not those of its authors.
+has FOCAL's encoder, objective, sampling, rates, sizes and agent, BRAC, as its code has them; its
+data are those of every `paper` here, not those of its authors.
 """
 
 from metastar import config
@@ -58,15 +57,24 @@ PRESETS = {
         "encoder.mean_mlp.hidden": (200, 200, 200),
         "encoder.mean_mlp.code_dim": 20,
         "sampler.with_replacement": True,
-        "agent.iql.hidden": (256, 256, 256),
-        "agent.iql.reward_scale": 100.0,
+        "agent.name": "brac",
+        "agent.brac.gradient_penalty": "value",
+        "agent.brac.divergence": "mixed",
+        "agent.brac.alpha_memory": "free",
         "train.updates": 100_000,
     },
+}
+# Point robots: rewards times 100, and no weight on the divergence.
+POINT_PAPER = {
+    "agent.brac.reward_scale": 100.0,
+    "agent.brac.alpha": 0.0,
+    "agent.brac.alpha_max": 0.0,
 }
 POINT_ROBOT = {
     "": {"sampler.batch_size": 128},
     "quick": {"sampler.batch_size": 128},
     "debug": {},
+    "paper": POINT_PAPER,
 }
 # Twice the rows and a shorter horizon, as MetaSTAR's recipe has it for the cheetahs.
 CHEETAH = {
@@ -87,18 +95,23 @@ CHEETAHS = {
         "eval.windows": 10,
     },
     "debug": {},
-    "paper": {"encoder.mean_mlp.context_len": 100, "agent.iql.reward_scale": 5.0},
+    "paper": {"encoder.mean_mlp.context_len": 100},
 }
 FAMILIES = {
-    "point_robot_sparse": {},
+    "point_robot_sparse": {"paper": POINT_PAPER},
     "point_robot": POINT_ROBOT,
     "point_robot_wind": POINT_ROBOT,  # not tuned, and not measured yet
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
-    # Two tasks: the reference has M = 4 there, drawn with replacement.
+    # Two tasks: the reference has M = 4 there, drawn with replacement, and its critics pay for the
+    # divergence too.
     "cheetah_dir": {
-        preset: {**values, "sampler.meta_batch": 4 if preset == "paper" else 2}
-        for preset, values in CHEETAHS.items()
+        **{preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()},
+        "paper": {
+            **CHEETAHS["paper"],
+            "sampler.meta_batch": 4,
+            "agent.brac.value_penalty": 1.0,
+        },
     },
 }
 

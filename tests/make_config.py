@@ -11,13 +11,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 
 def preset(method: str, family: str, name: str = "") -> ConfigDict:
-    """Of the file named after the method, or of the first that is of it."""
-    own = CONFIGS / f"{method}.py"
-    for file in [own] if own.exists() else sorted(CONFIGS.glob("*.py")):
-        cfg = config.load_preset(f"{file}:{family},{name}")
-        if cfg.method == method:
-            return cfg
-    raise LookupError(method)
+    """Of the file named after the method; `contextual` has several, of which it is FOCAL's."""
+    file = CONFIGS / f"{'focal' if method == 'contextual' else method}.py"
+    return config.load_preset(f"{file}:{family},{name}")
 
 
 def base(**values) -> ConfigDict:

@@ -104,10 +104,10 @@ def from_reference(names, arrays, action_dim=None):
 
 def to_reference(names, params):
     """The inverse: {name of the reference: array}, without its axes of length one."""
-    flat = {name: np.asarray(x) for name, x in flatten_dict(params, sep="/").items()}
+    flat = flatten_dict(params, sep="/")
     if "hidden_0_action/kernel" in flat:
         parts = flat["hidden_0/kernel"], flat.pop("hidden_0_action/kernel")
-        flat["hidden_0/kernel"] = np.concatenate(parts)
+        flat["hidden_0/kernel"] = jnp.concatenate(parts)
     assert set(flat) == set(names)
     ensemble = "state_reward_decoder"
     return {

@@ -285,6 +285,9 @@ class Opponent(NamedTuple):
     loss: Callable  # (params, codes {view: Codes}, Batch, noise) -> (scalar, metrics)
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
     inner_steps: int = 1  # optimiser steps per update, each with new noise
+    # networks that take a step one after another, each with an optimiser of its own and against the
+    # others as they are by then; none: all of them take their step at once
+    turns: tuple[str, ...] = ()
 
 
 class TaskLoss(NamedTuple):

@@ -10,13 +10,13 @@ from jax.experimental import io_callback
 
 import make_config
 from metastar import config, registry
-from metastar.agents import td3
 from metastar.collection import online
 from metastar.collection.behavior import Behavior
 from metastar.data.rows import Transitions
 from metastar.envs.families import point_robot as family
 from metastar.envs.make import make_env
 from metastar.errors import UserError
+from metastar.losses import td3
 from metastar.models.nets.actor_critic import Actor, init_actor
 from metastar.types import Agent, Learner, Trajectory
 

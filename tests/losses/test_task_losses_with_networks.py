@@ -24,7 +24,7 @@ from metastar.losses.task import (
     spread,
 )
 from metastar.ops.contrastive import behavior_mmd
-from metastar.types import Batch
+from metastar.types import Batch, Opponent, TaskLoss
 from model_helpers import SPEC, as_codes, make_loss, random_batch, random_view, tiny_cfg
 
 CFG = tiny_cfg()
@@ -262,12 +262,13 @@ def test_conditional_entropy_is_of_what_the_generator_makes():
 
 def test_conditional_entropy_by_hand():
     action = jnp.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0], [9.0, 9.0]])
-    valid = jnp.arange(5) < 4  # covariance diag(1/2, 2)
+    valid = jnp.arange(5) < 4  # covariance diag(2/3, 8/3)
+    expected = 0.5 * np.log(16 / 9) + 1 + np.log(2 * np.pi)
     actual = conditional_entropy._entropy(action, valid)
-    np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
     with pytest.raises(AssertionError):  # with the padding
         actual = conditional_entropy._entropy(action, jnp.ones(5, bool))
-        np.testing.assert_allclose(actual, 0.5 * np.log(0.5 * 2), atol=1e-4)
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["adversary", "club", "conditional_entropy"])
@@ -315,3 +316,42 @@ def test_expected_rewards_by_hand():
     # The other head says nothing: no change is expected.
     next_obs = reconstruction.expected_next_obs(params, obs, action, code, width)
     np.testing.assert_allclose(next_obs, np.ones((3, SPEC.obs_dim)), rtol=1e-6)
+
+
+def test_club_of_transitions_needs_their_codes():
+    cfg = tiny_cfg()
+    cfg.club.codes = "transition"
+    task_loss = make_loss(club, cfg, SPEC2)
+    params = task_loss.opponent.init(KEY)
+    with pytest.raises(UserError, match="needs a code of every transition, which this encoder"):
+        task_loss.loss(params, as_codes(context=jnp.zeros((3, 3))), BATCH, None, {})
+
+
+def test_generated_actions_at_rows_of_an_agent_need_such_rows():
+    cfg = tiny_cfg()
+    cfg.conditional_entropy.rows = 2
+    task_loss = make_loss(conditional_entropy, cfg, SPEC2)
+    with pytest.raises(UserError, match="has no rows of an agent; set it to 0"):
+        task_loss.draw_noise(KEY, BATCH)
+    batch = BATCH._replace(views={**BATCH.views, "real": BATCH.views["positive"]})
+    assert task_loss.draw_noise(KEY, batch).shape == (3, 2, 3)
+
+
+def test_networks_take_turns_against_those_before_them():
+    """Of the loss (a - 1)^2 + (b - a)^2 b sees a after its step, and each has its own optimiser."""
+
+    def fit(params, codes, batch, noise):
+        a, b = params["a"], params["b"]
+        return (a - 1) ** 2 + (b - jax.lax.stop_gradient(a)) ** 2, {"a": a, "b": b}
+
+    zeros = {"a": jnp.zeros(()), "b": jnp.zeros(())}
+    together = Opponent(lambda key: zeros, fit)
+    names = TaskLoss(("context",), None, opponent=together)
+    for turns, moved in (((), False), (("a", "b"), True), (("b", "a"), False)):
+        task_losses = {"game": names._replace(opponent=together._replace(turns=turns))}
+        learner = objective.init_opponents(KEY, task_losses)
+        codes = as_codes(context=jnp.zeros((3, 3)))
+        hp = {"game": {"lr": 0.1}}
+        end, _ = objective.train_opponents(learner, codes, BATCH, KEY, hp, task_losses)
+        np.testing.assert_allclose(end.params["game"]["a"], 0.1, rtol=1e-5)
+        assert (end.params["game"]["b"] > 0.05) == moved  # at a = 0 its gradient is 0

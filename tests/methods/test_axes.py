@@ -17,8 +17,13 @@ KEY = jax.random.key(0)
 DATA = point_robot_data()
 SPEC = point_robot_spec()._replace(num_policies=2, num_behaviors=2)
 AXES = [registry.names(kind) for kind in ("encoder", "task loss", "agent")]
-# Each file of each axis at least once: the axes go round side by side.
-COVER = [tuple(axis[i % len(axis)] for axis in AXES) for i in range(max(map(len, AXES)))]
+# Each file of an axis with each file of the others, at least once: all pairs of the two longer
+# axes, and the shortest goes round along both.
+COVER = [
+    (AXES[0][(i + j) % len(AXES[0])], task_loss, agent)
+    for i, task_loss in enumerate(AXES[1])
+    for j, agent in enumerate(AXES[2])
+]
 
 
 def made(encoder, task_loss, agent):
@@ -41,6 +46,11 @@ def made(encoder, task_loss, agent):
         return phase.update(state, batch, KEY, method.hp, jnp.int32(0))
 
     return method, step
+
+
+def test_the_cover_has_every_pair():
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert {(row[a], row[b]) for row in COVER} == set(product(AXES[a], AXES[b]))
 
 
 @pytest.mark.parametrize("axes", COVER, ids="-".join)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, NOT_NEGATIVE, RATE, Field, Like
 from metastar.losses import critic as critic_loss
+from metastar.losses import td3
 from metastar.models.nets.actor_critic import (
     Actor,
     Critic,
@@ -49,7 +50,7 @@ def make(cfg, rows: RowSpec) -> Agent:
     actor, critic = Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden)
     optimizer = make_optimizer()
     critic_step = gradient_step(critic_loss.loss, optimizer)
-    actor_step = gradient_step(partial(actor_loss, actor), optimizer)
+    actor_step = gradient_step(partial(td3.actor_loss, actor=actor), optimizer)
 
     def init(key, size):
         key_actor, key_critic = jax.random.split(key)
@@ -73,7 +74,7 @@ def make(cfg, rows: RowSpec) -> Agent:
             critic_loss.draw_noise(key, *batch.action.shape),
             hp["gamma"],
             0.0,
-            partial(smoothed_action, hp, actor, learner.target["actor"]),
+            partial(td3.smoothed_action, hp, actor, learner.target["actor"]),
             partial(twin_q, critic, learner.target["critic"]),
         )
         rated = critic_loss.CriticBatch(batch.obs_code, batch.action, target, batch.real)
@@ -111,27 +112,3 @@ def make(cfg, rows: RowSpec) -> Agent:
         return twin_q(critic, params["critic"], obs_code, action).min(0)
 
     return Agent(init, update, lambda learner: learner.params, act, value)
-
-
-def smoothed_action(hp, actor: Actor, params, obs_code, noise):
-    """The target's action `clip(pi'(s) + clip(sigma eps, -c, c), -1, 1)`, and 0 for its entropy.
-
-    Args:
-        hp: `smoothing_noise` is sigma, `smoothing_clip` is c.
-        actor: the module.
-        params: of the target actor.
-        obs_code: [B, n].
-        noise: eps [B, A], standard normal.
-
-    Returns:
-        [B, A] and [B].
-    """
-    limit = hp["smoothing_clip"]
-    shift = jnp.clip(hp["smoothing_noise"] * noise, -limit, limit)
-    action = jnp.clip(greedy_action(actor, params, obs_code) + shift, -1, 1)
-    return action, jnp.zeros(action.shape[:-1])
-
-
-def actor_loss(actor: Actor, params, obs_code, q_fn):
-    """`-mean Q_1(s, pi(s))`: scalar and no metrics."""
-    return -q_fn(obs_code, greedy_action(actor, params, obs_code))[0].mean(), {}

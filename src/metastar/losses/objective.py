@@ -60,7 +60,11 @@ def init_opponents(key: Array, task_losses: TaskLosses) -> Learner | None:
     optimizer, found = make_optimizer(), _opponents(task_losses)
     keys = jax.random.split(key, len(task_losses))
     params = {name: found[name].init(k) for k, name in zip(keys, task_losses) if name in found}
-    opt_state = {name: optimizer.init(own) for name, own in params.items()}
+    opt_state = {}
+    for name, own in params.items():
+        turns = found[name].turns
+        apart = {net: optimizer.init(own[net]) for net in turns}
+        opt_state[name] = apart if turns else optimizer.init(own)
     return Learner(params, opt_state=opt_state) if params else None
 
 
@@ -140,19 +144,34 @@ def train_opponents(
     optimizer, codes = make_optimizer(), jax.lax.stop_gradient(codes)
     params, opt_state, metrics = {}, {}, {}
     for name, opponent in _opponents(task_losses).items():
-        step = gradient_step(opponent.loss, optimizer)
         key, key_own = jax.random.split(key)
 
-        def inner(moving, key, opponent=opponent, step=step, lr=hp[name]["lr"]):
+        def inner(moving, key, opponent=opponent, lr=hp[name]["lr"]):
             noise = opponent.draw_noise(key, batch)
-            *moving, own = step(*moving, lr, codes, batch, noise)
-            return tuple(moving), own
+            return _opponent_step(opponent, optimizer, *moving, lr, codes, batch, noise)
 
         start = learner.params[name], learner.opt_state[name]
         keys = jax.random.split(key_own, opponent.inner_steps)
         (params[name], opt_state[name]), own = jax.lax.scan(inner, start, keys)
         metrics |= jax.tree.map(lambda x: x[-1], own)
     return Learner(params, opt_state=opt_state), metrics
+
+
+def _opponent_step(opponent, optimizer, params, opt_state, lr, *inputs):
+    """One step of all networks of an opponent: (parameters, optimiser's state), metrics."""
+    if not opponent.turns:
+        *moving, own = gradient_step(opponent.loss, optimizer)(params, opt_state, lr, *inputs)
+        return tuple(moving), own
+    params, opt_state, metrics = {**params}, {**opt_state}, {}
+    for net in opponent.turns:
+
+        def loss(own, others, *inputs, net=net):
+            return opponent.loss({**others, net: own}, *inputs)
+
+        step = gradient_step(loss, optimizer)
+        params[net], opt_state[net], own = step(params[net], opt_state[net], lr, params, *inputs)
+        metrics |= own
+    return (params, opt_state), metrics
 
 
 def expect_views(task_losses: TaskLosses, views: tuple[str, ...]) -> None:

@@ -109,7 +109,7 @@ def make(cfg, spec: DataSpec) -> Method:
         infer=partial(infer, system),
         policy=code_policy(system.agent, spec.action_dim, system.whiten),
         task_model=reconstruction.make_task_model(
-            heads, cfg.reconstruction.width, spec, system.whiten, system.unwhiten
+            heads, cfg.reconstruction, spec, system.whiten, system.unwhiten
         )
         if "reconstruction" in system.task_losses
         else None,

@@ -153,7 +153,7 @@ def method_of(system: System) -> Method:
         policy=code_policy(system.agent, spec.action_dim, system.whiten),
         predict=partial(predict, system),
         task_model=reconstruction.make_task_model(
-            heads, cfg.reconstruction.width, spec, system.whiten, system.unwhiten
+            heads, cfg.reconstruction, spec, system.whiten, system.unwhiten
         )
         if "reconstruction" in system.task_losses
         else None,

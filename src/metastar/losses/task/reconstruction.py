@@ -18,6 +18,13 @@ DEFAULTS = {
     "variance_power": Field(
         0.0, "[0, 1]", "p of beta-NLL: 0 is the likelihood, 1 squared errors", before=0.0
     ),
+    "reward_given": Field(
+        "next_obs",
+        ("next_obs", "action"),
+        "what the reward's head sees beside the code: state, action and next state (the chain "
+        "rule), or state and action alone (UNICORN)",
+        before="next_obs",
+    ),
 }
 
 LIKELIHOOD_STD = 0.3  # of a reward under the task model, in standard deviations of the reward
@@ -39,10 +46,13 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
     gradient: beta-NLL (Seitzer et al. 2022, arXiv 2203.09168), equation 5. At p = 0 the gradient of
     an element grows as exp(-v) the better it is predicted; at p = 1 means are fitted as by squared
     errors. The metrics are the likelihoods for every p.
+
+    UNICORN's own form is `cfg.reward_given="action"`, -log p(s' | s, a, z) - log p(r | s, a, z),
+    with one view, which is predicted from its own code.
     """
-    power = cfg.variance_power
+    power, chained = cfg.variance_power, cfg.reward_given == "next_obs"
     heads = {"next_obs": _head(cfg.width, spec.obs_dim), "reward": _head(cfg.width, 1)}
-    sizes = {"next_obs": 0, "reward": spec.obs_dim}
+    sizes = {"next_obs": 0, "reward": spec.obs_dim * chained}
     base = spec.obs_dim + spec.action_dim + code_dim
 
     def init(key):
@@ -59,7 +69,9 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
         view, code = crossed(codes, batch)
         code = jnp.broadcast_to(code[:, None], (*view.reward.shape, code.shape[-1]))
         given = jnp.concatenate([view.obs, view.action, code], -1)
-        inputs = {"next_obs": given, "reward": jnp.concatenate([given, view.next_obs], -1)}
+        inputs = {"next_obs": given, "reward": given}
+        if chained:
+            inputs["reward"] = jnp.concatenate([given, view.next_obs], -1)
         target = {"next_obs": view.next_obs - view.obs, "reward": view.reward[..., None]}
         metrics, total = {}, 0.0
         for name, head in heads.items():
@@ -76,23 +88,24 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
 
 
 def make_task_model(
-    heads: Callable, width: int, spec: DataSpec, whiten: Callable, unwhiten: Callable
+    heads: Callable, cfg: Any, spec: DataSpec, whiten: Callable, unwhiten: Callable
 ) -> TaskModel:
     """The predictions of these heads as the `TaskModel` of a method that trains them.
 
     Args:
         heads: (exported parameters of the method) -> those of this loss.
-        width: the setting of that name.
+        cfg: the settings of this file.
         spec: its sizes and the spread of rewards are used.
         whiten: obs [..., O] -> normalised obs [..., O], as in the loss.
         unwhiten: the inverse.
     """
 
     def next_obs(params, obs, action, code):
-        return unwhiten(expected_next_obs(heads(params), whiten(obs), action, code, width))
+        return unwhiten(expected_next_obs(heads(params), whiten(obs), action, code, cfg.width))
 
     def reward(params, obs, action, next_obs, code):
-        return expected_reward(heads(params), whiten(obs), action, whiten(next_obs), code, width)
+        after = whiten(next_obs) if cfg.reward_given == "next_obs" else None
+        return expected_reward(heads(params), whiten(obs), action, after, code, cfg.width)
 
     return TaskModel(next_obs, reward, LIKELIHOOD_STD * max(spec.reward_std, 1e-6))
 
@@ -113,13 +126,16 @@ def expected_next_obs(params: Any, obs: Array, action: Array, code: Array, width
 
 
 def expected_reward(
-    params: Any, obs: Array, action: Array, next_obs: Array, code: Array, width: int
+    params: Any, obs: Array, action: Array, next_obs: Array | None, code: Array, width: int
 ) -> Array:
     """The mean of `p(r | s, a, s', z)` for ONE transition under K codes: [K].
 
-    `next_obs` is [K, O]; the rest as for `expected_next_obs`.
+    `next_obs` is [K, O], or None for a head that does not see it; the rest as for
+    `expected_next_obs`.
     """
-    given = jnp.concatenate([_given(obs, action, code), next_obs], -1)
+    given = _given(obs, action, code)
+    if next_obs is not None:
+        given = jnp.concatenate([given, next_obs], -1)
     mean, _ = _head(width, 1).apply({"params": params["reward"]}, given)
     return mean[:, 0]
 

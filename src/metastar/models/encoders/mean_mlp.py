@@ -19,6 +19,8 @@ INPUTS = {  # of the network, in this order
     "dynamics": ("obs", "action", "reward", "next_obs"),
     "terminal": ("obs", "action", "reward", "next_obs", "done"),
 }
+LOG_VARIANCE = "log_variance"  # [Z], beside the layers
+VARIANCES = 0.1, 10.0  # UNICORN's bounds
 DEFAULTS = {
     "hidden": Field(
         (128, 128), COUNT, "widths of the hidden layers; FOCAL 200, 200, 200, SPC 256, 256"
@@ -40,6 +42,12 @@ DEFAULTS = {
         "codes of transitions have length 1 before the mean, without its gradient; option of SPC",
         before=False,
     ),
+    "sampled": Field(
+        False,
+        doc="whether the network's output is the mean of a Gaussian that is drawn from, with one "
+        "learned variance for all transitions; UNICORN, which draws at test time too",
+        before=False,
+    ),
     "context": Field(
         "bag",
         ("bag", "window"),
@@ -54,7 +62,9 @@ DEFAULTS = {
 def make(cfg, spec: DataSpec) -> Encoder:
     """Binds the encoder to its settings; its network starts as FOCAL's, which is rlkit's `MLP`.
 
-    `z = mean_{valid t} tanh(f(s_t, a_t, r_t))`; zero for a context without a valid transition.
+    `z = mean_{valid t} tanh(f(s_t, a_t, r_t))`; zero for a context without a valid transition. With
+    `cfg.sampled` a draw of `N(f(.), clip(v, 0.1, 10))` takes the place of f, where log v [Z] is
+    learned too.
     """
     net = MLP(cfg.hidden, cfg.code_dim, layers=cfg.layers)
     sizes = {
@@ -66,18 +76,25 @@ def make(cfg, spec: DataSpec) -> Encoder:
     }
 
     def init(key: Array) -> Any:
-        return net.init(key, jnp.zeros(sum(sizes[name] for name in INPUTS[cfg.inputs])))["params"]
+        num = sum(sizes[name] for name in INPUTS[cfg.inputs])
+        params = net.init(key, jnp.zeros(num))["params"]
+        return {**params, LOG_VARIANCE: jnp.zeros(cfg.code_dim)} if cfg.sampled else params
+
+    def draw_noise(key: Array, shape: tuple[int, ...]) -> Array | None:
+        return jax.random.normal(key, (*shape, cfg.code_dim)) if cfg.sampled else None
 
     def encode(params: Any, view: View, noise: Any) -> Codes:
-        del noise
         each = net.apply({"params": params}, inputs_of(view, cfg.inputs))
+        if cfg.sampled:
+            std = jnp.sqrt(jnp.clip(jnp.exp(params[LOG_VARIANCE]), *VARIANCES))
+            each = each + jnp.broadcast_to(std, each.shape) * noise
         if cfg.bound == "tanh":
             each = jnp.tanh(each)
         if cfg.unit_length:
             each /= jnp.linalg.norm(jax.lax.stop_gradient(each), axis=-1, keepdims=True) + _LEAST
         return Codes(mean_of_valid(each, view.valid), each)
 
-    return Encoder(init, encode)
+    return Encoder(init, encode, draw_noise)
 
 
 def inputs_of(view: View, inputs: str) -> Array:

@@ -18,16 +18,17 @@ class Actor(nn.Module):
 
     hidden: tuple[int, ...]
     action_dim: int
+    log_std_max: float = LOG_STD_MAX
     layers: str = "relu"
 
     @nn.compact
     def __call__(self, obs_code: Array) -> tuple[Array, Array]:
-        """Returns the mean and the log standard deviation, clipped to [-20, 2]."""
+        """Returns the mean and the log standard deviation, clipped to [-20, `log_std_max`]."""
         output = LAYERS[self.layers].output
         x = hidden_layers(obs_code, self.hidden, self.layers)
         mean = output(self.action_dim, 1e-3, "mean")(x)
         log_std = output(self.action_dim, 1e-3, "log_std")(x)
-        return mean, jnp.clip(log_std, LOG_STD_MIN, LOG_STD_MAX)
+        return mean, jnp.clip(log_std, LOG_STD_MIN, self.log_std_max)
 
 
 class Critic(nn.Module):
