@@ -6,7 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +90,7 @@ def memory_of(pid: int) -> int | None:
 def _start(argv: Sequence[str], log: Path, cores: list[int]) -> _Job:
     number = str(len(cores))
     threads = {"OMP_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number, "PYTHONUNBUFFERED": "1"}
-    with log.open("a") as stream:
+    with log.open("a") as stream, _held_to(cores):
         stream.write(f"{PROMPT}{shlex.join(argv)}\n")
         stream.flush()
         process = subprocess.Popen(
@@ -101,10 +101,21 @@ def _start(argv: Sequence[str], log: Path, cores: list[int]) -> _Job:
             env=os.environ | threads,
             start_new_session=True,  # Ctrl-C reaches the sweep alone, which asks its cells to save
         )
-    if hasattr(os, "sched_setaffinity"):
-        with contextlib.suppress(ProcessLookupError):
-            os.sched_setaffinity(process.pid, cores)
     return _Job(process, cores, log)
+
+
+@contextlib.contextmanager
+def _held_to(cores: list[int]) -> Iterator[None]:
+    """Holds this thread to some cores, where the system can: what it starts is born on them."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _stop(job: _Job) -> None:
