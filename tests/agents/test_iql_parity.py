@@ -141,7 +141,13 @@ class Spc(Recorded):
         return actual | {f"after/iql/q_target/{k}": x for k, x in moved.items()}
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+FLOATS = [
+    pytest.param(32, id="float32", marks=pytest.mark.slow),
+    pytest.param(64, id="float64"),
+]
+
+
+@pytest.fixture(scope="module", params=FLOATS)
 def spc(request):
     with jax.enable_x64(request.param == 64):
         yield Spc(request.param)

@@ -126,7 +126,7 @@ class FocalUpdate(Focal):
         return found
 
 
-@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("bits", [pytest.param(32, marks=pytest.mark.slow), 64])
 def test_the_update_gives_the_recorded_numbers(bits):
     with jax.enable_x64(bits == 64):
         focal = FocalUpdate(bits)

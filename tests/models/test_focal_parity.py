@@ -7,8 +7,13 @@ import pytest
 
 from focal_record import Focal
 
+FLOATS = [
+    pytest.param(32, id="float32", marks=pytest.mark.slow),
+    pytest.param(64, id="float64"),
+]
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+
+@pytest.fixture(scope="module", params=FLOATS)
 def focal(request):
     with jax.enable_x64(request.param == 64):
         yield Focal(request.param)
