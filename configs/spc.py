@@ -2,8 +2,7 @@
 
     metastar train --config=configs/spc.py:point_robot_sparse,quick --workdir=runs/spc
 
-Not tuned. One run, seed 0, on two busy CPU cores, 7 minutes: few-shot return 42 of at most 52 from
-bags of 64 transitions, zero-shot 7. Other families and presets are not measured yet.
+Two CPU cores, about 7 minutes. Not tuned, and its returns are not measured yet.
 
 Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which
 has SPC's sizes, rates, sampling and habits: LayerNorm and Mish everywhere, raw observations, steps
