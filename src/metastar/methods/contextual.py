@@ -184,9 +184,8 @@ def update(
         return encoder._replace(params=moved[0], opt_state=moved[1])
 
     with jax.named_scope("objective"):
-        noise = objective.draw_noise(key_losses, batch, task_losses)
-        (of_networks, of_codes), found = jax.grad(objective.loss, (0, 2), has_aux=True)(
-            networks, opponents.params, codes, batch, noise, hp, task_losses
+        of_networks, of_codes, found = objective.gradients(
+            networks, opponents.params, codes, batch, key_losses, hp, task_losses
         )
         encoder = jax.lax.cond(step % cfg.encoder_period == 0, move, lambda same: same, encoder)
 
