@@ -18,6 +18,14 @@ from metastar import files, signals
 from metastar.errors import Stopped, UserError, ending, one_line
 
 FILE = "status.json"
+_FORM = {
+    "state": str,
+    "step": int,
+    "updates": int,
+    "updates_per_second": files.Maybe(float),
+    "updated": float,
+    "returns": files.Each(float),
+}
 STATES = (
     "collecting",
     "compiling",
@@ -55,7 +63,9 @@ def write(workdir: str | Path, status: Status) -> None:
 def read(workdir: str | Path) -> Status | None:
     """Returns the status of a run; None if there is none that is intact."""
     try:
-        return Status(**files.read_json(Path(workdir) / FILE, ""))
+        found = files.read_json(Path(workdir) / FILE, "")
+        files.expect(found, _FORM, "", "")
+        return Status(**found)
     except (UserError, TypeError):
         return None
 

@@ -5,30 +5,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from metastar import files
-from metastar.errors import UserError
-from metastar.files import Each, Maybe
 from metastar.tools.report import tables
 from metastar.tools.sweep import state
 from metastar.tools.sweep.state import Entries, Entry
+from metastar.training import status
+from metastar.training.status import Status
 
 HEAD = ("cell", "state", "step", "updates/s", "left", "took", "returns")
 _ORDER = ("running", "failed", "stopped", "waiting", "done")  # of a table that may be cut off
 _REFRESH = 1.0  # seconds at most between two tables
-_STATUS = {
-    "state": str,
-    "step": int,
-    "updates": int,
-    "updates_per_second": Maybe(float),
-    "updated": float,
-    "returns": Each(float),
-}
 _STYLES = {"done": "green", "failed": "red", "running": "bold", "stopped": "yellow"}
 
 
@@ -111,24 +101,20 @@ def _row(entry: Entry) -> tuple[str, ...]:
         kind = "starting"
     found = _status(entry) if entry.state in ("running", "stopped") else None
     if found is not None:
-        step = f"{found['step']} of {found['updates']}" if found["updates"] else "–"
-        returns = found["returns"]
+        step = f"{found.step} of {found.updates}" if found.updates else "–"
+        returns = found.returns
         if entry.state == "running":
-            kind = found["state"]
-            if found["updates_per_second"]:
-                rate = f"{found['updates_per_second']:.1f}"
-                left = _minutes((found["updates"] - found["step"]) / found["updates_per_second"])
+            kind = found.state
+            if found.updates_per_second:
+                rate = f"{found.updates_per_second:.1f}"
+                left = _minutes((found.updates - found.step) / found.updates_per_second)
     return (kind, step, rate, left, _minutes(entry.seconds), _returns(returns) or "–")
 
 
-def _status(entry: Entry) -> dict | None:
+def _status(entry: Entry) -> Status | None:
     """What a cell says of itself in its `status.json`, unless that is of an earlier start."""
-    with contextlib.suppress(UserError):
-        found = files.read_json(Path(entry.workdir, "status.json"), "")
-        files.expect(found, _STATUS, "", "")
-        if found["updated"] >= (entry.began or 0):
-            return found
-    return None
+    found = status.read(entry.workdir)
+    return found if found is not None and found.updated >= (entry.began or 0) else None
 
 
 def _returns(returns: dict[str, float]) -> str:
