@@ -138,6 +138,8 @@ def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> st
         expect_trainable(folder)
     # A wrong folder is an error now, not after the training.
     results.read_oracle(cfg.eval.oracle, cfg.family)
+    if not (collect.directory_of(cfg) / store.MANIFEST).exists():
+        runs.make_method(cfg, plan.expected_spec(cfg))  # so is a part that cannot be made
     tasks = store.tasks_of(collect.data_set(cfg), cfg)
     spec = store.data_spec(tasks.manifest, tasks.train)
     method = runs.make_method(cfg, spec)
@@ -148,6 +150,7 @@ def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> st
         write_spec(run.workdir, spec)
     hps = [runs.make_method(run.cfg, spec).hp for run in found]
     curve = evaluate.make_curve(cfg, method, tasks)
+    final = evaluate.make_final(cfg, method, tasks)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
     owners = [identity(run.workdir) for run in found]
 
@@ -163,7 +166,6 @@ def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> st
 
     done = fit(found, method, tasks.train, hps, evaluate_fn, tell, begin)
     tell("evaluating")
-    final = evaluate.make_final(cfg, method, tasks)
     meta = {"wall_seconds": done.wall_seconds}
     step = sum(phase.num_updates for phase in method.phases)
     for run, loop, owner in zip(found, done.loops, owners):

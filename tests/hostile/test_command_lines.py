@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
+import stub_run
 from hostile import tries
 from hostile.tries import attempt, few_or_many, for_all, refused
 from metastar import config
@@ -107,6 +108,18 @@ WRONG = [
 def test_a_value_that_no_run_has_is_refused(override):
     sentence = refused(["config", f"--config={SOURCE}", f"--config.{override}"])
     assert len(sentence) < 1000
+
+
+@pytest.mark.parametrize("field", ["windows", "curve_windows", "episodes", "zero_shot_streams"])
+def test_more_episodes_than_memory_holds_are_refused_before_the_training(
+    field, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["--config.data.dir=data", f"--config.eval.{field}=1000000000"]
+    stub_run.save_data(tmp_path / "data", config.load(SOURCE, words))
+    sentence = refused(["train", f"--config={SOURCE}", *words, "--workdir=runs/w"])
+    assert "streams of" in sentence and "GiB of memory" in sentence
+    assert not (tmp_path / "runs/w/config.json").exists()
 
 
 @pytest.mark.parametrize("option", ["--repeats", "--max-steps", "--sizes=horizon"])

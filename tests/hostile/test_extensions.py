@@ -132,10 +132,13 @@ def test_a_defect_in_a_file_of_the_package_keeps_its_traceback(monkeypatch):
         config.make(make_config.base(), "task loss", "distance", None, 5)
 
 
-def test_a_method_that_cannot_be_made_claims_no_workdir(place, tmp_path):
+@pytest.mark.parametrize("collected", [True, False])
+def test_a_method_that_cannot_be_made_claims_no_workdir(collected, place, tmp_path):
     place("broken", 'KIND = "method"\nDEFAULTS = {}\ndef make(cfg, spec):\n    spec.nothing\n')
     words = ["--config.imports=broken", "--config.method=broken", "--config.data.dir=data"]
-    stub_run.save_data(tmp_path / "data", config.load(SOURCE, words))
+    if collected:
+        stub_run.save_data(tmp_path / "data", config.load(SOURCE, words))
     sentence = refused(["train", f"--config={SOURCE}", *words, "--workdir=runs/w"])
     assert "make of 'broken' fails with AttributeError" in sentence
-    assert not (tmp_path / "runs/w/config.json").exists() and (tmp_path / "data").exists()
+    assert not (tmp_path / "runs/w/config.json").exists()
+    assert (tmp_path / "data").exists() == collected  # it fails before data are made

@@ -22,7 +22,7 @@ from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
 from metastar.evaluation.measure import make_measure
 from metastar.evaluation.protocol import Given, Protocol
-from metastar.training import metrics, provenance
+from metastar.training import memory, metrics, provenance
 from metastar.types import EnvSpec, Method
 
 DEFAULTS = {
@@ -59,11 +59,11 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
 
     Raises:
         UserError: the data cannot fill a context of the method, the method lacks what a protocol
-            needs, or the simulator cannot make a task.
+            needs, memory cannot hold its episodes, or the simulator cannot make a task.
     """
     env, family = make_env(cfg), family_of(cfg.family)
     protocols = protocols_of(cfg, method, env.spec)
-    _check_contexts(cfg, method, tasks)
+    _check_possible(cfg, method, tasks, {one: cfg.eval.curve_windows for one in protocols})
     runs = [play.evaluation(one, env, cfg.eval.curve_windows) for one in protocols]
     everything = Given(play.tasks_of(tasks.parts), tasks.parts)
     env.prepare(everything.task)  # a task that the simulator refuses is an error before training
@@ -112,12 +112,12 @@ def make_final(
 
     Raises:
         UserError: `cfg.eval.oracle` is no run on the same tasks; the data cannot fill a context of
-            the method, or the method lacks what a protocol needs.
+            the method, the method lacks what a protocol needs, or memory cannot hold its episodes.
     """
     spec = make_env(cfg).spec
     found = [one for c in (cfg, *also) for one in protocols_of(c, method, spec)]
     protocols, first = list({one.name: one for one in found}.values()), found[0].name
-    _check_contexts(cfg, method, tasks)
+    _check_possible(cfg, method, tasks, {one: one.streams for one in protocols})
     heldout = {
         name: {
             "ids": ids,
@@ -191,9 +191,13 @@ def _discount(cfg: FrozenConfigDict, method: Method) -> float | None:
     return None if method.value is None else cfg.agent[cfg.agent.name].gamma
 
 
-def _check_contexts(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> None:
+def _check_possible(cfg, method: Method, tasks: store.Tasks, streams: dict[Protocol, int]) -> None:
+    """Raises `UserError` if data cannot fill a context, or memory not hold the streams per task."""
     counts = np.concatenate([part.count for part in tasks.parts])
     contexts.check(method.context, counts, cfg.method)
+    spec = make_env(cfg).spec
+    for protocol, num in streams.items():
+        memory.expect_streams(spec, protocol.name, num * len(counts), protocol.episodes)
 
 
 def _check_finite(measured: dict[str, dict], task_id: np.ndarray) -> None:

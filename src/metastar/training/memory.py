@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from metastar.errors import UserError
 from metastar.training import flops
-from metastar.types import Method, TaskData
+from metastar.types import EnvSpec, Method, TaskData
 
 _LOWER = "lower sizes such as sampler.batch_size, numbers of samples, or widths of networks"
 
@@ -57,6 +57,18 @@ def expect_products(jaxpr: Any) -> None:
         for p in flops.products(jaxpr)
     ]
     _expect_left(max(sizes, default=0), 1)
+
+
+def expect_streams(spec: EnvSpec, protocol: str, num: int, episodes: int) -> None:
+    """Raises `UserError` if the steps of `num` streams of episodes alone take more than is left."""
+    step = 2 * spec.obs_dim + spec.action_dim + 1
+    needed = 4 * num * episodes * spec.max_episode_steps * step
+    if needed > (left := available()):
+        raise UserError(
+            f"protocol {protocol!r} plays {num} streams of {episodes} episodes at once, which take "
+            f"{gibibytes(needed)} of memory, and {gibibytes(left)} are left; lower the numbers of "
+            "the section eval"
+        )
 
 
 def expect_fit(peak_bytes: int, state: Any, data: Any, num: int) -> None:

@@ -13,13 +13,14 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar import config
 from metastar.collection import collect
 from metastar.data import store
+from metastar.envs.make import make_env
 from metastar.training import chunk as chunks
 from metastar.training import memory
 from metastar.training.chunk import LoopState, make_chunk, params_of
 from metastar.training.compilation import compiled
 from metastar.training.flops import matmul_flops
 from metastar.training.runs import stack
-from metastar.types import Method, Phase, TaskData
+from metastar.types import DataSpec, Method, Phase, TaskData
 
 _MEASURED_UPDATES = 20
 _MEASURED_SECONDS = 5.0
@@ -126,6 +127,27 @@ def measure(
         matmul_flops(program.jaxpr) / length,
         program.xla_flops,
         program.peak_bytes,
+    )
+
+
+def expected_spec(cfg: ConfigDict) -> DataSpec:
+    """What a method can know of a data set before it is made: its shapes, no statistics.
+
+    Raises `UserError` as `make_env` and `collect.draw_tasks`.
+    """
+    env, (tasks, split) = make_env(cfg).spec, collect.draw_tasks(cfg)
+    sources = 1 if cfg.collect.behavior == "random" else 2  # or more
+    return DataSpec(
+        family=cfg.family,
+        obs_dim=env.obs_dim,
+        action_dim=env.action_dim,
+        task_dim=sum(int(np.prod(value.shape[1:])) for value in tasks.values()),
+        num_tasks=len(split["train"]) - cfg.data.validation_tasks,
+        max_episode_steps=env.max_episode_steps,
+        obs_mean=(0.0,) * env.obs_dim,
+        obs_std=(1.0,) * env.obs_dim,
+        num_policies=sources,
+        num_behaviors=sources,
     )
 
 
