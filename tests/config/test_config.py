@@ -15,7 +15,7 @@ from metastar.config import fields, schema
 from metastar.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-METHODS = ("metastar", "bc", "contextual", "oracle", "spc")
+METHODS = ("metastar", "bc", "contextual", "oracle", "spc", "task_blind")
 PRESETS = ("", "quick", "debug", "paper")
 FAMILIES = registry.names("family")
 
@@ -66,6 +66,18 @@ def test_bounds_are_trained_as_what_they_bound(family, preset):
     for name in ("hidden", "actor_lr", "actor_average"):
         assert bc[f"bc.{name}"] == ours[f"agent.conservative.{name}"]
     assert bc["bc.encoder_lr"] == ours["world_model.pretrain_lr"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("preset", [preset for preset in PRESETS if preset != "paper"])
+def test_the_task_blind_agent_is_trained_as_that_of_focal(family, preset):
+    focal, blind = (
+        config.flatten(make_config.preset(method, family, preset))
+        for method in ("contextual", "task_blind")
+    )
+    shared = [p for p in blind if p in focal and p.startswith(("agent.", "sampler.", "eval."))]
+    assert len(shared) > 20 and {p: blind[p] for p in shared} == {p: focal[p] for p in shared}
+    assert blind["task_blind.context_len"] == focal["encoder.mean_mlp.context_len"]
 
 
 def test_paper_is_the_reference_and_has_none_of_our_additions():
