@@ -1,5 +1,6 @@
 """What the experiments share: to read what sweeps found, and forms of numbers."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from metastar import files
 from metastar.evaluation import results
 from metastar.ops.statistics import seed_task_interval
+from metastar.tools.report import codes, compare, groups, tables
 from metastar.tools.sweep import cell as cell_files
 from metastar.tools.sweep import grid
 from metastar.tools.sweep.grid import Cell
@@ -29,6 +31,15 @@ def found_by(source: str) -> dict[str, list[dict]]:
         if file.exists():
             found.setdefault(cell.group, []).extend(cell_files.read(file)["runs"])
     return found
+
+
+def compared(sources: list[Path], out: Path) -> str:
+    """The tables of `metastar compare` on files, returns and codes; its files go to `out`."""
+    named = [os.path.relpath(path) for path in sources]
+    compare.compare(named, os.path.relpath(out))
+    found = groups.read(named)
+    parts = [compare.table(found, groups.measure(found)), codes.table(found)]
+    return "\n\n".join(tables.markdown(rows) for rows in parts if rows)
 
 
 def read(folder: Path, name: str) -> dict:

@@ -9,13 +9,12 @@ The second makes of the result files that there are, whether all cells have ende
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import cells
 from sweeps.focal import FAMILIES
 
-from metastar.tools.report import codes, compare, groups, tables
+from metastar.tools.report import tables
 
 SWEEP = Path(__file__).parent / "sweeps/focal.py"
 # Folders with `results.json` and `audit.json`, <name>_<seed>, of before there were sweeps.
@@ -26,29 +25,23 @@ EARLIER = {
 }
 
 
-def sources(family: str) -> list[str]:
+def sources(family: str) -> list[Path]:
     """What is to be compared: one result file of each cell, or its folder of earlier."""
     found = []
     for cell, file in cells.cells_of(f"{SWEEP}:{family}"):
         earlier = file.parent / f"{EARLIER[cell.name.split('_')[0]]}_{cell.cfg.seed}"
         found += [path for path in (file, earlier) if path.exists()][:1]
-    return [os.path.relpath(path) for path in found]
+    return found
 
 
 def page(family: str) -> str:
     """The tables of all that there is; also writes the comparison beside it."""
     label = f"focal_{family}"
-    out = (cells.RESULTS / label).relative_to(Path.cwd())
-    compare.compare(sources(family), out)
-    found = groups.read(sources(family))
-    scores = groups.measure(found)
-    parts = [tables.markdown(compare.table(found, scores))]
-    parts += [tables.markdown(rows) for rows in [codes.table(found)] if rows]
-    parts.append(
+    return (
+        f"{cells.compared(sources(family), cells.RESULTS / label)}\n\n"
         f"Commands: `metastar sweep experiments/sweeps/focal.py:{family}`, then "
-        f"`python experiments/focal.py --family={family}`; files: `{out}/`."
+        f"`python experiments/focal.py --family={family}`; files: `experiments/results/{label}/`.\n"
     )
-    return "\n\n".join(parts) + "\n"
 
 
 def main() -> None:

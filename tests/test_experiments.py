@@ -50,6 +50,7 @@ SWEEPS = {
     "invariance": ("", "point_robot,alike", "cheetah_vel", "point_robot,20"),
     "imagination": ("", "20"),
     "exploring": ("",),
+    "neighbours": ("", "cheetah_vel", "cheetah_vel,6"),
 }
 
 

@@ -1,0 +1,52 @@
+"""All systems on the same data, with bounds: what `experiments/neighbours.py` shows.
+
+    metastar sweep experiments/sweeps/neighbours.py:point_robot_sparse
+
+`:cheetah_vel,6` withholds the last six training tasks, which then take the place of the test tasks:
+this is how settings are chosen. Its files go to a folder of their own.
+"""
+
+from ml_collections import ConfigDict
+
+FAMILIES = ("point_robot_sparse", "cheetah_vel")
+BOUNDS = ("oracle", "bc", "task_blind")
+METHODS = ("metastar", "spc", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro")
+TITLES = {  # of those that are one method of this code, `contextual`
+    "focal": "FOCAL",
+    "er_trl": "ER-TRL",
+    "unicorn_ss": "UNICORN-SS",
+    "unicorn_sup": "UNICORN-SUP",
+    "csro": "CSRO",
+}
+
+
+def label_of(family: str, withheld: str = "") -> str:
+    return f"neighbours_{family}" + f"_validation{withheld}" * bool(withheld)
+
+
+def get_config(argument: str = FAMILIES[0]) -> ConfigDict:
+    family, _, withheld = argument.partition(",")
+    label = label_of(family, withheld)
+    validation = (f"data.validation_tasks={withheld or 0}",)
+    shared = {
+        "families": (family,),
+        "presets": ("quick",),
+        "seeds": (0, 1, 2),
+        "runs_per_program": 3,
+    }
+
+    def grid(method: str, then: tuple[str, ...] = ("audit",)) -> dict:
+        title = (f"preset={TITLES[method]}",) if method in TITLES else ()
+        overrides = {"": validation + title}
+        return {"methods": (method,), "overrides": overrides, "then": then, **shared}
+
+    return ConfigDict(
+        {
+            "results": f"experiments/results/{label}",
+            "runs": f"runs/{label}",
+            "grids": (
+                *(grid(method, then=()) for method in BOUNDS),
+                *(grid(method) for method in METHODS),
+            ),
+        }
+    )
