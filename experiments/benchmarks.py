@@ -23,10 +23,21 @@ RESULTS = ROOT / "benchmarks/results"
 POINT = "--config=configs/metastar.py:point_robot_sparse,paper"
 CHEETAH = "--config=configs/metastar.py:cheetah_vel,paper"
 QUICK = "--config=configs/metastar.py:point_robot_sparse,quick"
+OTHERS = ("spc", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro", "bc", "oracle")
+
+
+def side_by_side(preset: str) -> str:
+    """One update of every system, in one run."""
+    family = f"point_robot_sparse,{preset}"
+    others = " ".join(f"--against=configs/{name}.py:{family}" for name in OTHERS)
+    return f"update --config=configs/metastar.py:{family} {others}"
+
 
 CPU = (
     f"update {POINT}",
     f"update {CHEETAH}",
+    side_by_side("quick"),
+    side_by_side("paper"),
     f"eval {POINT} --config.eval.zero_shot_streams=2",
     f"eval {CHEETAH} --config.eval.zero_shot_streams=1 --max-steps=60",
     f"env {POINT}",
@@ -75,7 +86,7 @@ def reports() -> list[dict]:
 def table() -> str:
     """What a part costs at the paper's sizes: the README's table."""
     rows = [("", "per second", "ms", "time, relative", "GFLOP/s", "of the matrix rate")]
-    found = [report for report in reports() if report["axis"] is None]
+    found = [r for r in reports() if r["axis"] is None and not r.get("side_by_side")]
     for report in found:
         for name, case in report["cases"].items():
             share = case["of_matrix_rate"]

@@ -4,7 +4,6 @@ import errno
 import importlib
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -62,19 +61,15 @@ def test_help_prints_usage_and_exits_zero(command, capsys):
     assert f"usage: metastar {command}".strip() in capsys.readouterr().out
 
 
-def test_help_takes_under_a_second_and_does_not_import_jax():
+def test_help_takes_under_a_second_of_the_processor_and_does_not_import_jax():
     code = (
-        "import sys; from metastar.main import main\n"
+        "import sys, time; from metastar.main import main\n"
         "try: main(['train', '--help'])\n"
         "except SystemExit: pass\n"
-        "sys.exit(any(name in sys.modules for name in ('jax', 'flax', 'mujoco', 'matplotlib')))"
+        "heavy = any(name in sys.modules for name in ('jax', 'flax', 'mujoco', 'matplotlib'))\n"
+        "sys.exit(heavy or time.process_time() > 1)"
     )
-    seconds = []
-    for _ in range(3):
-        began = time.monotonic()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        seconds.append(time.monotonic() - began)
-    assert min(seconds) < 1.0
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(

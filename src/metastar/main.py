@@ -87,6 +87,7 @@ def _dispatch(argv: list[str]) -> int:
         program_cache.keep()
     args.typed = shlex.join(["metastar", *argv])
     if getattr(args, "config", None) is not None:
+        args.source = args.config
         args.config = config.load(args.config, overrides)
     elif overrides:
         raise UserError(f"unknown argument {overrides[0]!r}; see metastar {args.command} --help")
@@ -194,6 +195,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         metavar="AXIS=N,N,...",
         default="",
         help="time the part at each size, for instance horizon=1,2,4 or sampler.meta_batch=8,16",
+    )
+    bench.add_argument(
+        "--against",
+        action="append",
+        metavar="PATH.py:FAMILY[,PRESET]",
+        default=[],
+        help="update: another config, timed in the same rounds; once for each",
     )
     bench.add_argument(
         "--repeats",
@@ -319,11 +327,14 @@ def _bench(args) -> None:
         return
     if not args.config:
         raise UserError("bench needs --config=PATH.py:FAMILY[,PRESET]; see metastar bench --help")
+    from metastar import config
     from metastar.tools.bench import bench
 
     names = ("out", "sizes", "repeats", "max_steps", "profile")
     options = {name: getattr(args, name) for name in names}
-    print(bench.run(args.part, args.config, **options, command=args.typed))
+    systems = {args.source: args.config} if args.against else {}
+    systems |= {source: config.load(source, []) for source in args.against}
+    print(bench.run(args.part, args.config, **options, command=args.typed, systems=systems))
 
 
 def _sweep(args) -> None:

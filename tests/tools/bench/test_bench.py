@@ -293,3 +293,19 @@ def test_a_config_is_needed(capsys):
 def test_a_profile_is_a_trace_that_tools_read(tmp_path):
     run("update", tmp_path, profile=True)
     assert list(tmp_path.glob("*_trace/plugins/profile/*/*.xplane.pb"))
+
+
+def test_systems_are_timed_side_by_side(tmp_path):
+    one, other = make_cfg(), make_cfg(**{"bench_method.context_len": 8})
+    report = run("update", tmp_path, systems={"a.py:f,x": one, "b.py:f,x": other})
+    assert list(report["cases"]) == ["a.py:f,x", "b.py:f,x"] and report["name"][:8] == "systems_"
+    assert report["cases"]["a.py:f,x"]["relative"] == 1
+    assert all(case["parameters"] == 5 for case in report["cases"].values())
+
+
+@pytest.mark.parametrize("wrong", [("critic", ""), ("update", "meta_batch=2,4")])
+def test_systems_are_compared_by_whole_updates_only(wrong, tmp_path):
+    part, sizes = wrong
+    systems = {"one": make_cfg(), "other": make_cfg()}
+    with pytest.raises(UserError, match="by their whole update"):
+        bench.run(part, make_cfg(), tmp_path, sizes=sizes, systems=systems)

@@ -1,6 +1,7 @@
 """`metastar bench`: how fast parts of a run are on this device, and how fast they could be."""
 
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ def run(
     max_steps: int = 0,
     profile: bool = False,
     command: str = "",
+    systems: Mapping[str, FrozenConfigDict] | None = None,
 ) -> str:
     """Times one part; writes `<out>/<name>.json` and returns a table of it.
 
@@ -69,10 +71,11 @@ def run(
         max_steps: of "eval": steps of an episode at most; 0 leaves them as they are.
         profile: also writes a trace of one call of each case, `<out>/<name>_trace`.
         command: what the file shows as its origin.
+        systems: configs by label, whose updates are timed side by side, `cfg` first among them.
 
     Raises:
-        UserError: the part is unknown or the method lacks it; an axis or a value is wrong; the
-            folder cannot be made.
+        UserError: the part is unknown or the method lacks it; an axis or a value is wrong; systems
+            are to be compared by a part or an axis; the folder cannot be made.
     """
     if part not in PARTS:
         raise UserError(f"bench knows no part {part!r}{did_you_mean(part, PARTS)}")
@@ -80,6 +83,8 @@ def run(
         raise UserError(f"--repeats is {repeats} but must be at least 1")
     if max_steps < 0:
         raise UserError(f"--max-steps is {max_steps} but must be at least 0")
+    if systems and (part != "update" or sizes):
+        raise UserError("bench compares configs by their whole update: bench update, no --sizes")
     scan = parse_sizes(sizes, cfg) if sizes else _SEEDS if part == "seeds" else _ONE_SIZE
     folder = Path(out)
     try:
@@ -88,11 +93,11 @@ def run(
         raise UserError(
             f"cannot make folder {str(out)!r} ({error.strerror}); name another with --out"
         ) from None
-    cases = {}
-    for size, variant in variants(scan, cfg):
+    cases = {label: _whole_update(label, one) for label, one in (systems or {}).items()}
+    for size, variant in () if systems else variants(scan, cfg):
         for case in _cases(part, bench_data.make(variant), size, max_steps):
             cases[case.name if size is None else f"{scan.axis}={size}, {case.name}"] = case
-    name = _name(part, cfg, scan)
+    name = _name("systems" if systems else part, cfg, scan)
     if profile:
         with jax.profiler.trace(str(folder / f"{name}_trace")):
             for case in cases.values():
@@ -109,6 +114,7 @@ def run(
         "name": name,
         "command": command,
         "axis": scan.axis or None,
+        "side_by_side": bool(systems),
         **bench_report.machine(),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
@@ -173,6 +179,11 @@ def _cases(part: str, setting: Setting, size: Any, max_steps: int) -> list[Case]
     if part == "update":
         return [bench_parts.updates(part, setting, phase)]
     return [bench_parts.updates(part, setting, bench_parts.part_phase(setting, part), True)]
+
+
+def _whole_update(name: str, cfg: FrozenConfigDict) -> Case:
+    setting = bench_data.make(cfg)
+    return bench_parts.updates(name, setting, bench_parts.last_phase(setting))
 
 
 def _name(part: str, cfg: FrozenConfigDict, scan: Sizes) -> str:

@@ -19,7 +19,7 @@ from metastar.tools.bench import parts
 from metastar.tools.bench.setting import Setting
 from metastar.training import chunk as chunks
 from metastar.training import runs
-from metastar.training.chunk import make_chunk, update_keys
+from metastar.training.chunk import make_chunk, params_of, update_keys
 from metastar.training.compilation import compiled
 from metastar.training.flops import by_scope, matmul_flops, products
 from metastar.training.runs import make_method, stack
@@ -51,6 +51,7 @@ class Case(NamedTuple):
     xla_flops: float | None = None  # of the compiled function, a loop's body once
     peak_bytes: int | None = None  # of the compiled function, arguments included
     scopes: Counter | None = None  # FLOP of the matrix products of one call, by named scope
+    parameters: int | None = None  # that are trained, in one run
 
 
 def last_phase(setting: Setting) -> Phase:
@@ -138,6 +139,9 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
         xla_flops=program.xla_flops,
         peak_bytes=program.peak_bytes,
         scopes=by_scope(program.jaxpr),
+        parameters=sum(
+            leaf.size for leaf in jax.tree.leaves(params_of(chunks.abstract(method).state))
+        ),
     )
 
 

@@ -93,6 +93,7 @@ def _case(case: Case, seconds: np.ndarray, reference: np.ndarray, alone: dict) -
         "of_matrix_rate": _number(per_unit_flops / median / matrix_rate),
         "xla_flops": _number(case.xla_flops),
         "peak_bytes": case.peak_bytes,
+        "parameters": case.parameters,
         "compile_seconds": case.compile_seconds,
         "products": {str(p): num / case.units for p, num in case.products.items()},
         "scopes": {name: num / case.units for name, num in (case.scopes or {}).items()},
@@ -146,7 +147,7 @@ def rows(cases: dict[str, dict]) -> list[Sequence[str]]:
     """The table of some cases of a result."""
     unit = next(iter(cases.values()))["unit"]
     head = ("", f"ms per {unit}", "quartiles", f"{unit}s/s", "relative", "GFLOP", "GFLOP/s")
-    table = [(*head, "of matrix rate", "peak MiB", "compile s")]
+    table = [(*head, "of matrix rate", "peak MiB", "parameters", "compile s")]
     for name, case in cases.items():
         low, high = (1e3 * case["per_unit"][f"quartile_{i}"] for i in (1, 3))
         table.append(
@@ -160,6 +161,7 @@ def rows(cases: dict[str, dict]) -> list[Sequence[str]]:
                 f"{case['flops_per_second'] / 1e9:.3g}",
                 _percent(case["of_matrix_rate"]),
                 "–" if case["peak_bytes"] is None else f"{case['peak_bytes'] / 2**20:.1f}",
+                "–" if case.get("parameters") is None else f"{case['parameters']:,}",
                 f"{case['compile_seconds']:.1f}",
             )
         )
