@@ -1,84 +1,51 @@
 """What a CQL penalty learns per second: exact or sampled gradient, fewer actions and states.
 
-    python experiments/critics.py --family point_robot_sparse --num-seeds 3
+    metastar sweep experiments/sweeps/critics.py:point_robot_sparse
+    python experiments/critics.py --table=point_robot_sparse
 
-Trains the oracle, which is all critic and actor, or another method, once for each form of the
-CQL penalty, all seeds in one program, at constant learning rates, so that a point of a curve
-is what a run of that length reaches; where there is a pretraining, all begin behind the first's.
-Run it on an otherwise idle machine: it compares times by the curves of the runs, and is no sweep
-therefore. Writes the curves of every seed and their seconds in the last phase to
-`experiments/results/critics_<family>.json`, a figure beside it, and a table to
-`docs/benchmarks.md`; a number of seeds other than the default is part of these names.
-`--set field=value` changes every cell.
+The second reads the curves in the workdirs of the first. It writes those of every seed and their
+seconds in the last phase to `experiments/results/critics_<table>.json`, a figure beside it, and a
+table to `docs/benchmarks.md`. Call both from the root of the checkout.
 """
 
 import argparse
 import io
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import cells
 import numpy as np
 from matplotlib.figure import Figure
-from sweeps.imagination import CQL, MOPO, variant
+from sweeps.critics import TABLES, label_of
 
 from metastar import files
 from metastar.tools.bench import report as bench_report
 from metastar.tools.report import tables
-from metastar.training import metrics, provenance, workdir
+from metastar.tools.sweep.grid import Cell
+from metastar.training import metrics, provenance, runs, workdir
 
 PAGE = cells.DOCS / "benchmarks.md"
-SHARED = {
-    "train.updates": 1_500,
-    "train.chunk": 100,
-    "train.eval_every": 100,
-    "train.checkpoint_every": 1_500,
-    "train.keep_checkpoints": 9,  # that of the pretraining's end among them
-    "train.lr_decay": "none",
-    "eval.windows": 2,
-    "eval.zero_shot_streams": 1,
-}
-PRETRAINING = ("metastar",)  # methods with a pretraining: their cells share that of the first
+SWEEP = Path(__file__).parent / "sweeps/critics.py"
 REACHED = 0.9  # of the way from uniform actions to the best end: what the table asks the time of
 
 
-def form(num_actions: int, states: int, gradient: str = "exact") -> dict:
-    """Actions of each of three sources at so many states of a task, 0 for all of them."""
+def read(name: str) -> dict:
+    """Everything that the table and the figure show; reads the workdirs of the sweep."""
+    table = TABLES[name]
+    found = [cell for cell, _ in cells.cells_of(f"{SWEEP}:{name}")]
     return {
-        **CQL,
-        "agent.conservative.num_actions": num_actions,
-        "agent.conservative.cql_states": states,
-        "agent.conservative.cql_gradient": gradient,
-        "agent.conservative.tile_states": 0 if states else 64,
+        "family": table.family,
+        "method": table.method,
+        "num_seeds": table.seeds,
+        "machine": bench_report.machine(),
+        "versions": provenance.versions(),
+        "command": f"metastar sweep experiments/sweeps/critics.py:{name}",
+        "cells": {form: curves(cell) for form, cell in zip(table.forms, found, strict=True)},
     }
 
 
-CELLS = {
-    "exact, 10 actions, all states (paper)": form(10, 0),
-    "sampled, 10 actions, all states": form(10, 0, "sampled"),
-    "exact, 10 actions, 16 states": form(10, 16),
-    "exact, 4 actions, 16 states": form(4, 16),
-    "sampled, 4 actions, 16 states": form(4, 16, "sampled"),
-    "exact, 2 actions, 16 states": form(2, 16),
-    "exact, 4 actions, 4 states": form(4, 4),
-    "none on values, doubtful imagined rewards": MOPO,  # an oracle imagines none
-}
-
-
-def train(workdir: Path, config: str, fields: dict) -> list[Path]:
-    """Trains all seeds of a cell in one program, unless that is done; returns their workdirs."""
-    overrides = [f"--config.{name}={value}" for name, value in fields.items()]
-    words = ["train", f"--workdir={workdir}", f"--config={config}", *overrides]
-    subprocess.run([sys.executable, "-m", "metastar", *words], check=True)
-    num = int(fields["num_seeds"])
-    return [workdir / "seeds" / str(k) for k in range(num)] if num > 1 else [workdir]
-
-
-def run(folder: Path, config: str, fields: dict) -> dict:
-    """Trains one cell; returns its curves: updates [P], seconds [P], few-shot returns [S, P]."""
-    folders = train(folder, config, fields)
+def curves(cell: Cell) -> dict:
+    """The curves of one form: updates [P], seconds [P], few-shot returns [S, P]."""
+    folders = [run.workdir for run in runs.expand(cell.cfg, cell.workdir)]
     found = [curve(folder) for folder in folders]
     first = cells.read(folders[0], "results.json")
     return {
@@ -151,43 +118,11 @@ def figure(report: dict) -> Figure:
     return canvas
 
 
-def _change(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE")
-    return name, value
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    families = ("point_robot_sparse", "cheetah_vel")
-    parser.add_argument("--family", default=families[0], choices=families)
-    parser.add_argument("--num-seeds", type=int, default=3, metavar="S", help="seeds 0 to S - 1")
-    parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=list(CELLS))
-    parser.add_argument("--set", nargs="+", default=[], type=_change, metavar="FIELD=VALUE")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where workdirs go")
-    parser.add_argument("--method", default="oracle", choices=("oracle", *PRETRAINING))
+    parser.add_argument("--table", default=next(iter(TABLES)), choices=TABLES)
     args = parser.parse_args()
-    label = f"critics_{args.family}" + f"_{args.method}" * (args.method != "oracle")
-    label += f"_{args.num_seeds}_seeds" * (args.num_seeds != parser.get_default("num_seeds"))
-    report = {
-        "family": args.family,
-        "method": args.method,
-        "num_seeds": args.num_seeds,
-        "machine": bench_report.machine(),
-        "versions": provenance.versions(),
-        "command": shlex.join(["python", "experiments/critics.py", *sys.argv[1:]]),
-        "cells": {},
-    }
-    shared = {**SHARED, "num_seeds": args.num_seeds}
-    config = f"configs/{args.method}.py:{args.family},quick"
-    pretrained = {}
-    for name in args.cells:
-        folder = args.runs / label / variant(name)
-        fields = {**shared, **CELLS[name], **pretrained, **dict(args.set)}
-        report["cells"][name] = run(folder, config, fields)
-        if args.method in PRETRAINING:
-            pretrained = pretrained or {"train.pretrained": folder}
+    report, label = read(args.table), label_of(args.table)
     out = cells.RESULTS / label
     files.write_json(out.with_suffix(".json"), report)
     drawn = io.BytesIO()
