@@ -46,8 +46,8 @@ def read(name: str) -> dict:
 def curves(cell: Cell) -> dict:
     """The curves of one form: updates [P], seconds [P], few-shot returns [S, P]."""
     folders = [run.workdir for run in runs.expand(cell.cfg, cell.workdir)]
-    found = [curve(folder) for folder in folders]
     first = cells.read(folders[0], "results.json")
+    found = [curve(folder) for folder in folders]
     return {
         "updates": found[0][0],
         "seconds": found[0][1],
