@@ -50,7 +50,7 @@ test-pythons:
 	done
 
 define environment
-uv venv --quiet --allow-existing --python $(2) $(1) && \
+uv venv --quiet --seed --allow-existing --python $(2) $(1) && \
 	uv pip install --quiet --python $(1) --resolution $(3) --editable ".[dev,analysis]"
 endef
 

@@ -88,7 +88,8 @@ def caption(recording: Recording, t: int, seconds: float | None) -> str:
 def labelled(picture: np.ndarray, lines: Sequence[str], width: int | None = None) -> np.ndarray:
     """Puts lines of text on a white strip above a picture, sized for one `width` pixels wide."""
     size = max(8, (width or picture.shape[1]) // 21)
-    font = ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+    file = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    font = ImageFont.truetype(str(file), size)  # Pillow 10.0 takes no Path
     height = round(1.3 * size)
     strip = Image.new("RGB", (picture.shape[1], height * len(lines) + 4), "white")
     for i, line in enumerate(lines):
