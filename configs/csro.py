@@ -29,10 +29,13 @@ PRESETS = {
         "club.width": 200,
         "sampler.with_replacement": False,
         "agent.brac.divergence": "updated",
+        "train.updates": 105_000,  # 105 iterations of 1000 updates
     },
 }
 CHEETAHS = {"paper": {"task_losses.club": 10.0}}
+POINTS = {"paper": {"train.updates": 65_000}}
 FAMILIES = {
+    **dict.fromkeys(("point_robot", "point_robot_sparse", "point_robot_wind"), POINTS),
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     # Two tasks, of which an update can have four only if it draws them with replacement.

@@ -34,19 +34,23 @@ PRESETS = {
         "conditional_entropy.rows": 256,
         "sampler.with_replacement": False,
         "agent.brac.divergence": "updated",
+        "train.updates": 200_000,  # 100 iterations of 2000 updates
     },
 }
 CHEETAH = {"task_losses.conditional_entropy": 0.25}
 CHEETAHS = {
     "": CHEETAH,
     "quick": CHEETAH,
-    "paper": {"task_losses.conditional_entropy": 2.5},
+    "paper": {"task_losses.conditional_entropy": 2.5, "train.updates": 100_000},  # 100 of 1000
 }
 FAMILIES = {
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     # Two tasks, of which an update can have four only if it draws them with replacement.
-    "cheetah_dir": {**CHEETAHS, "paper": {**CHEETAHS["paper"], "sampler.with_replacement": True}},
+    "cheetah_dir": {
+        **CHEETAHS,
+        "paper": {**CHEETAHS["paper"], "train.updates": 200_000, "sampler.with_replacement": True},
+    },
 }
 
 

@@ -61,7 +61,7 @@ PRESETS = {
         "agent.brac.gradient_penalty": "value",
         "agent.brac.divergence": "mixed",
         "agent.brac.alpha_memory": "free",
-        "train.updates": 100_000,
+        "train.updates": 1_000_000,  # 500 iterations of 2000 updates
     },
 }
 # Point robots: rewards times 100, and no weight on the divergence.
@@ -70,6 +70,7 @@ POINT_PAPER = {
     "agent.brac.alpha": 0.0,
     "agent.brac.alpha_max": 0.0,
 }
+SPARSE_PAPER = {**POINT_PAPER, "train.updates": 100_000}  # 100 of 1000
 POINT_ROBOT = {
     "": {"sampler.batch_size": 128},
     "quick": {"sampler.batch_size": 128},
@@ -95,10 +96,10 @@ CHEETAHS = {
         "eval.windows": 10,
     },
     "debug": {},
-    "paper": {"encoder.mean_mlp.context_len": 100},
+    "paper": {"encoder.mean_mlp.context_len": 100, "train.updates": 100_000},  # 500 of 200
 }
 FAMILIES = {
-    "point_robot_sparse": {"paper": POINT_PAPER},
+    "point_robot_sparse": {"paper": SPARSE_PAPER},
     "point_robot": POINT_ROBOT,
     "point_robot_wind": POINT_ROBOT,  # not tuned, and not measured yet
     "cheetah_vel": CHEETAHS,
@@ -109,6 +110,7 @@ FAMILIES = {
         **{preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()},
         "paper": {
             **CHEETAHS["paper"],
+            "train.updates": 1_000_000,
             "sampler.meta_batch": 4,
             "agent.brac.value_penalty": 1.0,
         },

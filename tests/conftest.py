@@ -11,10 +11,14 @@ from pathlib import Path
 # XLA's older emitters, which compile in half the time of those by way of MLIR. jaxlib 0.12 has no
 # choice of emitters any more, and ends a process that asks for one. Set before JAX starts, and
 # inherited by the processes that tests start.
-FLAGS = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
-if version("jaxlib").startswith("0.10."):
-    FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else "",
+    ]
+)
 # Nor do they depend on what was compiled before: a session has a cache of its own, shared by its
 # workers and by the processes that tests start, since many tests compile the same debug runs.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = (
@@ -27,20 +31,36 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 import jax
 import pytest
 
+import golden_npz
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tracing makes many small objects that live on: looking through all of them for cycles after every
 # 700 new ones is a tenth of the time of some files.
 gc.set_threshold(50_000)
 
-GOLDEN = Path(__file__).parent / "golden"
-
 
 def pytest_addoption(parser):
     parser.addoption(
         "--reference",
-        default=str(GOLDEN / "reference_step.npz"),
-        help="reference file of recorded numbers; any sizes",
+        type=Path,
+        help="a file of recorded numbers, told apart by its keys, in place of that of its layout "
+        "in tests/golden; with -m parity",
     )
+
+
+def pytest_configure(config):
+    try:
+        golden_npz.asked_layout(config)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_runtest_setup(item):
+    asked, marker = golden_npz.asked_layout(item.config), item.get_closest_marker("parity")
+    if asked and marker and marker.args != (asked,):
+        pytest.skip(
+            f"--reference is a file of {asked!r}, this test compares with {marker.args[0]!r}"
+        )
 
 
 def pytest_terminal_summary(terminalreporter):

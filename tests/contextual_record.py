@@ -1,16 +1,15 @@
 """The method `contextual` on a block of recorded numbers: its batch, noise and state as stored."""
 
 import jax
-import jax.numpy as jnp
-import optax
+import numpy as np
 
-from golden_npz import Recorded
+from golden_npz import Recorded, view_of
 from metastar import config
 from metastar.methods import contextual
 from metastar.methods.contextual import ENCODER, NET, OPPONENTS, TASK_LOSSES
 from metastar.models.acting import AGENT
+from metastar.ops.optim import make_optimizer
 from metastar.types import Agent, DataSpec, Learner
-from model_helpers import random_view
 
 KEY = jax.random.key(0)
 
@@ -18,8 +17,8 @@ KEY = jax.random.key(0)
 class ContextualRecord(Recorded):
     """A block, with whole updates of the method in place of the original's."""
 
-    def __init__(self, block, bits):
-        super().__init__("baselines_step.npz", f"{block}/", bits)
+    def __init__(self, name, bits, path):
+        super().__init__("baselines", name, bits, path)
         cfg = {k.removeprefix("cfg/"): x for k, x in self.source.items() if k.startswith("cfg/")}
         self.cfg = {k: float(x) for k, x in cfg.items() if x.ndim == 0}
         self.hidden = {k: tuple(int(w) for w in x) for k, x in cfg.items() if x.ndim}
@@ -33,16 +32,9 @@ class ContextualRecord(Recorded):
     def view(self, prefix, order=lambda x: x):
         """A view of arrays of the file; `order` puts the axis over tasks first."""
         at = {k.removeprefix(prefix): order(x) for k, x in self.source.items() if prefix in k}
-        shape = at["obs"].shape[:2]
-        view = random_view(KEY, *shape)._replace(obs=at["obs"], action=at["actions"])
-        reward = at.get("rewards", jnp.zeros((*shape, 1)))[..., 0].astype(at["obs"].dtype)
-        done = at.get("terminals", jnp.zeros((*shape, 1)))[..., 0] > 0.5
-        return view._replace(
-            reward=reward,
-            prev_reward=0 * reward,
-            next_obs=at.get("next_obs", at["obs"]),
-            done=done,
-        )
+        rewards = at.get("rewards", np.zeros_like(at["obs"][..., :1]))
+        done = at.get("terminals")
+        return view_of(at["obs"], at["actions"], rewards, at.get("next_obs"), done)
 
     def bind(self, **values):
         """A system whose encoder has the block's sizes, under an agent that learns nothing."""
@@ -58,7 +50,7 @@ class ContextualRecord(Recorded):
             }
         )
         config.validate(cfg)
-        hp = jax.tree.map(jnp.asarray, config.swept(cfg))
+        hp = jax.tree.map(np.asarray, config.swept(cfg))
         system = contextual.bind(config.scope(cfg, "contextual", contextual), self.spec)
         watcher = Agent(None, lambda learner, rows, *rest: (learner, {}), None, None)
         return system._replace(agent=watcher), hp
@@ -75,7 +67,11 @@ class ContextualRecord(Recorded):
         return state
 
 
-def gradient(learner):
-    """The gradient of the first step, from Adam's first moment."""
-    moment = optax.tree_utils.tree_get(learner.opt_state, "mu")
-    return jax.tree.map(lambda m: m / (1 - 0.9), moment)
+def opponents_of(params, apart=False):
+    """A learner of opponents before their first step; networks `apart` have their own optimiser."""
+    init = make_optimizer().init
+    states = {
+        name: {net: init(own[net]) for net in own} if apart else init(own)
+        for name, own in params.items()
+    }
+    return Learner(params, opt_state=states)

@@ -1,15 +1,15 @@
 """FOCAL's encoder and objective in place of those of its authors, whose numbers are recorded."""
 
 import jax
+import jax.numpy as jnp
 from ml_collections import FrozenConfigDict
 
 import reference_params
-from golden_npz import Recorded
+from golden_npz import Recorded, traced, view_of
 from metastar.models.encoders import mean_mlp
 from metastar.ops.contrastive import distance_terms
-from metastar.ops.optim import gradient_step, make_optimizer
-from metastar.types import DataSpec
-from model_helpers import random_view
+from metastar.ops.optim import descend, make_optimizer
+from metastar.types import Codes, DataSpec
 
 ENCODERS = {"reward": "encoder", "dynamics": "encoder_next"}
 CODE_CASES = {"distinct": "tasks_distinct", "same": "tasks_same"}
@@ -18,8 +18,8 @@ CODE_CASES = {"distinct": "tasks_distinct", "same": "tasks_same"}
 class Focal(Recorded):
     """The block, with our encoder in its place."""
 
-    def __init__(self, bits):
-        super().__init__("baselines_step.npz", "focal/", bits)
+    def __init__(self, bits, path):
+        super().__init__("baselines", "focal", bits, path)
         size = {k.removeprefix("cfg/"): x for k, x in self.source.items() if k.startswith("cfg/")}
         self.hidden = tuple(int(x) for x in size["encoder_hidden"])
         self.weight, self.lr = float(size["metric_weight"]), float(size["context_lr"])
@@ -29,16 +29,8 @@ class Focal(Recorded):
         self.names = reference_params.critic_names(len(self.hidden))
 
     def view(self):
-        at = lambda name: self.source[f"in/context_{name}"]  # noqa: E731
-        obs, reward = at("obs"), at("rewards")[..., 0]
-        template = random_view(jax.random.key(0), *reward.shape)
-        return template._replace(
-            obs=obs,
-            action=at("actions"),
-            reward=reward,
-            prev_reward=0 * reward,
-            next_obs=at("next_obs"),
-        )
+        names = ("obs", "actions", "rewards", "next_obs")
+        return view_of(*(self.source[f"in/context_{name}"] for name in names))
 
     def encoder(self, inputs, bound="tanh"):
         fields = {name: field.value for name, field in mean_mlp.DEFAULTS.items()}
@@ -63,40 +55,43 @@ class Focal(Recorded):
 
     def of_code(self, case, code, task_id):
         """What the file has of an objective that is given codes."""
-        grad, parts = jax.jit(jax.grad(self.metric, has_aux=True))(code, task_id)
+        grad, parts = jax.grad(self.metric, has_aux=True)(code, task_id)
         return grad, {f"out/{case}/{name}": x for name, x in parts.items()}
 
-    def of_encoder(self, case, encoder):
-        """What the file has of an encoder and two steps of it."""
-        view, task_id, params = self.view(), self.source["in/tasks"], self.start(case)
+    def of_encoder(self, case, encoder, params, view):
+        """What the file has of an encoder and of one or two steps of it."""
+        task_id, optimizer = self.source["in/tasks"], make_optimizer()
 
-        def loss(params, view, task_id):
-            codes = encoder.encode(params, view, None)
-            return self.metric(codes.task, task_id)[0], codes
+        def step(params, opt_state):
+            codes, pull = jax.vjp(lambda params: encoder.encode(params, view, None), params)
+            of_code, out = self.of_code(case, codes.task, task_id)
+            (grads,) = pull(Codes(of_code, jnp.zeros_like(codes.each)))
+            moved = descend(optimizer, params, opt_state, self.lr, grads)
+            return *moved, grads, codes, of_code, out
 
-        optimizer = make_optimizer()
-        step = jax.jit(gradient_step(loss, optimizer))
-        grads, codes = jax.jit(jax.grad(loss, has_aux=True))(params, view, task_id)
-        of_code, out = self.of_code(case, codes.task, task_id)
+        once, opt_state, grads, codes, of_code, out = step(params, optimizer.init(params))
         _, pull = jax.vjp(lambda each: mean_mlp.mean_of_valid(each, view.valid), codes.each)
-        once, state, _ = step(params, optimizer.init(params), self.lr, view, task_id)
-        twice, *_ = step(once, state, self.lr, view, task_id)
-        return codes.task, {
+        actual = {
             **out,
             f"out/{case}/z_step": codes.each,
             f"grad/{case}/z": of_code,
             f"grad/{case}/z_step": pull(of_code)[0],
             **self.named(f"grad/{case}", grads),
             **self.named(f"after/{case}", once),
-            **self.named(f"after2/{case}", twice),
         }
+        if case == "reward":
+            actual |= self.named(f"after2/{case}", step(once, opt_state)[0])
+        return codes.task, actual
 
-    def results(self, **changes):
-        actual, code = {}, {}
-        for case in ENCODERS:
-            code[case], found = self.of_encoder(case, self.encoder(case, **changes))
-            actual |= found
-        for case, tasks in CODE_CASES.items():
-            grad, out = self.of_code(case, code["reward"], self.source[f"in/{tasks}"])
-            actual |= {**out, f"grad/{case}/z": grad}
-        return {k: x for k, x in actual.items() if not k.startswith("after2/dynamics")}
+    def results(self):
+        def run(starts, view):
+            actual, code = {}, {}
+            for case, start in starts.items():
+                code[case], found = self.of_encoder(case, self.encoder(case), start, view)
+                actual |= found
+            for case, tasks in CODE_CASES.items():
+                grad, out = self.of_code(case, code["reward"], self.source[f"in/{tasks}"])
+                actual |= {**out, f"grad/{case}/z": grad}
+            return actual
+
+        return traced(run, {case: self.start(case) for case in ENCODERS}, self.view())

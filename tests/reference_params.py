@@ -99,7 +99,7 @@ def from_reference(names, arrays, action_dim=None):
         kernel = flat["hidden_0/kernel"]
         flat["hidden_0/kernel"] = kernel[:-action_dim]
         flat["hidden_0_action/kernel"] = kernel[-action_dim:]
-    return unflatten_dict({name: jnp.asarray(x) for name, x in flat.items()}, sep="/")
+    return unflatten_dict(flat, sep="/")
 
 
 def to_reference(names, params):

@@ -1,6 +1,6 @@
 """One update of BRAC against numbers recorded from the codes of FOCAL and CSRO."""
 
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import reference_params
-from golden_npz import PRECISIONS, Recorded
+from golden_npz import PRECISIONS, Recorded, file_of, gradient, traced
 from metastar.agents import brac as agent
 from metastar.data.rows import Transitions
 from metastar.losses import brac
@@ -20,6 +20,7 @@ from metastar.ops import gaussian
 from metastar.ops.optim import descend, make_optimizer
 from metastar.types import Learner
 
+pytestmark = pytest.mark.parity("baselines")
 CASES = {  # what each tag of the file is in the settings of the agent
     "focal": {"divergence": "mixed"},
     "csro": {},
@@ -32,8 +33,8 @@ CASES = {  # what each tag of the file is in the settings of the agent
 class Brac(Recorded):
     """The block, with our update in its place."""
 
-    def __init__(self, bits):
-        super().__init__("baselines_step.npz", "brac/", bits)
+    def __init__(self, bits, path):
+        super().__init__("baselines", "brac", bits, path)
         cfg = {k.removeprefix("cfg/"): x for k, x in self.source.items() if k.startswith("cfg/")}
         self.cfg = {k: float(x) for k, x in cfg.items() if x.ndim == 0}
         self.hidden = tuple(int(x) for x in cfg["net_hidden"])
@@ -47,10 +48,10 @@ class Brac(Recorded):
         )
         steps = range(int(self.cfg["c_iter"]))
         batches = [self.batch(k) for k in steps]
-        self.rows = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+        self.rows = jax.tree.map(lambda *x: np.stack(x), *batches)
         self.noise = brac.Noise(
-            jnp.stack([self.source[f"noise/policy{k}"] for k in steps]),
-            jnp.stack([self.source[f"noise/penalty{k}"] for k in steps]),
+            np.stack([self.source[f"noise/policy{k}"] for k in steps]),
+            np.stack([self.source[f"noise/penalty{k}"] for k in steps]),
         )
         rates = {"actor": "policy_lr", "critic": "qf_lr", "value": "vf_lr", "dual": "c_lr"}
         self.hp = {
@@ -63,14 +64,15 @@ class Brac(Recorded):
 
     def batch(self, k):
         at = {name: self.source[f"in/batch{k}/{name}"] for name in ("obs", "next_obs", "actions")}
-        z = jnp.broadcast_to(self.source["in/z"][:, None], (*at["obs"].shape[:2], 4))
+        z = self.source["in/z"][:, None]
+        z = np.broadcast_to(z, (*at["obs"].shape[:2], z.shape[-1]))
         flat = lambda x: x.reshape(-1, x.shape[-1])  # noqa: E731
         reward, done = (flat(self.source[f"in/batch{k}/{n}"]) for n in ("rewards", "terminals"))
         return Transitions(
-            obs_code=flat(jnp.concatenate([at["obs"], z], -1)),
+            obs_code=flat(np.concatenate([at["obs"], z], -1)),
             action=flat(at["actions"]),
             reward=self.cfg["reward_scale"] * reward[:, 0],
-            next_obs_code=flat(jnp.concatenate([at["next_obs"], z], -1)),
+            next_obs_code=flat(np.concatenate([at["next_obs"], z], -1)),
             done=done[:, 0] > 0.5,
             real=done[:, 0] >= 0,
         )
@@ -100,14 +102,16 @@ class Brac(Recorded):
         action = range(self.obs_dim, self.obs_dim + self.action_dim)
         return [i for i in range(num) if i not in action] + list(action)
 
-    def learner(self, alpha):
-        twins = jax.tree.map(lambda *x: jnp.stack(x), self.ours("q1"), self.ours("q2"))
-        params = {"actor": self.ours("policy"), "critic": twins}
-        params |= {"value": self.ours("v"), "dual": self.ours("c")}
-        optimizer = make_optimizer()
-        opt_state = {name: optimizer.init(x) for name, x in params.items()}
-        extra = {"alpha": jnp.asarray(alpha, self.noise.mix.dtype)}
-        return Learner(params, {"value": self.ours("target_v")}, opt_state, extra)
+    def start(self):
+        twins = jax.tree.map(lambda *x: np.stack(x), self.ours("q1"), self.ours("q2"))
+        nets = {"actor": "policy", "value": "v", "dual": "c", "target": "target_v"}
+        return {"critic": twins, **{name: self.ours(net) for name, net in nets.items()}}
+
+    def learner(self, start, alpha):
+        params, init = {**start}, make_optimizer().init
+        target = {"value": params.pop("target")}
+        opt_state = {name: init(x) for name, x in params.items()}
+        return Learner(params, target, opt_state, {"alpha": alpha})
 
     def parts(self, head, policy, critic, **others):
         twins = {f"q{i + 1}": jax.tree.map(lambda x, i=i: x[i], critic) for i in (0, 1)}
@@ -120,18 +124,22 @@ class Brac(Recorded):
     # --- results
 
     def results(self):
-        actual = {}
+        steps, actual = traced(self.alone, self.start(), self.rows)
         for tag, settings in CASES.items():
-            actual |= self.case(tag, **settings)
-        return actual | self.repaired() | self.probe()
+            actual |= self.of_tag(tag, steps) | self.case(tag, **settings)
+        return actual
 
-    def case(self, tag, divergence="updated", penalty="value", value_penalty=0.0, clip=False):
+    def case(self, tag, divergence="updated", value_penalty=0.0, clip=False):
         """What the file has of one tag."""
         hp = {**self.hp, "value_penalty": value_penalty}
         if clip:
             hp["alpha_max"] = self.cfg["clip_alpha_max"]
-        start = self.learner(self.cfg["clip_alpha_init" if clip else "alpha_init"])
-        found = self.computed(start, hp, divergence, penalty)
+        alpha = self.cfg["clip_alpha_init" if clip else "alpha_init"]
+        found = jax.device_get(self.run[divergence](self.start(), alpha, self.rows, hp))
+        return self.of_tag(tag, found)
+
+    def of_tag(self, tag, found):
+        """Those results that the file has of a tag, under its keys."""
         named = {}
         for key, x in found.items():
             kind, _, rest = key.partition("/")
@@ -139,15 +147,22 @@ class Brac(Recorded):
             named[f"{kind}/{head}/{rest}"] = x
         return {key: x for key, x in named.items() if key in self.expected}
 
-    @partial(jax.jit, static_argnames=("self", "divergence", "penalty"))
-    def computed(self, start, hp, divergence, penalty):
-        """An update, and the losses inside it."""
+    @cached_property
+    def run(self):
+        """One program for each way to take the divergence."""
+        names = {settings.get("divergence", "updated") for settings in CASES.values()}
+        return {name: jax.jit(partial(self.computed, divergence=name)) for name in names}
+
+    def update(self, old, rows, hp, divergence, penalty="value"):
         cfg = {"gradient_penalty": penalty, "divergence": divergence, "alpha_memory": "free"}
-        cfg = FrozenConfigDict(cfg)
-        end, metrics = agent.update(start, self.rows, self.noise, hp, self.nets, cfg)
-        dual, actual = self.dual_steps(start, penalty)
-        first = jax.tree.map(lambda x: x[0], self.rows)
-        at, nets, old, alpha = first.obs_code, self.nets, start.params, start.extra["alpha"]
+        return agent.update(old, rows, self.noise, hp, self.nets, FrozenConfigDict(cfg))
+
+    def computed(self, start, alpha, rows, hp, divergence):
+        """An update, and the losses inside it."""
+        start = self.learner(start, alpha)
+        end, metrics = self.update(start, rows, hp, divergence)
+        dual, first = end.params["dual"], jax.tree.map(lambda x: x[0], rows)
+        at, nets, old = first.obs_code, self.nets, start.params
         mean, log_std = nets.actor(old["actor"], at)
         action, log_prob = gaussian.tanh_normal_sample(mean, log_std, self.noise.policy[0])
         divergence_fns = {
@@ -167,15 +182,6 @@ class Brac(Recorded):
         critic, value = end.params["critic"], old["value"]
         new_q = nets.critic(critic, at, action)
         soft_value, q_fn = new_q.min(0) - log_prob, partial(nets.critic, critic, at)
-        of_critic, _ = jax.grad(brac.critic_loss, has_aux=True)(
-            old["critic"], at, first.action, y, nets.critic
-        )
-        of_value, _ = jax.grad(brac.value_loss, has_aux=True)(value, at, soft_value, nets.value)
-
-        def of_actor(divergence_fn):
-            rest = at, self.noise.policy[0], q_fn, divergence_fn, used, hp["decay"], nets.actor
-            return jax.grad(brac.policy_loss, has_aux=True)(old["actor"], *rest)[0]
-
         out = {
             "div": paid,
             "q_target": y,
@@ -196,63 +202,74 @@ class Brac(Recorded):
             "v_target": soft_value,
             "vf_loss": metrics["value_loss"],
         }
-        actual |= {f"out/{name}": x for name, x in out.items()}
-        actual |= self.parts("grad", of_actor(divergence_fn), of_critic, v=of_value)
-        actual |= self.parts("clean", of_actor(divergence_fns["previous"]), of_critic)
+        actual = {f"out/{name}": x for name, x in out.items()}
+        grads = {name: gradient(end.opt_state[name]) for name in ("actor", "critic", "value")}
+        actual |= self.parts("grad", grads["actor"], grads["critic"], v=grads["value"])
+        if divergence == "mixed":  # the plain gradient beside it
+            rest = at, self.noise.policy[0], q_fn, divergence_fns["previous"], used, hp["decay"]
+            plain = jax.grad(brac.policy_loss, has_aux=True)(old["actor"], *rest, nets.actor)[0]
+            actual |= self.parts("clean", plain, grads["critic"])
         moved = {"v": end.params["value"], "c": end.params["dual"], "target_v": end.target["value"]}
         return actual | self.parts("after", end.params["actor"], end.params["critic"], **moved)
 
-    def places(self, k):
-        rows = jax.tree.map(lambda x: x[k], self.rows)
-        policy = self.nets.actor(self.ours("policy"), rows.obs_code)
-        action, _ = gaussian.tanh_normal_sample(*policy, self.noise.policy[k])
-        return brac.Places(rows.obs_code, rows.action, action, self.noise.mix[k])
+    def places(self, actor, rows, noise):
+        policy = self.nets.actor(actor, rows.obs_code)
+        action, _ = gaussian.tanh_normal_sample(*policy, noise.policy)
+        return brac.Places(rows.obs_code, rows.action, action, noise.mix)
 
     def dual_loss(self, params, places, penalty):
         loss = partial(brac.dual_loss, penalty=penalty, dual_fn=self.nets.dual)
         return jax.value_and_grad(loss, has_aux=True)(params, places, self.hp["penalty_weight"])
 
-    def dual_steps(self, start, penalty):
-        """The network after its steps, and what the file has of them."""
-        found, optimizer = {}, make_optimizer()
-        params, opt_state = start.params["dual"], start.opt_state["dual"]
-        for k in range(len(self.noise.mix)):
-            places = self.places(k)
-            (loss, metrics), grad = self.dual_loss(params, places, penalty)
-            found |= {
-                f"out/c_loss{k}": loss,
-                f"out/c_penalty{k}": metrics["gradient_penalty"],
-                f"out/c_div{k}": brac.divergence(partial(self.nets.dual, params), *places[:3]),
-                **{f"grad/c_step{k}/{name}": x for name, x in self.theirs("c", grad).items()},
-            }
-            params, opt_state = descend(optimizer, params, opt_state, self.hp["dual_lr"], grad)
-        return params, found
+    def dual_steps(self, start, rows):
+        """What the file has of the steps of the dual network."""
+        optimizer = make_optimizer()
 
-    def repaired(self):
-        dual, places = self.ours("c"), self.places(0)
-        (value, metrics), grad = jax.jit(self.dual_loss, static_argnums=2)(dual, places, "gradient")
+        def step(moving, rows_and_noise):
+            places = self.places(start["actor"], *rows_and_noise)
+            (loss, metrics), grad = self.dual_loss(moving[0], places, "value")
+            found = brac.divergence(partial(self.nets.dual, moving[0]), *places[:3])
+            seen = {"loss": loss, "penalty": metrics["gradient_penalty"], "div": found}
+            return descend(optimizer, *moving, self.hp["dual_lr"], grad), (seen, grad)
+
+        first = start["dual"], optimizer.init(start["dual"])
+        _, found = jax.lax.scan(step, first, (rows, self.noise))
+        actual = {}
+        for k in range(len(self.noise.mix)):
+            seen, grad = jax.tree.map(lambda x, k=k: x[k], found)
+            actual |= {f"out/c_{name}{k}": x for name, x in seen.items()}
+            grad = self.theirs("c", grad)
+            actual |= {f"grad/c_step{k}/{name}": x for name, x in grad.items()}
+        return actual
+
+    def alone(self, start, rows):
+        """What no setting changes: the dual network's steps, the penalty as meant, the policy."""
+        dual, first = start["dual"], jax.tree.map(lambda x: x[0], (rows, self.noise))
+        places = self.places(start["actor"], *first)
+        (value, metrics), grad = self.dual_loss(dual, places, "gradient")
         between = places.pi_action + places.mix[:, None] * (places.action - places.pi_action)
         slope_of = jax.grad(lambda action: self.nets.dual(dual, places.obs_code, action).sum())
+        mean, log_std = self.nets.actor(start["actor"], self.source["in/probe_obs"])
         out = {
-            "action_gradient": slope_of(between),
-            "slope": brac.slope(dual, places, "gradient", self.nets.dual),
-            "c_penalty0": metrics["gradient_penalty"],
-            "c_loss0": value,
+            "repaired_penalty/action_gradient": slope_of(between),
+            "repaired_penalty/slope": brac.slope(dual, places, "gradient", self.nets.dual),
+            "repaired_penalty/c_penalty0": metrics["gradient_penalty"],
+            "repaired_penalty/c_loss0": value,
+            "probe/mean": mean,
+            "probe/log_std": log_std,
+            "probe/action_deterministic": jnp.tanh(mean),
         }
-        actual = {f"out/repaired_penalty/{name}": x for name, x in out.items()}
         grad = self.theirs("c", grad)
-        return actual | {f"grad/repaired_penalty/c_step0/{name}": x for name, x in grad.items()}
-
-    def probe(self):
-        mean, log_std = self.nets.actor(self.ours("policy"), self.source["in/probe_obs"])
-        out = {"mean": mean, "log_std": log_std, "action_deterministic": jnp.tanh(mean)}
-        return {f"out/probe/{name}": x for name, x in out.items()}
+        return self.dual_steps(start, rows), {
+            **{f"out/{name}": x for name, x in out.items()},
+            **{f"grad/repaired_penalty/c_step0/{name}": x for name, x in grad.items()},
+        }
 
 
 @pytest.fixture(scope="module", params=PRECISIONS)
 def recorded(request):
     with jax.enable_x64(request.param == 64):
-        yield Brac(request.param)
+        yield Brac(request.param, file_of("baselines", request.config))
 
 
 def test_every_recorded_number(recorded):
@@ -268,14 +285,17 @@ def test_every_recorded_number(recorded):
     assert not recorded.misses(actual)
 
 
-TWINS = {
-    "the gradient penalty in place of the published": {"penalty": "gradient"},
-    "no penalty on values": {"value_penalty": 0.0},
-}
-
-
-def test_an_update_with_another_setting_is_found(recorded):
+def test_another_penalty_on_values_or_of_the_dual_network_is_found(recorded):
     tag = "csro_value_penalty"
-    for changes in TWINS.values():
-        found = recorded.case(tag, **{**CASES[tag], **changes})
-        assert recorded.misses({**recorded.expected, **found})
+    found = recorded.case(tag, value_penalty=0.0)
+    assert recorded.misses({**recorded.expected, **found})
+
+    def meant(start, rows):
+        old = recorded.learner(start, recorded.cfg["alpha_init"])
+        hp = {**recorded.hp, "value_penalty": 1.0}
+        end, _ = recorded.update(old, rows, hp, "updated", penalty="gradient")
+        return recorded.parts(f"after/{tag}", end.params["actor"], end.params["critic"])
+
+    found = traced(meant, recorded.start(), recorded.rows)
+    found = {key: x for key, x in found.items() if key in recorded.expected}
+    assert found and recorded.misses({**recorded.expected, **found})

@@ -1,29 +1,27 @@
 """Updates of CSRO's encoder and its bound on information against its authors' numbers."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 import reference_params
-from contextual_record import KEY, ContextualRecord, gradient
-from golden_npz import PRECISIONS
+from contextual_record import KEY, ContextualRecord, opponents_of
+from golden_npz import PRECISIONS, file_of, gradient, traced
 from metastar.losses import objective
 from metastar.methods import contextual
 from metastar.methods.contextual import ENCODER, NET, OPPONENTS
 from metastar.models.nets.mlp import MLP
-from metastar.ops.optim import make_optimizer
-from metastar.types import Batch, Learner
+from metastar.types import Batch
 
+pytestmark = pytest.mark.parity("baselines")
 CASES = {"club_sa": "action", "club_sar": "reward"}
 
 
 class Csro(ContextualRecord):
     """The block, with whole updates of the method in its place."""
 
-    def __init__(self, bits):
-        super().__init__("csro", bits)
+    def __init__(self, bits, path):
+        super().__init__("csro", bits, path)
         view = self.view("in/context_")
         self.batch = Batch(self.source["in/tasks"], None, {"context": view, "real": view})
 
@@ -38,39 +36,45 @@ class Csro(ContextualRecord):
             club__lr=self.cfg["context_lr"],
         )
 
-    def names(self):
-        return reference_params.critic_names(3)
+    def names(self, net):
+        hidden = self.hidden["encoder_hidden" if net == "encoder" else "club_hidden"]
+        return reference_params.critic_names(len(hidden))
 
-    def results(self, case):
+    def ours(self, net):
+        return reference_params.from_reference(self.names(net), self.params(f"param/{net}/"))
+
+    def results(self):
+        def run(start, batch):
+            return self.case("club_sa", start, batch) | self.case("club_sar", start, batch)
+
+        return traced(run, {net: self.ours(net) for net in ("encoder", *CASES)}, self.batch)
+
+    def case(self, case, start, batch):
         system, hp = self.system(CASES[case])
-        ours = partial(reference_params.from_reference, self.names())
-        net, club = (ours(self.params(f"param/{name}/")) for name in ("encoder", case))
-        opponents, optimizer = {"club": {"net": club}}, make_optimizer()
-        opt_state = {"club": optimizer.init(opponents["club"])}
-        state = self.state(system, net, {}, Learner(opponents, opt_state=opt_state))
-        end, metrics = jax.jit(
-            lambda state: contextual.update(system, state, self.batch, KEY, hp, 0)
-        )(state)
+        net, opponents = start["encoder"], {"club": {"net": start[case]}}
+        state = self.state(system, net, {}, opponents_of(opponents))
+        end, metrics = contextual.update(system, state, batch, KEY, hp, 0)
         moved = end[OPPONENTS].params
-        actual = jax.jit(partial(self.inside, system, case))(net, opponents, moved, hp)
+        actual = self.inside(system, case, net, batch, opponents, moved, hp)
         weight = hp["task_losses"]
         actual |= {
             f"out/{case}/club_model_loss": metrics["club_fit"],
             f"out/{case}/club_loss": weight["club"] * metrics["club"],
             f"out/{case}/metric_loss": weight["distance"] * metrics["distance"],
         }
+        grads = {part: gradient(end[part].opt_state) for part in (OPPONENTS, ENCODER)}
         found = {
-            "grad": (gradient(end[OPPONENTS])["net"], gradient(end[ENCODER])[NET]),
+            "grad": (grads[OPPONENTS]["net"], grads[ENCODER][NET]),
             "after": (moved["club"]["net"], end[ENCODER].params[NET]),
         }
         for kind, parts in found.items():
             for part, params in zip(("club", "encoder"), parts):
-                flat = reference_params.to_reference(self.names(), params)
+                flat = reference_params.to_reference(self.names(part), params)
                 actual |= {f"{kind}/{case}/{part}/{name}": x for name, x in flat.items()}
         return actual
 
-    def inside(self, system, case, net, start, end, hp):
-        view = self.batch.views["context"]
+    def inside(self, system, case, net, batch, start, end, hp):
+        view = batch.views["context"]
         codes = system.encoder.encode(net, view, None)
         columns = [view.obs, view.action, view.reward[..., None]]
         x = jnp.concatenate(columns[: 2 + (case == "club_sar")], -1)
@@ -92,7 +96,7 @@ class Csro(ContextualRecord):
 
         def weighted(codes, name):
             one = {name: system.task_losses[name]}
-            rest = {"context": codes}, self.batch, {name: None}, hp, one
+            rest = {"context": codes}, batch, {name: None}, hp, one
             return objective.loss({}, end, *rest)[0]
 
         of_club, of_metric = (jax.grad(weighted)(codes, name) for name in ("club", "distance"))
@@ -105,9 +109,8 @@ class Csro(ContextualRecord):
 @pytest.fixture(scope="module", params=PRECISIONS)
 def csro(request):
     with jax.enable_x64(request.param == 64):
-        yield Csro(request.param)
+        yield Csro(request.param, file_of("baselines", request.config))
 
 
 def test_every_recorded_number(csro):
-    actual = csro.results("club_sa") | csro.results("club_sar")
-    assert not csro.misses(actual)
+    assert not csro.misses(csro.results())

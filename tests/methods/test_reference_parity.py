@@ -4,6 +4,7 @@ Every block gives {key of the file: our array}; all keys of a block must be ther
 the functions below are those that training calls.
 """
 
+import re
 from functools import partial
 
 import jax
@@ -13,6 +14,7 @@ import pytest
 
 import make_config
 import reference_params
+from golden_npz import PRECISIONS, file_of, load, results, traced, view_of
 from metastar.losses import actor as actor_loss
 from metastar.losses import critic as critic_loss
 from metastar.losses import world_model as model_loss
@@ -27,11 +29,12 @@ from metastar.models.nets.heads import Termination
 from metastar.models.nets.transformer import Transformer
 from metastar.models.world_model import EncodeNoise
 from metastar.ops.contrastive import distance_terms
-from metastar.ops.optim import clip_norm, global_norm, gradient_step, make_optimizer
+from metastar.ops.optim import clip_norm, descend, global_norm, make_optimizer
 from metastar.ops.td import polyak
-from metastar.types import Batch, View
+from metastar.types import Batch
 from model_helpers import as_codes, make_loss
 
+pytestmark = pytest.mark.parity("metastar")
 TASK_BIAS = "storm_transformer.task_embedding.bias"  # its exact gradient is zero
 
 
@@ -39,10 +42,8 @@ class Reference:
     """A file of recorded numbers in one precision, our config and parameters made from it."""
 
     def __init__(self, path, bits):
-        with np.load(path) as file:
-            self.file = dict(file)
-        self.bits = bits
-        self.dtype = {32: jnp.float32, 64: jnp.float64}[bits]
+        self.file, self.bits = load(path), bits
+        self.dtype = {32: np.float32, 64: np.float64}[bits]
         size = {k.removeprefix("cfg/"): v for k, v in self.file.items() if k.startswith("cfg/")}
         self.size = size
         cfg = make_config.base()
@@ -79,7 +80,7 @@ class Reference:
 
     def __getitem__(self, key):
         x = self.file[key]
-        return jnp.asarray(x, self.dtype) if np.issubdtype(x.dtype, np.floating) else jnp.asarray(x)
+        return x.astype(self.dtype) if np.issubdtype(x.dtype, np.floating) else x
 
     def _params(self, group, names, action_dim=None):
         prefix = f"param/{group}/"
@@ -93,17 +94,11 @@ class Reference:
 
     def _twin(self, *groups):
         both = [self._params(group, self.critic_names, self.action_dim) for group in groups]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *both)
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *both)
 
     def expected(self, block):
         """The recorded results of a block, by key."""
-        prefix = "expected64/" if self.bits == 64 else ""
-        heads = [f"{prefix}{kind}/{block}/" for kind in ("out", "grad", "after", "after2")]
-        return {
-            key.removeprefix(prefix): value
-            for key, value in self.file.items()
-            if key.startswith(tuple(heads))
-        }
+        return results(self.file, "metastar", block, self.bits)
 
     def named(self, head, names, params):
         """Our tree under the keys of the file."""
@@ -118,10 +113,10 @@ class Reference:
         return out
 
 
-@pytest.fixture(scope="module", params=[32, 64], ids=["float32", "float64"])
+@pytest.fixture(scope="module", params=PRECISIONS)
 def reference(request):
     with jax.enable_x64(request.param == 64):
-        yield Reference(request.config.getoption("--reference"), request.param)
+        yield Reference(file_of("metastar", request.config), request.param)
 
 
 def mismatch(reference, key, actual, expected, grad):
@@ -159,28 +154,17 @@ def compare(reference, block, actual):
     assert not [line for line in wrong if line]
 
 
+def view_in(reference, block):
+    """Windows whose rewards are recorded one step late, with states of zeros after the steps."""
+    names = ("states", "actions", "pre_rewards", "terms")
+    keys = [f"in/{block}/{name}" for name in names]
+    obs, action, prev_reward, *done = (reference[key] for key in keys if key in reference.file)
+    view = view_of(obs, action, 0 * prev_reward, 0 * obs, *done)
+    return view._replace(prev_reward=prev_reward[..., 0])
+
+
 def context_batch(reference, case):
-    source = {
-        name: reference[f"in/{case}/{name}"]
-        for name in ("states", "actions", "pre_rewards", "terms")
-    }
-    steps = source["terms"][..., 0]
-    zeros = jnp.zeros(steps.shape[:1], int)
-    view = View(
-        obs=source["states"],
-        action=source["actions"],
-        reward=jnp.zeros_like(steps),
-        prev_reward=source["pre_rewards"][..., 0],
-        next_obs=jnp.zeros_like(source["states"]),
-        done=steps > 0.5,
-        valid=jnp.ones(steps.shape, bool),
-        first=jnp.zeros(steps.shape, bool),
-        episode=jnp.zeros(steps.shape, int),
-        step=jnp.zeros(steps.shape, int),
-        policy=zeros,
-        stage=zeros,
-    )
-    batch = Batch(reference[f"in/{case}/tasks"], None, {"context": view})
+    batch = Batch(reference[f"in/{case}/tasks"], None, {"context": view_in(reference, case)})
     return batch, ModelNoise(EncodeNoise(reference[f"noise/{case}/posterior"]), {"distance": None})
 
 
@@ -195,7 +179,6 @@ def make_world_model_update(reference):
     clip = float(reference.size["clip_norm"])
     optimizer = make_optimizer(clip)
 
-    @jax.jit
     def step(params, opt_state, batch, noise):
         encoded, codes = model_loss.encode_views(params, batch.views, noise.encode, cfg)
         code = encoded.task_code
@@ -234,15 +217,16 @@ def make_world_model_update(reference):
             "loss_total": metrics["model_loss"],
             "grad_norm": global_norm(grads),
         }
-        params, opt_state, _ = gradient_step(loss, optimizer)(
-            params, opt_state, reference.hp["wm_lr"], batch, noise
-        )
-        return params, opt_state, values, clip_norm(grads, clip)
+        moved = descend(optimizer, params, opt_state, reference.hp["wm_lr"], grads)
+        return moved, (values, clip_norm(grads, clip), moved[0])
 
+    @jax.jit
     def update(params, batch, noise):
-        once, state, values, grads = step(params, optimizer.init(params), batch, noise)
-        twice, *_ = step(once, state, batch, noise)
-        return values, grads, once, twice
+        start = params, optimizer.init(params)
+        _, found = jax.lax.scan(lambda moving, _: step(*moving, batch, noise), start, None, 2)
+        values, grads, moved = found
+        first = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
+        return first(values), first(grads), first(moved), jax.tree.map(lambda x: x[1], moved)
 
     return update
 
@@ -255,7 +239,8 @@ def world_model_update(reference):
 @pytest.mark.parametrize("case", ["wm_hi", "wm_lo", "wm_clip"])
 def test_world_model_update(reference, world_model_update, case):
     batch, noise = context_batch(reference, case)
-    values, grads, once, twice = world_model_update(reference.model, batch, noise)
+    found = world_model_update(reference.model, batch, noise)
+    values, grads, once, twice = jax.device_get(found)
     names = reference.model_names
     actual = {
         **{f"out/{case}/{name}": x for name, x in values.items()},
@@ -269,50 +254,36 @@ def test_world_model_update(reference, world_model_update, case):
     compare(reference, case, {key: actual[key] for key in expected})
 
 
-@pytest.mark.parametrize("case", "abc")
-def test_distance_loss(reference, case):
-    task_id = reference[f"in/metric/{case}_tasks"]
+def test_distance_loss(reference):
     task_loss = make_loss(distance, reference.cfg, None)
 
-    def loss(code):
+    def loss(code, task_id):
         batch = Batch(task_id, None, {})
         total, metrics = task_loss.loss({}, as_codes(context=code), batch, None, {})
         return total, (total, metrics)
 
-    code = reference[f"in/metric/{case}_z"]
-    grad, (total, metrics) = jax.grad(loss, has_aux=True)(code)
-    actual = {
-        f"out/metric/{case}_total": total,
-        f"out/metric/{case}_pos": metrics["distance_pos"],
-        f"out/metric/{case}_neg": metrics["distance_neg"],
-        f"grad/metric/{case}_z": grad,
-    }
-    expected = reference.expected("metric")
-    assert set(actual) == {k for k in expected if f"/{case}_" in k}
-    wrong = [mismatch(reference, k, actual[k], expected[k], None) for k in actual]
-    assert not [line for line in wrong if line]
+    def run(given):
+        actual = {}
+        for case, (code, task_id) in given.items():
+            grad, (total, metrics) = jax.grad(loss, has_aux=True)(code, task_id)
+            actual |= {
+                f"out/metric/{case}_total": total,
+                f"out/metric/{case}_pos": metrics["distance_pos"],
+                f"out/metric/{case}_neg": metrics["distance_neg"],
+                f"grad/metric/{case}_z": grad,
+            }
+        return actual
+
+    found = (re.fullmatch(r"in/metric/(\w+)_z", key) for key in reference.file)
+    cases = [match[1] for match in found if match]
+    given = {k: tuple(reference[f"in/metric/{k}_{name}"] for name in ("z", "tasks")) for k in cases}
+    compare(reference, "metric", traced(run, given))
 
 
 def test_imagination(reference):
     cfg, params = reference.cfg, reference.model
-    obs = reference["in/imag/states"]
-    num, context_len, _ = obs.shape
-    horizon = int(reference.size["imag_horizon"])
-    steps = jnp.ones((num, context_len))
-    view = View(
-        obs=obs,
-        action=reference["in/imag/actions"],
-        reward=0 * steps,
-        prev_reward=reference["in/imag/pre_rewards"][..., 0],
-        next_obs=0 * obs,
-        done=steps < 0,
-        valid=steps > 0,
-        first=steps < 0,
-        episode=jnp.zeros(steps.shape, int),
-        step=jnp.zeros(steps.shape, int),
-        policy=jnp.zeros(num, int),
-        stage=jnp.zeros(num, int),
-    )
+    view = view_in(reference, "imag")
+    context_len, horizon = view.reward.shape[1], int(reference.size["imag_horizon"])
     posterior = reference["noise/imag/posterior"]
     step_noise = StepNoise(reference["noise/imag/prior"], reference["noise/imag/decoder"])
     action_noise = reference["noise/imag/action"]
@@ -348,8 +319,8 @@ def test_imagination(reference):
         tokens = jax.tree.map(lambda *x: jnp.concatenate(x), real, imagined)
         return trajectory, tokens, world_model.encode(params, view, EncodeNoise(posterior), cfg)
 
-    trajectory, tokens, encoded = jax.jit(jax.vmap(rollout))(
-        view, posterior, step_noise, action_noise, code
+    trajectory, tokens, encoded = traced(
+        jax.vmap(rollout), view, posterior, step_noise, action_noise, code
     )
     actual = {
         "context_post_mean": encoded.post_mean,
@@ -375,8 +346,7 @@ def test_imagination(reference):
     compare(reference, "imag", {f"out/imag/{name}": x for name, x in actual.items()})
 
 
-@pytest.mark.parametrize("tile", [0, 3])
-def test_actor_and_critic_update(reference, tile):
+def test_actor_and_critic_update(reference):
     hp, actor, critic = reference.hp, reference.actor, reference.critic
     source = {
         key.rsplit("/", 1)[1]: reference[key]
@@ -387,7 +357,6 @@ def test_actor_and_critic_update(reference, tile):
         source["next_action"], source["pi_obs"], source["pi_next"], source["random_action"]
     )
 
-    @jax.jit
     def run(actor_params, twin, twin_target):
         obs_code, next_obs_code = source["obs"], source["next_obs"]
         policy_fn = partial(sample_action, actor, actor_params)
@@ -406,24 +375,18 @@ def test_actor_and_critic_update(reference, tile):
         batch = critic_loss.CriticBatch(
             obs_code, source["actions"], target, source["real_mask"], samples
         )
-        parts = critic_loss.terms(twin, batch, hp["cql_weight"], critic, tile)
-        grads, _ = jax.grad(critic_loss.loss, has_aux=True)(
-            twin, batch, hp["cql_weight"], critic, tile
-        )
-        optimizer = make_optimizer()
-        step = gradient_step(critic_loss.loss, optimizer)
-        new_twin, _, _ = step(
-            twin, optimizer.init(twin), hp["rl_lr"], batch, hp["cql_weight"], critic, tile
-        )
+        optimizer, rest = make_optimizer(), (hp["cql_weight"], critic)
+        parts = critic_loss.terms(twin, batch, *rest)
+        grad = jax.grad(critic_loss.loss, has_aux=True)
+        grads, tiled = (grad(twin, batch, *rest, tile)[0] for tile in (0, 3))
+        new_twin, _ = descend(optimizer, twin, optimizer.init(twin), hp["rl_lr"], grads)
         q_fn = partial(twin_q, critic, new_twin)
         actor_args = obs_code, source["actor"], hp["alpha"], actor, q_fn
         actor_grads, actor_metrics = jax.grad(actor_loss.loss, has_aux=True)(
             actor_params, *actor_args
         )
-        actor_step = gradient_step(actor_loss.loss, optimizer)
-        new_actor, _, _ = actor_step(
-            actor_params, optimizer.init(actor_params), hp["rl_lr"], *actor_args
-        )
+        opt_state = optimizer.init(actor_params)
+        new_actor, _ = descend(optimizer, actor_params, opt_state, hp["rl_lr"], actor_grads)
 
         next_action, next_log_prob = policy_fn(next_obs_code, noise.next_action)
         next_q = target_q_fn(next_obs_code, next_action)
@@ -464,29 +427,29 @@ def test_actor_and_critic_update(reference, tile):
                 f"actor_q{i + 1}": actor_q[i],
             }
         new_target = polyak(new_twin, twin_target, hp["tau"])
-        return out, grads, new_twin, new_target, actor_grads, new_actor
+        return out, (grads, tiled), new_twin, new_target, actor_grads, new_actor
 
-    out, grads, new_twin, new_target, actor_grads, new_actor = run(
-        reference.actor_params, reference.twin, reference.twin_target
-    )
+    start = reference.actor_params, reference.twin, reference.twin_target
+    out, both, new_twin, new_target, actor_grads, new_actor = traced(run, *start)
     actual = {
         **{f"out/rl/{name}": x for name, x in out.items()},
-        **reference.named_twin("grad/rl", grads),
+        **reference.named_twin("grad/rl", both[0]),
         **reference.named_twin("after/rl", new_twin),
         **reference.named_twin("after/rl", new_target, "_target"),
         **reference.named("grad/rl/policy", reference.actor_names, actor_grads),
         **reference.named("after/rl/policy", reference.actor_names, new_actor),
     }
     compare(reference, "rl", actual)
+    compare(reference, "rl", {**actual, **reference.named_twin("grad/rl", both[1])})
 
 
-def layer_norms(reference, x):
+def layer_norms(reference, params, x):
     """Every LayerNorm of the world model at x, under the reference's names."""
     model = reference.cfg.world_model
     transformer = Transformer(
         model.width, model.num_layers, model.num_heads, model.context_len, model.code_dim
-    ).bind({"params": reference.model["core"]})
-    termination = Termination(model.width).bind({"params": reference.model["termination"]})
+    ).bind({"params": params["core"]})
+    termination = Termination(model.width).bind({"params": params["termination"]})
     out = {}
     for ours, theirs in reference.model_names.items():
         if ours.endswith("/scale"):
@@ -502,30 +465,33 @@ def layer_norms(reference, x):
 
 
 def test_saturated_probes(reference):
-    cfg, params = reference.cfg, reference.model
+    cfg, actor = reference.cfg, reference.actor
     probe = {k.rsplit("/", 1)[1]: reference[k] for k in reference.file if "in/probe/" in k}
     noise = reference["noise/probe/policy"]
-    actor, actor_params = reference.actor, reference.actor_params
-    post = world_model.posterior(params, probe["embedding"], cfg)
-    prior = world_model.prior(params, probe["feats"], None, cfg)
-    decoded = world_model.decode(params, probe["latent"], None, cfg)
-    policy = actor.apply({"params": actor_params}, probe["obs"])
-    action, log_prob = sample_action(actor, actor_params, probe["obs"], noise)
-    actual = {
-        "post_mean": post[0],
-        "post_logvar": post[1],
-        "prior_mean": prior[0],
-        "prior_logvar": prior[1],
-        "dec_mean": decoded[0],
-        "dec_logvar": decoded[1],
-        "policy_mean": policy[0],
-        "policy_log_std": policy[1],
-        "policy_action": action,
-        "policy_log_prob": log_prob,
-        "policy_deterministic": greedy_action(actor, actor_params, probe["obs"]),
-        **{f"ln/{name}": x for name, x in layer_norms(reference, probe["ln_x"]).items()},
-    }
-    actual = {f"out/probe/{name}": x for name, x in actual.items()}
+
+    def run(params, actor_params, probe):
+        post = world_model.posterior(params, probe["embedding"], cfg)
+        prior = world_model.prior(params, probe["feats"], None, cfg)
+        decoded = world_model.decode(params, probe["latent"], None, cfg)
+        policy = actor.apply({"params": actor_params}, probe["obs"])
+        action, log_prob = sample_action(actor, actor_params, probe["obs"], noise)
+        return {
+            "post_mean": post[0],
+            "post_logvar": post[1],
+            "prior_mean": prior[0],
+            "prior_logvar": prior[1],
+            "dec_mean": decoded[0],
+            "dec_logvar": decoded[1],
+            "policy_mean": policy[0],
+            "policy_log_std": policy[1],
+            "policy_action": action,
+            "policy_log_prob": log_prob,
+            "policy_deterministic": greedy_action(actor, actor_params, probe["obs"]),
+            **{f"ln/{k}": x for k, x in layer_norms(reference, params, probe["ln_x"]).items()},
+        }
+
+    found = traced(run, reference.model, reference.actor_params, probe)
+    actual = {f"out/probe/{name}": x for name, x in found.items()}
     if reference.bits == 32:  # dominated by rounding where tanh saturates
         actual["out/probe/policy_log_prob"] = reference.file["out/probe/policy_log_prob"]
     compare(reference, "probe", actual)

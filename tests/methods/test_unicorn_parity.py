@@ -3,7 +3,7 @@
 The supervised variant has no code; its numbers are of the formula of the paper.
 """
 
-from functools import partial
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import reference_params
-from contextual_record import KEY, ContextualRecord, gradient
-from golden_npz import PRECISIONS
+from contextual_record import KEY, ContextualRecord
+from golden_npz import PRECISIONS, file_of, gradient
 from metastar.losses import objective
 from metastar.methods import contextual
 from metastar.methods.contextual import ENCODER, NET, TASK_LOSSES
@@ -21,15 +21,15 @@ from metastar.models.nets.heads import Decoder
 from metastar.models.nets.mlp import MLP
 from metastar.types import Batch, Codes
 
+pytestmark = pytest.mark.parity("baselines")
 HEADS = {"next_obs": "state_decoder", "reward": "reward_decoder"}
 
 
 class Unicorn(ContextualRecord):
     """The block without its agent."""
 
-    def __init__(self, bits):
-        super().__init__("unicorn", bits)
-        self.expected = {k: x for k, x in self.expected.items() if "/rl/" not in k}
+    def __init__(self, bits, path):
+        super().__init__("unicorn", bits, path)
         by_task = lambda x: x.swapaxes(0, 1)  # noqa: E731
         view = self.view("in/context_", by_task)
         task_id = self.source["in/tasks"]
@@ -41,7 +41,9 @@ class Unicorn(ContextualRecord):
         system, hp = self.bind(
             encoder__mean_mlp__inputs="terminal", encoder__mean_mlp__sampled=True, **values
         )
-        encoder = system.encoder._replace(draw_noise=lambda key, shape: self.noise[None])
+        encoder = system.encoder._replace(
+            draw_noise=lambda key, shape: jnp.asarray(self.noise)[None]
+        )
         return system._replace(encoder=encoder), hp
 
     # --- their names and layouts
@@ -94,44 +96,60 @@ class Unicorn(ContextualRecord):
 
     # --- results
 
-    def selfsupervised(self, weight=None, **values):
+    def results(self, share=1.0):
+        """Of both variants, the first with this share of the weight of its distances."""
+        start = {
+            "net": self.net(),
+            "heads": {name: self.head(name) for name in HEADS},
+            "classifier": self.classifier(),
+        }
+        return jax.device_get(self.run(start, self.batch, share * self.cfg["weight"]))
+
+    @cached_property
+    def run(self):
+        return jax.jit(
+            lambda start, batch, weight: (
+                self.selfsupervised(start, batch, weight) | self.supervised(start, batch)
+            )
+        )
+
+    def selfsupervised(self, start, batch, weight):
         """Two updates, and what lies inside the first."""
-        weight = self.cfg["weight"] if weight is None else weight
         system, hp = self.system(
-            task_losses__distance=weight,
+            task_losses__distance=1.0,
             task_losses__reconstruction=1.0,
             reconstruction__width=self.hidden["decoder_hidden"][0],
-            **{"reconstruction__reward_given": "action", **values},
+            reconstruction__reward_given="action",
         )
-        heads = {name: self.head(name) for name in HEADS}
-        state = self.state(system, self.net(), {"reconstruction": heads}, None)
-        update = jax.jit(lambda s, step: contextual.update(system, s, self.batch, KEY, hp, step))
-        once, metrics = update(state, 0)
-        twice, _ = update(once, 1)
-        moment = gradient(once[ENCODER])
-        actual = {
+        hp["task_losses"]["distance"] = weight
+        own = {"reconstruction": start["heads"]}
+        state = self.state(system, start["net"], own, None)
+        once, metrics = contextual.update(system, state, batch, KEY, hp, 0)
+        twice, _ = contextual.update(system, once, batch, KEY, hp, 1)
+        moment = gradient(once[ENCODER].opt_state)
+        return {
             **self.of_net("grad", moment[NET]),
             **self.of_heads("grad", moment[TASK_LOSSES]["reconstruction"]),
             **self.of_net("after", once[ENCODER].params[NET]),
             **self.of_heads("after", once[ENCODER].params[TASK_LOSSES]["reconstruction"]),
             **self.of_net("after2", twice[ENCODER].params[NET]),
+            **self.inside(system, start["net"], own, batch, hp, metrics),
         }
-        return actual | jax.jit(partial(self.inside, system))(hp, heads, metrics)
 
-    def inside(self, system, hp, heads, metrics):
-        net, view = self.net(), self.batch.views["context"]
+    def inside(self, system, net, own, batch, hp, metrics):
+        view, heads = batch.views["context"], own["reconstruction"]
         std = jnp.sqrt(jnp.clip(jnp.exp(net[LOG_VARIANCE]), *VARIANCES))
-        codes = system.encoder.encode(net, view, self.noise)
-        own = {"reconstruction": heads}
-
-        def total(sample):
-            each = jnp.tanh(sample)
-            code = Codes(mean_of_valid(each, view.valid), each)
-            return self.of_code(code, own, system, hp)
-
         encoder = MLP(self.hidden["encoder_hidden"], self.code_dim)
         mean = encoder.apply({"params": net}, inputs_of(view, "terminal"))
         sample = mean + jnp.broadcast_to(std, mean.shape) * self.noise
+
+        def bounded(sample):
+            each = jnp.tanh(sample)
+            return Codes(mean_of_valid(each, view.valid), each)
+
+        codes, pull = jax.vjp(bounded, sample)
+        of_code = jax.grad(lambda z: self.of_code(z, own, batch, system, hp))(codes.task)
+        (of_sample,) = pull(Codes(of_code, jnp.zeros_like(codes.each)))
         by_row = lambda x: x.swapaxes(0, 1).reshape(-1, x.shape[-1])  # noqa: E731
         code = jnp.broadcast_to(codes.task[:, None], codes.each.shape)
         given = jnp.concatenate([view.obs, view.action, code], -1)
@@ -149,15 +167,18 @@ class Unicorn(ContextualRecord):
         out |= {"std": std, "z": codes.task, "loss_recon": recon}
         out |= {"metric_loss": metrics["distance"], "alpha": weight / (1 + weight)}
         out["loss_total"] = recon + weight * metrics["distance"]
-        of_code = jax.grad(lambda z: self.of_code(Codes(z), own, system, hp))(codes.task)
-        grads = {"grad/z": of_code, "grad/sample": by_row(jax.grad(total)(sample))}
+        grads = {"grad/z": of_code, "grad/sample": by_row(of_sample)}
         return grads | {f"out/{name}": x for name, x in out.items()}
 
-    def of_code(self, codes, networks, system, hp):
-        rest = self.batch, dict.fromkeys(system.task_losses), hp, system.task_losses
-        return objective.loss(networks, {}, {"context": codes}, *rest)[0]
+    def of_code(self, code, networks, batch, system, hp):
+        rest = batch, dict.fromkeys(system.task_losses), hp, system.task_losses
+        return objective.loss(networks, {}, {"context": Codes(code)}, *rest)[0]
 
-    def supervised(self, layers=None):
+    def classifier(self):
+        names = reference_params.critic_names(len(self.hidden["classifier_hidden"]))
+        return reference_params.from_reference(names, self.params("param/classifier/"))
+
+    def supervised(self, start, batch):
         """One update of the classifier and the encoder."""
         hidden = self.hidden["classifier_hidden"]
         system, hp = self.system(
@@ -166,25 +187,18 @@ class Unicorn(ContextualRecord):
             classification__layers=len(hidden),
             classification__width=hidden[0],
         )
+        net, own = start["net"], {"classification": start["classifier"]}
+        state = self.state(system, net, own, None)
+        end, metrics = contextual.update(system, state, batch, KEY, hp, 0)
+        moment = gradient(end[ENCODER].opt_state)
         names = reference_params.critic_names(len(hidden))
-        own = reference_params.from_reference(names, self.params("param/classifier/"))
-        net = self.net()
-        state = self.state(system, net, {"classification": own}, None)
-        end, metrics = jax.jit(
-            lambda state: contextual.update(system, state, self.batch, KEY, hp, 0)
-        )(state)
-        moment = gradient(end[ENCODER])
         flat = reference_params.to_reference(names, moment[TASK_LOSSES]["classification"])
-        codes = system.encoder.encode(net, self.batch.views["context"], self.noise)
-        of_code = jax.grad(lambda z: self.of_code(Codes(z), {"classification": own}, system, hp))(
-            codes.task
-        )
-        x = codes.task
-        for i in range(len(hidden)):
-            x = jax.nn.relu(x @ own[f"hidden_{i}"]["kernel"] + own[f"hidden_{i}"]["bias"][None])
+        code = system.encoder.encode(net, batch.views["context"], self.noise).task
+        of_code = jax.grad(lambda z: self.of_code(z, own, batch, system, hp))(code)
+        net = MLP(hidden, int(self.cfg["n_train_tasks"]))
         return {
             "out/sup/loss": metrics["classification"],
-            "out/sup/logits": x @ own["output"]["kernel"] + own["output"]["bias"][None],
+            "out/sup/logits": net.apply({"params": start["classifier"]}, code),
             "grad/sup/z": of_code,
             **{f"grad/sup/classifier/{name}": x for name, x in flat.items()},
             **self.of_net("grad/sup", moment[NET]),
@@ -194,13 +208,14 @@ class Unicorn(ContextualRecord):
 @pytest.fixture(scope="module", params=PRECISIONS)
 def unicorn(request):
     with jax.enable_x64(request.param == 64):
-        yield Unicorn(request.param)
+        yield Unicorn(request.param, file_of("baselines", request.config))
 
 
 def test_every_recorded_number(unicorn):
-    assert not unicorn.misses(unicorn.selfsupervised() | unicorn.supervised())
+    assert not unicorn.misses(unicorn.results())
 
 
 def test_another_weight_is_found(unicorn):
-    found = unicorn.selfsupervised(weight=1.001 * unicorn.cfg["weight"])
-    assert unicorn.misses({**unicorn.expected, **found})
+    wrong = unicorn.misses(unicorn.results(share=1.001))
+    assert any("loss_total" in line for line in wrong)
+    assert unicorn.bits == 32 or any("after/encoder" in line for line in wrong)

@@ -1,20 +1,25 @@
 """SPC's scores against numbers recorded from its code, and by hand."""
 
+import re
+
 import numpy as np
 import pytest
 
-from golden_npz import GOLDEN
+import golden_npz
 from metastar.ops import code_health, spc_scores
+
+parity = pytest.mark.parity("spc")
 
 
 @pytest.fixture(scope="module")
-def host():
-    with np.load(GOLDEN / "spc_step.npz") as file:
-        prefix = "host/"
-        found = {k.removeprefix(prefix): file[k] for k in file.files if k.startswith(prefix)}
-    return {k.replace("metric/", ""): x for k, x in found.items()}
+def host(request):
+    """The inputs of scores, and all scores that are compared: "scores" of the file's layout."""
+    arrays = golden_npz.load(golden_npz.file_of("spc", request.config))
+    head = r"host/((in|out)/)metric/"
+    return {re.sub(head, r"\1", k): x for k, x in arrays.items() if re.match(head, k)}
 
 
+@parity
 @pytest.mark.parametrize("head", ["given", "dci"])
 def test_disentanglement_and_completeness(host, head):
     importance = host["in/importance" if head == "given" else "out/dci_importance_matrix"]
@@ -24,6 +29,7 @@ def test_disentanglement_and_completeness(host, head):
     assert np.abs(np.subtract(published, recorded)).max() > 1e-3
 
 
+@parity
 @pytest.mark.parametrize("head", ["mi", "mec_cont", "mec_mixed"])
 def test_modularity_and_compactness(host, head):
     information = host["in/mi" if head == "mi" else f"out/{head}_mi_matrix"]
@@ -32,6 +38,7 @@ def test_modularity_and_compactness(host, head):
     np.testing.assert_allclose(found, recorded, atol=1e-9)
 
 
+@parity
 def test_explicitness(host):
     found = spc_scores.explicitness(host["in/latents"], host["in/factors"], host["in/fold"])
     assert found == pytest.approx(float(host["out/mec_cont_explicitness"]), abs=1e-9)

@@ -1,0 +1,308 @@
+"""What the `paper` presets say, held against the papers and the codes that their authors released.
+
+Sizes are those of Cheetah-Vel: 20 numbers of state, 6 of action, 20 training tasks.
+"""
+
+from functools import cache
+
+import jax
+import pytest
+
+import make_config
+from metastar import config
+from metastar.config import schema
+from metastar.models.nets import actor_forms
+from metastar.types import DataSpec
+
+O, A, TASKS = 20, 6, 20  # noqa: E741
+
+ADAM = 3e-4
+PLAIN = {  # in all papers: raw observations, one context of a task, constant rates
+    "sampler.normalize_obs": False,
+    "sampler.windows": 1,
+    "train.lr_decay": "none",
+}
+FOCAL_STACK = {  # what FOCAL, ER-TRL and CSRO share
+    **PLAIN,
+    "encoder.name": "mean_mlp",
+    "encoder.mean_mlp.layers": "relu",
+    "encoder.mean_mlp.hidden": (200, 200, 200),
+    "encoder.mean_mlp.code_dim": 20,
+    "encoder.mean_mlp.inputs": "reward",
+    "encoder.mean_mlp.bound": "tanh",
+    "encoder.mean_mlp.sampled": False,
+    "encoder.mean_mlp.context": "bag",
+    "encoder.mean_mlp.context_len": 100,
+    "contextual.encoder_lr": ADAM,
+    "contextual.encoder_period": 1,
+    "task_losses.distance": 10.0,
+    "sampler.meta_batch": 16,
+    "sampler.batch_size": 256,
+    "agent.name": "brac",
+    "agent.brac.hidden": (256, 256, 256),
+    "agent.brac.actor_lr": ADAM,
+    "agent.brac.critic_lr": ADAM,
+    "agent.brac.value_lr": ADAM,
+    "agent.brac.dual_lr": 1e-4,
+    "agent.brac.dual_steps": 3,
+    "agent.brac.gradient_penalty": "value",  # the bug of their codes
+    "agent.brac.penalty_weight": 5.0,
+    "agent.brac.gamma": 0.99,
+    "agent.brac.tau": 0.005,
+    "agent.brac.reward_scale": 5.0,
+    "agent.brac.alpha": 50.0,
+    "agent.brac.alpha_max": 2000.0,
+    "agent.brac.alpha_lr": 1.0,
+    "agent.brac.alpha_memory": "free",
+    "agent.brac.target_divergence": 0.05,
+    "agent.brac.decay": 1e-3,
+    "agent.brac.value_penalty": 0.0,
+}
+UNICORN = {
+    **PLAIN,
+    "encoder.name": "mean_mlp",
+    "encoder.mean_mlp.layers": "relu",
+    "encoder.mean_mlp.hidden": (64, 64),
+    "encoder.mean_mlp.code_dim": 5,
+    "encoder.mean_mlp.inputs": "terminal",
+    "encoder.mean_mlp.bound": "tanh",
+    "encoder.mean_mlp.sampled": True,
+    "encoder.mean_mlp.context": "window",  # a trajectory
+    "encoder.mean_mlp.context_len": 200,
+    "contextual.encoder_lr": ADAM,
+    "contextual.encoder_period": 1,
+    "sampler.with_replacement": True,
+    "sampler.meta_batch": 16,
+    "sampler.batch_size": 256,
+    "agent.name": "sac",
+    "agent.sac.hidden": (256, 256),
+    "agent.sac.lr": ADAM,
+    "agent.sac.gamma": 0.99,
+    "agent.sac.tau": 0.005,
+    "agent.sac.alpha": 0.0,
+    "train.updates": 1000 * 200,
+}
+SETTINGS = {
+    "spc": {
+        **PLAIN,
+        "train.updates": 100 * 5000,
+        "sampler.meta_batch": 16,
+        "sampler.with_replacement": True,
+        "sampler.batch_size": 64 * 5,  # sequences times steps
+        "world_model.horizon": 5,
+        "encoder.name": "mean_mlp",
+        "encoder.mean_mlp.context": "bag",
+        "encoder.mean_mlp.context_len": 64,
+        "encoder.mean_mlp.code_dim": 5,
+        "encoder.mean_mlp.hidden": (256, 256),
+        "encoder.mean_mlp.layers": "norm_mish",
+        "encoder.mean_mlp.inputs": "reward",
+        "encoder.mean_mlp.unit_length": False,
+        "world_model.kind": "discrete_ce",
+        "world_model.groups": 512,
+        "world_model.levels": (5, 3),
+        "world_model.simplex": 8,
+        "world_model.matched_width": False,
+        "world_model.mask_terminals": True,
+        "world_model.encoder_hidden": (512,),
+        "world_model.hidden": (512, 512),
+        "world_model.lr": 1e-4,
+        "world_model.weight_decay": 0.01,
+        "world_model.tau": 0.005,
+        "world_model.rho": 0.99,
+        "world_model.consistency_weight": 1.0,
+        "world_model.reward_weight": 1.0,
+        "spc.encoder_lr": 1e-4,
+        "spc.period": 2,
+        "spc.infonce_weight": 1.0,
+        "spc.infonce_tau": 0.005,
+        "spc.infonce_radius": 100.0,
+        "spc.repeated": "last",
+        "agent.name": "iql",
+        "agent.iql.hidden": (256, 256),
+        "agent.iql.layers": "norm_mish",
+        "agent.iql.actor": "gaussian",
+        "agent.iql.actor_lr": ADAM,
+        "agent.iql.critic_lr": ADAM,
+        "agent.iql.value_lr": ADAM,
+        "agent.iql.actor_average": 0.0,
+        "agent.iql.expectile": 0.8,
+        "agent.iql.inverse_temperature": 3.0,
+        "agent.iql.clip": 100.0,
+        "agent.iql.gamma": 0.99,
+        "agent.iql.tau": 0.005,
+        "agent.iql.reward_scale": 1.0,
+        "agent.iql.advantage_value": "previous",
+    },
+    "focal": {
+        **FOCAL_STACK,
+        "sampler.with_replacement": True,  # since December 2023
+        "agent.brac.divergence": "mixed",
+        "train.updates": 500 * 200,
+    },
+    "er_trl": {
+        **FOCAL_STACK,
+        "sampler.with_replacement": False,
+        "agent.brac.divergence": "updated",
+        "train.updates": 100 * 1000,
+        "task_losses.conditional_entropy": 2.5,
+        "conditional_entropy.width": 200,
+        "conditional_entropy.generator_layers": 3,
+        "conditional_entropy.discriminator_width": 256,
+        "conditional_entropy.noise_dim": 20,
+        "conditional_entropy.rows": 256,
+        "conditional_entropy.inner_steps": 5,
+        "conditional_entropy.turns": "one_by_one",
+        "conditional_entropy.lr": 2e-4,
+    },
+    "csro": {
+        **FOCAL_STACK,
+        "sampler.with_replacement": False,
+        "agent.brac.divergence": "updated",
+        "train.updates": 105 * 1000,
+        "task_losses.club": 10.0,
+        "club.codes": "transition",
+        "club.inputs": "action",
+        "club.width": 200,
+        "club.inner_steps": 1,
+        "club.lr": 3e-4,
+    },
+    "unicorn_ss": {
+        **UNICORN,
+        "task_losses.distance": 0.15,
+        "task_losses.reconstruction": 1.0,
+        "reconstruction.width": 64,
+        "reconstruction.reward_given": "action",
+        "reconstruction.variance_power": 0.0,
+    },
+    "unicorn_sup": {
+        **UNICORN,
+        "task_losses.distance": 0.0,
+        "task_losses.reconstruction": 0.0,
+        "task_losses.classification": 1.0,
+        "classification.layers": 2,  # of the classifier nothing is published
+        "classification.width": 64,
+    },
+}
+
+# Widths of every network, its inputs first; an actor has two heads.
+BRAC = {
+    "agent/actor": (O + 20, 256, 256, 256, A, A),
+    "agent/critic": (O + 20 + A, 256, 256, 256, 1),
+    "agent/value": (O + 20, 256, 256, 256, 1),
+    "agent/dual": (O + 20 + A, 256, 256, 256, 1),
+}
+SAC = {
+    "agent/actor": (O + 5, 256, 256, A, A),
+    "agent/critic": (O + 5 + A, 256, 256, 1),
+}
+LATENT = 512 * 2
+NETWORKS = {
+    "spc": {
+        "encoder/net": (O + A + 1, 256, 256, 5),
+        "world_model/encoder": (O, 512, LATENT),
+        "world_model/dynamics": (LATENT + A + 5, 512, 512, 512 * 15),
+        "world_model/reward": (LATENT + A + 5, 512, 512, 1),
+        "agent/actor": (LATENT + 5, 256, 256, A, A),
+        "agent/critic": (LATENT + 5 + A, 256, 256, 1),
+        "agent/value": (LATENT + 5, 256, 256, 1),
+    },
+    "focal": {"encoder/net": (O + A + 1, 200, 200, 200, 20), **BRAC},
+    "er_trl": {
+        "encoder/net": (O + A + 1, 200, 200, 200, 20),
+        "opponents/conditional_entropy/generator": (O + 20 + 20, 200, 200, 200, A),
+        "opponents/conditional_entropy/discriminator": (O + A + 20, 256, 256, 1),
+        **BRAC,
+    },
+    "csro": {
+        "encoder/net": (O + A + 1, 200, 200, 200, 20),
+        "opponents/club/net": (O + A, 200, 200, 200, 2 * 20),
+        **BRAC,
+    },
+    "unicorn_ss": {
+        "encoder/net": (O + A + 1 + O + 1, 64, 64, 5),
+        "encoder/task_losses/reconstruction/next_obs": (O + A + 5, 64, 64, 2 * O),
+        "encoder/task_losses/reconstruction/reward": (O + A + 5, 64, 64, 2),
+        **SAC,
+    },
+    "unicorn_sup": {
+        "encoder/net": (O + A + 1 + O + 1, 64, 64, 5),
+        "encoder/task_losses/classification": (5, 64, 64, TASKS),
+        **SAC,
+    },
+}
+
+# What other families have instead.
+POINT = {"agent.brac.gamma": 0.9, "agent.brac.reward_scale": 100.0, "agent.brac.alpha_max": 0.0}
+TWO_TASKS = {"sampler.meta_batch": 4, "sampler.with_replacement": True}
+ELSEWHERE = {
+    ("focal", "point_robot_sparse"): {**POINT, "train.updates": 100 * 1000},
+    ("focal", "point_robot_wind"): {**POINT, "train.updates": 500 * 2000},
+    ("focal", "cheetah_dir"): {
+        **TWO_TASKS,
+        "train.updates": 500 * 2000,
+        "agent.brac.value_penalty": 1.0,
+    },
+    ("csro", "point_robot"): {**POINT, "train.updates": 65 * 1000, "task_losses.club": 25.0},
+    ("er_trl", "point_robot_sparse"): {**POINT, "task_losses.conditional_entropy": 5.0},
+    ("er_trl", "cheetah_dir"): {**TWO_TASKS, "train.updates": 100 * 2000},
+    ("unicorn_ss", "cheetah_dir"): {"agent.sac.alpha": 0.2, "task_losses.distance": 0.01},
+}
+
+
+def paper(name, family="cheetah_vel"):
+    return config.load_preset(f"{make_config.CONFIGS / name}.py:{family},paper")
+
+
+@cache
+def shapes(name, obs_dim=O, action_dim=A):
+    """The parameters of a method, by part of its state, as shapes."""
+    zeros = (0.0,) * obs_dim
+    spec = DataSpec("cheetah_vel", obs_dim, action_dim, 1, TASKS, 200, zeros, zeros)
+    cfg = paper(name)
+    method = schema.make(cfg, "method", cfg.method, spec)
+    state = jax.eval_shape(lambda: method.init(jax.random.key(0)))
+    return {part: learner.params for part, learner in state.items()}
+
+
+def widths(params, path=()):
+    """{path: (inputs, hidden layers, heads)} of all networks; twin critics count once."""
+    own = {name: x for name, x in params.items() if isinstance(x, dict)}
+    if "hidden_0" not in own:
+        return {k: w for name, x in own.items() for k, w in widths(x, (*path, name)).items()}
+    kernel = {name: x["kernel"].shape[-2:] for name, x in own.items() if "kernel" in x}
+    inputs = sum(kernel[name][0] for name in ("hidden_0", "hidden_0_action") if name in kernel)
+    hidden = [kernel[f"hidden_{i}"][1] for i in range(len(kernel)) if f"hidden_{i}" in kernel]
+    heads = [kernel[name][1] for name in ("output", "mean", "log_std") if name in kernel]
+    return {"/".join(path): (inputs, *hidden, *heads)}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings(name):
+    cfg = config.flatten(paper(name))
+    assert {key: cfg.get(key) for key in SETTINGS[name]} == SETTINGS[name]
+    weights = {key for key in cfg if key.startswith("task_losses.") and cfg[key]}
+    assert weights <= set(SETTINGS[name])
+
+
+@pytest.mark.parametrize("name, family", ELSEWHERE)
+def test_settings_of_other_families(name, family):
+    cfg, expected = config.flatten(paper(name, family)), ELSEWHERE[name, family]
+    assert {key: cfg[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name):
+    assert widths(shapes(name)) == NETWORKS[name]
+
+
+def test_two_critics_and_the_bounds_of_a_log_deviation():
+    for name in SETTINGS:
+        critic = shapes(name)["agent"]["critic"]
+        assert critic["output"]["kernel"].shape[0] == 2
+    assert (actor_forms.LOG_STD_MIN, actor_forms.LOG_STD_MAX) == (-5.0, 2.0)
+
+
+def test_spc_has_seven_and_a_half_million_parameters_on_ant_dir():
+    sizes = [x.size for x in jax.tree.leaves(shapes("spc", obs_dim=27, action_dim=8))]
+    assert round(sum(sizes) / 1e6, 1) == 7.5
