@@ -61,6 +61,15 @@ PRESETS = {
         "agent.brac.gradient_penalty": "value",
         "agent.brac.divergence": "mixed",
         "agent.brac.alpha_memory": "free",
+        "agent.brac.actor_lr": 3e-4,
+        "agent.brac.critic_lr": 3e-4,
+        "agent.brac.value_lr": 3e-4,
+        "agent.brac.reward_scale": 5.0,
+        "agent.brac.entropy": 1.0,
+        "agent.brac.decay": 1e-3,
+        "agent.brac.alpha": 50.0,
+        "agent.brac.alpha_lr": 1.0,
+        "agent.brac.target_divergence": 0.05,
         "train.updates": 1_000_000,  # 500 iterations of 2000 updates
     },
 }

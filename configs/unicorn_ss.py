@@ -9,8 +9,8 @@ squared errors. Nothing is tuned, and nothing is measured yet.
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: sizes, weights and the
 sampled code of the released code, and its agent, which on these families is soft actor-critic
-without any term for given data (entropy weight 0.2, on Cheetah-Vel 0). The paper names BRAC:
-`--config.agent.name=brac`.
+without any term for given data (entropy weight 0.2, on Cheetah-Vel 0). The paper names BRAC;
+`--config.agent.name=brac` has it with our defaults.
 """
 
 from metastar import config

@@ -9,6 +9,7 @@ from ml_collections import FrozenConfigDict
 from metastar.agents import brac
 from metastar.data.rows import Transitions
 from metastar.errors import UserError
+from metastar.losses.brac import policy_loss
 from metastar.models.acting import one_batch
 from metastar.types import RowSpec
 
@@ -54,7 +55,7 @@ def test_the_weight_stays_in_its_range_or_its_use_alone(memory):
     learner = agent.init(KEY, 3)
     dual = jax.tree.map(jnp.zeros_like, learner.params["dual"])
     learner = learner._replace(params={**learner.params, "dual": dual})
-    hp |= {"alpha_max": 3.0, "dual_lr": 0.0}
+    hp |= {"alpha_max": 3.0, "alpha_lr": 1.0, "dual_lr": 0.0}
 
     @jax.jit
     def update(aim):
@@ -66,6 +67,21 @@ def test_the_weight_stays_in_its_range_or_its_use_alone(memory):
         free = 3 + np.log(np.log(2)) + 1 - np.log(2) - aim
         np.testing.assert_allclose(moved, clipped if memory == "clipped" else free, atol=1e-5)
         assert used == 3.0
+
+
+def test_rewards_times_k_are_one_kth_of_every_weight():
+    """Why the weights are in units of the data's rewards: the policy's loss is the same times k."""
+
+    def loss(k, weights):
+        q_fn = lambda action: k * jnp.stack([action.sum(-1), action[:, 0]])  # noqa: E731
+        policy_fn = lambda params, obs_code: (params * obs_code, -obs_code)  # noqa: E731
+        obs, noise = jnp.ones((5, 2)), jax.random.normal(KEY, (5, 2))
+        distance_fn = lambda action: (action**2).sum(-1)  # noqa: E731
+        return policy_loss(0.5, obs, noise, q_fn, distance_fn, *weights, policy_fn)[0]
+
+    weights = np.array([0.3, 0.02, 1e-4])  # of divergence, entropy and decay
+    np.testing.assert_allclose(loss(5.0, 5 * weights), 5 * loss(1.0, weights), rtol=1e-5)
+    assert abs(loss(5.0, weights) - 5 * loss(1.0, weights)) > 0.1
 
 
 def test_it_acts_between_the_bounds_and_greedily_without_noise():

@@ -57,6 +57,7 @@ class Brac(Recorded):
         self.hp = {
             "gamma": self.cfg["discount"],
             "decay": self.cfg["mean_reg"],
+            "entropy": 1.0,
             **{k: self.cfg[k] for k in ("tau", "alpha_lr", "alpha_max", "penalty_weight")},
             "target_divergence": self.cfg["target_divergence"],
             **{f"{name}_lr": self.cfg[rate] for name, rate in rates.items()},
@@ -206,8 +207,9 @@ class Brac(Recorded):
         grads = {name: gradient(end.opt_state[name]) for name in ("actor", "critic", "value")}
         actual |= self.parts("grad", grads["actor"], grads["critic"], v=grads["value"])
         if divergence == "mixed":  # the plain gradient beside it
-            rest = at, self.noise.policy[0], q_fn, divergence_fns["previous"], used, hp["decay"]
-            plain = jax.grad(brac.policy_loss, has_aux=True)(old["actor"], *rest, nets.actor)[0]
+            rest = at, self.noise.policy[0], q_fn, divergence_fns["previous"]
+            rest = *rest, used, hp["entropy"], hp["decay"], nets.actor
+            plain = jax.grad(brac.policy_loss, has_aux=True)(old["actor"], *rest)[0]
             actual |= self.parts("clean", plain, grads["critic"])
         moved = {"v": end.params["value"], "c": end.params["dual"], "target_v": end.target["value"]}
         return actual | self.parts("after", end.params["actor"], end.params["critic"], **moved)

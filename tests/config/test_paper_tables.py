@@ -56,6 +56,7 @@ FOCAL_STACK = {  # what FOCAL, ER-TRL and CSRO share
     "agent.brac.alpha_memory": "free",
     "agent.brac.target_divergence": 0.05,
     "agent.brac.decay": 1e-3,
+    "agent.brac.entropy": 1.0,
     "agent.brac.value_penalty": 0.0,
 }
 UNICORN = {

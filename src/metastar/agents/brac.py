@@ -28,9 +28,9 @@ DEFAULTS = {
     "hidden": Field((256, 256, 256), COUNT, "widths of the hidden layers; FOCAL"),
     "gamma": Field(Like("env.discount"), "[0, 1)", "discount", swept=True),
     "tau": Field(0.005, RATE, "Polyak rate of the target state value; FOCAL", swept=True),
-    "actor_lr": Field(3e-4, RATE, "learning rate; FOCAL", swept=True, decays=True),
-    "critic_lr": Field(3e-4, RATE, "learning rate; FOCAL", swept=True, decays=True),
-    "value_lr": Field(3e-4, RATE, "learning rate; FOCAL", swept=True, decays=True),
+    "actor_lr": Field(1e-3, RATE, "learning rate; FOCAL 3e-4", swept=True, decays=True),
+    "critic_lr": Field(1e-3, RATE, "learning rate; FOCAL 3e-4", swept=True, decays=True),
+    "value_lr": Field(1e-3, RATE, "learning rate; FOCAL 3e-4", swept=True, decays=True),
     "dual_lr": Field(1e-4, RATE, "of the dual network; FOCAL", swept=True, decays=True),
     "dual_steps": Field(3, COUNT, "of the dual network in an update, each on new rows; FOCAL"),
     "gradient_penalty": Field(
@@ -52,18 +52,21 @@ DEFAULTS = {
         "share of the divergence at s that critics pay for too; FOCAL's Ant-Dir, Cheetah-Dir 1",
         swept=True,
     ),
-    "alpha": Field(50.0, NOT_NEGATIVE, "first weight of the divergence; FOCAL 50 (Cheetah-Vel)"),
+    "alpha": Field(1.0, NOT_NEGATIVE, "first weight of the divergence; FOCAL 50 (Cheetah-Vel)"),
     "alpha_max": Field(2000.0, NOT_NEGATIVE, "its largest; FOCAL 2000", swept=True),
-    "alpha_lr": Field(1.0, NOT_NEGATIVE, "its rate; FOCAL", swept=True),
+    "alpha_lr": Field(0.1, NOT_NEGATIVE, "its rate; FOCAL 1", swept=True),
     "alpha_memory": Field(
         "clipped",
         ("clipped", "free"),
         "whether the weight itself stays in [0, alpha_max], or its use alone (FOCAL)",
     ),
-    "target_divergence": Field(0.05, NOT_NEGATIVE, "nats; FOCAL", swept=True),
-    "decay": Field(1e-3, NOT_NEGATIVE, "of the policy's outputs before tanh; FOCAL", swept=True),
+    "target_divergence": Field(0.2, NOT_NEGATIVE, "nats; FOCAL 0.05", swept=True),
+    "decay": Field(
+        1e-4, NOT_NEGATIVE, "of the policy's outputs before tanh; FOCAL 1e-3", swept=True
+    ),
+    "entropy": Field(0.02, NOT_NEGATIVE, "weight of the policy's entropy; FOCAL 1", swept=True),
     "reward_scale": Field(
-        5.0, POSITIVE, "rewards are multiplied by it, the entropy is not; FOCAL 5, point robots 100"
+        1.0, POSITIVE, "rewards are multiplied by it, weights are not; FOCAL 5, point robots 100"
     ),
 }
 READS = ("env",)
@@ -142,12 +145,12 @@ def update(
     q_fn = partial(nets.critic, params["critic"], at)
 
     # The state value: towards the soft value of the policy's action under the new critics.
-    soft_value = q_fn(pi_action).min(0) - log_prob
+    soft_value = q_fn(pi_action).min(0) - hp["entropy"] * log_prob
     step("value", brac.value_loss, at, soft_value, nets.value)
     target_value = polyak(params["value"], learner.target["value"], hp["tau"])
 
     # The policy against them, and the weight towards the divergence that is aimed at.
-    losses = q_fn, divergence_fn, alpha, hp["decay"], nets.actor
+    losses = q_fn, divergence_fn, alpha, hp["entropy"], hp["decay"], nets.actor
     step("actor", brac.policy_loss, at, noise.policy[0], *losses)
     moved = learner.extra["alpha"] + hp["alpha_lr"] * (divergence - hp["target_divergence"]).mean()
     moved = jnp.clip(moved, 0, hp["alpha_max"]) if cfg.alpha_memory == "clipped" else moved

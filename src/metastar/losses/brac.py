@@ -161,10 +161,11 @@ def policy_loss(
     q_fn: Callable,
     divergence_fn: Callable,
     alpha: Array,
+    entropy: Array,
     decay: Array,
     policy_fn: Callable,
 ) -> tuple[Array, dict[str, Array]]:
-    """`mean [log pi - min_i Q_i(s, a_pi) + alpha d] + decay (mean mu^2 + mean log_std^2)`.
+    """`mean [entropy log pi - min Q(s, a_pi) + alpha d] + decay (mean mu^2 + mean log_std^2)`.
 
     Args:
         params: of the policy.
@@ -173,6 +174,7 @@ def policy_loss(
         q_fn: action -> [2, R] at these states.
         divergence_fn: action of the policy -> d [R].
         alpha: [] weight of the divergence.
+        entropy: [] weight of the entropy.
         decay: [] of mean and log deviation, before tanh.
         policy_fn: (params, obs_code) -> mean, log_std [R, A].
 
@@ -181,6 +183,6 @@ def policy_loss(
     """
     mean, log_std = policy_fn(params, obs_code)
     action, log_prob = gaussian.tanh_normal_sample(mean, log_std, noise)
-    total = (log_prob - q_fn(action).min(0) + alpha * divergence_fn(action)).mean()
+    total = (entropy * log_prob - q_fn(action).min(0) + alpha * divergence_fn(action)).mean()
     total = total + decay * ((mean**2).mean() + (log_std**2).mean())
     return total, {"actor_loss": total, "entropy": -log_prob.mean()}
