@@ -3,6 +3,9 @@
 Wu et al. 2019 (arXiv 1911.11361) with the KL divergence of the policy from the data in its dual
 form (Nowozin et al. 2016, arXiv 1606.00709), a state value as in soft actor-critic, and a weight of
 the divergence that is adjusted, as in FOCAL (Li et al. 2021, arXiv 2010.01112).
+
+The default weights are in units of the data's rewards. The published ones go with rewards times 5
+or 100, which critics need many more updates for (docs/log.md); `paper` presets name them.
 """
 
 from collections.abc import Callable
