@@ -300,6 +300,7 @@ class TaskLoss(NamedTuple):
     init: Callable = lambda key: {}  # (key) -> parameters of networks of its own, a dict
     draw_noise: Callable = lambda key, batch: None  # what `loss` draws
     opponent: Opponent | None = None
+    by_source: bool = False  # compares the sources of windows; a bag mixes those of its task
 
 
 class Env(NamedTuple):

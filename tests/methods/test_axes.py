@@ -1,4 +1,7 @@
-"""Encoders, task losses and agents combine: every file of one kind with those of the others."""
+"""Encoders, task losses, agents and protocols combine: every file of one kind with the others.
+
+What does not fit is refused by a sentence that says why.
+"""
 
 from itertools import product
 
@@ -10,13 +13,19 @@ from ml_collections import FrozenConfigDict
 
 import make_config
 from metastar import config, registry
+from metastar.errors import UserError
+from metastar.evaluation.evaluate import protocols_of
+from metastar.evaluation.protocol import Given
 from metastar.training import runs
+from metastar.types import EnvSpec, StepIn
 from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
 DATA = point_robot_data()
 SPEC = point_robot_spec()._replace(num_policies=2, num_behaviors=2)
+ENV = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)
 AXES = [registry.names(kind) for kind in ("encoder", "task loss", "agent")]
+PROTOCOLS = registry.names("protocol")
 # Each file of an axis with each file of the others, at least once: all pairs of the two longer
 # axes, and the shortest goes round along both.
 COVER = [
@@ -24,10 +33,21 @@ COVER = [
     for i, task_loss in enumerate(AXES[1])
     for j, agent in enumerate(AXES[2])
 ]
+# A protocol sees of a method what it infers and how it acts: encoder and agent.
+PLAYED = [
+    (AXES[0][(i + j) % len(AXES[0])], agent, protocol)
+    for i, protocol in enumerate(PROTOCOLS)
+    for j, agent in enumerate(AXES[2])
+]
+
+
+def cfg_of(method="contextual", **changes):
+    changes = {path.replace("__", "."): value for path, value in changes.items()}
+    return config.change(make_config.preset(method, "point_robot_sparse", "debug"), changes)
 
 
 def made(encoder, task_loss, agent):
-    """The method, and its first state, batch and update."""
+    """The method, and its update as a function of the state."""
     changes = {
         "encoder.name": encoder,
         f"encoder.{encoder}.context": "window",
@@ -37,8 +57,7 @@ def made(encoder, task_loss, agent):
         "task_losses.distance": 0.0,
         f"task_losses.{task_loss}": 1.0,
     }
-    cfg = make_config.preset("contextual", "point_robot_sparse", "debug")
-    method = runs.make_method(FrozenConfigDict(config.change(cfg, changes)), SPEC)
+    method = runs.make_method(FrozenConfigDict(cfg_of(**changes)), SPEC)
     (phase,) = method.phases
 
     def step(state):
@@ -48,9 +67,22 @@ def made(encoder, task_loss, agent):
     return method, step
 
 
-def test_the_cover_has_every_pair():
+def action_of(method, protocol):
+    """The first action of one stream, as the protocol has it."""
+    params = method.export(method.init(KEY))
+    given = Given(DATA.task, [DATA])
+    adaptations, _ = protocol.prepare(params, DATA, given, 1, KEY)
+    adaptation = jax.tree.map(lambda x: x[0, 0], adaptations)
+    nothing = StepIn(jnp.zeros(2), jnp.zeros(2), jnp.zeros(()), jnp.zeros(2), jnp.array(True))
+    carry = protocol.policy.init(params, adaptation)
+    return protocol.policy.act(params, adaptation, carry, nothing, KEY, jnp.array(True))[0]
+
+
+def test_the_covers_have_every_pair():
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert {(row[a], row[b]) for row in COVER} == set(product(AXES[a], AXES[b]))
+    for a, axes in ((0, AXES[0]), (1, AXES[2])):
+        assert {(row[a], row[2]) for row in PLAYED} == set(product(axes, PROTOCOLS))
 
 
 @pytest.mark.parametrize("axes", COVER, ids="-".join)
@@ -60,6 +92,15 @@ def test_a_cover_of_the_axes_can_be_trained(axes):
     new, metrics = jax.eval_shape(step, state)
     assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
     assert axes[1] in metrics and all(x.shape == () for x in metrics.values())
+
+
+@pytest.mark.parametrize("axes", PLAYED, ids="-".join)
+def test_a_cover_of_the_axes_can_be_played(axes):
+    encoder, agent, protocol = axes
+    method, _ = made(encoder, "distance", agent)
+    cfg = cfg_of(eval__protocols=protocol, eval__strategy="idaq")
+    (found,) = protocols_of(cfg, method, ENV)
+    assert jax.eval_shape(lambda: action_of(method, found)).shape == (2,)
 
 
 @pytest.mark.slow
@@ -72,3 +113,73 @@ def test_every_combination_trains_one_step(axes):
     for part, learner in state.items():
         moved = jax.tree.map(lambda a, b: (a != b).any(), learner.params, new[part].params)
         assert any(jax.tree.leaves(moved)), part
+
+
+# --- what does not fit
+
+
+def refusal(method, **changes):
+    """The sentence at the first of: checking settings, building, tracing an update."""
+    with pytest.raises(UserError) as found:
+        cfg = cfg_of(method, **changes)
+        config.validate(cfg)
+        made = runs.make_method(FrozenConfigDict(cfg), SPEC)
+        (phase,) = made.phases
+        state = jax.eval_shape(made.init, KEY)
+
+        def step(state):
+            return phase.update(state, phase.sample(DATA, KEY, 0), KEY, made.hp, jnp.int32(0))
+
+        jax.eval_shape(step, state)
+    sentence = str(found.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize("method", ["contextual", "spc"])
+@pytest.mark.parametrize("encoder", ["gru", "transformer"])
+def test_an_encoder_of_ordered_steps_refuses_bags(method, encoder):
+    bag = {f"encoder.{encoder}.context": "bag"}
+    found = refusal(method, encoder__name=encoder, **bag)
+    assert "reads steps in time order, and the transitions of a bag have none" in found
+
+
+@pytest.mark.parametrize("method", ["contextual", "spc"])
+@pytest.mark.parametrize("encoder", ["gru", "transformer"])
+def test_a_loss_on_codes_of_transitions_refuses_an_encoder_that_makes_none(method, encoder):
+    loss = {"task_losses__club": 1.0, "club__codes": "transition"}
+    found = refusal(method, encoder__name=encoder, **loss)
+    assert "needs a code of every transition, which this encoder does not make" in found
+
+
+@pytest.mark.parametrize("method", ["contextual", "spc"])
+@pytest.mark.parametrize("task_loss", ["adversary", "mmd"])
+def test_a_loss_that_compares_sources_refuses_bags(method, task_loss):
+    found = refusal(method, sampler__windows=2, **{f"task_losses.{task_loss}": 1.0})
+    assert f"task loss '{task_loss}' compares the sources of contexts, but a bag mixes" in found
+
+
+@pytest.mark.parametrize("method", ["contextual", "spc"])
+def test_a_positive_of_another_source_refuses_bags(method):
+    found = refusal(method, sampler__windows=2, sampler__positive="other_behavior")
+    assert "needs contexts of one source, but a bag mixes those of its task" in found
+
+
+@pytest.mark.parametrize("method", ["contextual", "spc"])
+@pytest.mark.parametrize("task_loss", ["infonce", "club", "mmd"])
+def test_a_loss_between_two_contexts_refuses_a_single_one(method, task_loss):
+    loss = {"sampler.windows": 1, f"task_losses.{task_loss}": 1.0}
+    assert "set sampler.windows=2" in refusal(method, **loss)
+
+
+@pytest.mark.parametrize("method", ["spc", "oracle"])
+def test_an_agent_of_several_batches_refuses_a_method_that_draws_one(method):
+    found = refusal(method, agent__name="brac")
+    assert "agent 'brac' learns from 3 batches of rows in an update, but" in found
+
+
+def test_a_strategy_that_needs_a_model_refuses_an_objective_without_one():
+    method, _ = made("gru", "distance", "iql")
+    cfg = cfg_of(eval__protocols="explored", eval__strategy="posterior")
+    with pytest.raises(UserError, match=r"by a model of their rewards, and this run has none"):
+        protocols_of(cfg, method, ENV)

@@ -389,7 +389,7 @@ def test_codes_that_the_agent_cannot_take_are_refused(code):
     encoder = system.encoder._replace(encode=lambda params, view, noise: Codes(code(view)))
     system = system._replace(encoder=encoder)
     state = contextual.init(system, KEY)
-    with pytest.raises(UserError, match=r"encoder 'mean_mlp' gives codes .* agent 'iql' takes"):
+    with pytest.raises(UserError, match=r"encoder 'mean_mlp' gives codes .* an agent takes"):
         contextual.update(system, state, some_batch(system), KEY, hp, 0)
 
 

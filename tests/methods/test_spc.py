@@ -2,14 +2,16 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
-from metastar import config
+from metastar import config, registry
 from metastar.errors import UserError
 from metastar.models.latent_dynamics import KINDS
-from metastar.training import runs
+from metastar.training import checkpoint, chunk, runs, workdir
+from metastar.training.restore import restore
 from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
@@ -57,7 +59,8 @@ def test_the_control_is_as_wide_as_the_codes_and_the_papers_half_as_wide():
 
 @pytest.mark.parametrize("name", ["distance", "infonce", "adversary", "reconstruction"])
 def test_task_losses_of_other_systems_join_the_contrast(name):
-    method = made(**{f"task_losses__{name}": 1.0}, sampler__windows=2)
+    own = {"sampler__windows": 2, "encoder__mean_mlp__context": "window"}
+    method = made(**{f"task_losses__{name}": 1.0}, **own)
     before, after, metrics = shapes(method)
     assert before == after and name in metrics and "memory_infonce" in metrics
 
@@ -69,6 +72,9 @@ def test_task_losses_of_other_systems_join_the_contrast(name):
         ({"world_model__horizon": 19}, "sampler.batch_size is 18 rows"),
         ({"world_model__kind": "simnorm_mse", "world_model__simplex": 3}, "multiple of 3"),
         ({"spc__period": 0}, "spc.period is 0"),
+        ({"world_model__horizon": 0}, "world_model.horizon is 0"),
+        ({"task_losses__club": 1.0, "club__inner_steps": 0}, "club.inner_steps is 0"),
+        ({"encoder__mean_mlp__code_dim": 0}, "encoder.mean_mlp.code_dim is 0"),
     ],
 )
 def test_what_does_not_fit_is_refused(changes, words):
@@ -76,12 +82,65 @@ def test_what_does_not_fit_is_refused(changes, words):
         made(**changes)
 
 
+def test_windows_of_two_sources_can_be_asked_for():
+    window = {"encoder__mean_mlp__context": "window", "sampler__windows": 2}
+    method = made(**window, sampler__positive="other_behavior", task_losses__mmd=1.0)
+    before, after, metrics = shapes(method)
+    assert before == after and "mmd" in metrics
+
+
+def test_its_task_model_predicts_where_it_reconstructs():
+    """MetaSTAR's heads, under an exploring protocol for instance."""
+    method = made(task_losses__reconstruction=1.0, reconstruction__width=8)
+    params = jax.eval_shape(lambda: method.export(method.init(KEY)))
+    one, code = jnp.zeros(2), jnp.zeros((5, 3))
+
+    def predict(params):
+        after = method.task_model.next_obs(params, one, one, code)
+        return after, method.task_model.reward(params, one, one, after, code)
+
+    after, reward = jax.eval_shape(predict, params)
+    assert after.shape == (5, 2) and reward.shape == (5,)
+    assert made().task_model is None
+
+
+ENCODER = """
+from metastar.config import Field
+from metastar.models.encoders.mean_mlp import make
+
+KIND = "encoder"
+DEFAULTS = {"context": Field("bag", ("bag", "window")), "context_len": Field(6, "[1, inf)")}
+"""
+
+
+def test_an_encoder_without_a_size_of_its_code_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "sizeless.py").write_text(ENCODER)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_imported", dict(registry._imported))
+    with pytest.raises(UserError, match=r"encoder 'sizeless' has no setting 'code_dim', which me"):
+        made(imports=("sizeless",), encoder__name="sizeless")
+
+
 def test_a_memory_of_other_tasks_is_refused():
-    method = made()
-    with pytest.raises(UserError, match=r"this data set has 6 rows, one a task.* 4 training tasks"):
-        shapes(method, point_robot_data(num_tasks=6))
-    with pytest.raises(UserError, match="the memory of codes has 5 rows"):
-        shapes(method, memory=jax.ShapeDtypeStruct((5, 3), jnp.float32))
+    with pytest.raises(UserError, match=r"the memory of codes has 5 rows, one a task, but .* 4"):
+        shapes(made(), memory=jax.ShapeDtypeStruct((5, 3), jnp.float32))
+
+
+def test_a_resume_refuses_a_memory_of_other_tasks(tmp_path):
+    """A checkpoint, or data, of six tasks in the folder of a run on four."""
+    cfg = FrozenConfigDict(make_config.preset("spc", "point_robot_sparse", "debug"))
+    six = SPEC._replace(num_tasks=6)
+    with workdir.opened(cfg, tmp_path) as path:
+        workdir.write_spec(path, SPEC)
+        (path / workdir.COMMAND).touch()
+        owner = workdir.identity(path)
+        state = chunk.abstract(runs.make_method(cfg, six))
+        state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+        checkpoint.save(path / "checkpoints", 4, state, {}, owner.digests)
+        with pytest.raises(UserError, match="was trained on other data than the data directory"):
+            workdir.write_spec(path, six)
+    with pytest.raises(UserError, match=r"\['memory'\] is \(\(6, 3\).* there and \(\(4, 3\)"):
+        restore(tmp_path)
 
 
 def test_paper_has_the_sizes_rates_and_habits_of_the_specification():

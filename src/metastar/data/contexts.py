@@ -6,7 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.data.sampler import sample_transitions, sample_windows, sample_windows_of_each
+from metastar.data.sampler import (
+    sample_contexts,
+    sample_transitions,
+    sample_windows,
+    sample_windows_of_each,
+)
 from metastar.errors import UserError
 from metastar.types import Array, Context, TaskData, View
 
@@ -22,6 +27,44 @@ def draw(data: TaskData, task_id: Array, context: Context, key: Array) -> View:
         return sample_windows(data, task_id, key, context.length)
     view = sample_transitions(data, task_id, key, context.length)
     return view._replace(valid=view.valid & (data.count[task_id] > 0)[..., None])
+
+
+def draw_views(
+    data: TaskData,
+    task_id: Array,
+    key: Array,
+    context: Context,
+    names: Sequence[str],
+    positive: str = "any",
+) -> dict[str, View]:
+    """Draws the context views of a meta-batch, independent bags or windows of each task.
+
+    Args:
+        data: the data set.
+        task_id: [M].
+        key: PRNG key.
+        context: form of each view, a single window or bag (`num` = 1).
+        names, positive: of the views, as for `sample_contexts`.
+
+    Returns:
+        Views [M, L] by name.
+
+    Raises:
+        UserError: windows are longer than the data of any task.
+    """
+    if not context.ordered:
+        keys = jax.random.split(key, len(names))
+        return {
+            name: sample_transitions(data, task_id, own, context.length)
+            for name, own in zip(names, keys)
+        }
+    most = data.reward[0].size
+    if context.length > most:
+        raise UserError(
+            f"the encoder's context_len is {context.length}, but no task of the data has more "
+            f"than {most} transitions; lower it"
+        )
+    return sample_contexts(data, task_id, key, context.length, names, positive)
 
 
 def draw_of_each(parts: Sequence[TaskData], num: int, context: Context, key: Array) -> View:

@@ -32,8 +32,12 @@ def real_transitions(batch: Batch, code: Array) -> Transitions:
     return _transitions(batch.views["real"], code, jnp.ones_like)
 
 
-def sequence_transitions(view: View, code: Array) -> Transitions:
-    """Sequences [M, B, H] with the codes [M, Z] as rows, leaves [M, B * H, ...]."""
+def sequence_transitions(view: View, code: Array, see: Callable) -> Transitions:
+    """Sequences [M, B, H] with the codes [M, Z] as rows, leaves [M, B * H, ...].
+
+    `see(obs [..., O])` [..., D] takes the place of observations.
+    """
+    view = view._replace(obs=see(view.obs), next_obs=see(view.next_obs))
     rows = _transitions(view, code, jnp.ones_like)
     return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), rows)
 

@@ -263,6 +263,17 @@ def sample_transitions(data: TaskData, task_id: Array, key: Array, num: int) -> 
     return gather(data, draw_bags(data, task_id, key, num))
 
 
+def sample_sequences(
+    data: TaskData, task_id: Array, key: Array, num_rows: int, length: int
+) -> View:
+    """Draws as many sequences of each task [M] as `num_rows` steps have room for.
+
+    They are those of `draw_sequences`, a `View` with leaves [M, num_rows // length, length].
+    """
+    task_id = jnp.tile(task_id[:, None], (1, num_rows // length))
+    return gather(data, draw_sequences(data, task_id, key, length))
+
+
 def _draw_start(count: Array, shape: tuple[int, ...], key: Array, length: int) -> Array:
     """Draws starts of windows, ints of `shape`, in tasks of `count` transitions."""
     return jax.random.randint(key, shape, 0, jnp.maximum(count - length, 0) + 1)

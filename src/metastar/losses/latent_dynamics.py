@@ -1,4 +1,4 @@
-"""The loss of the latent world model: consistency with the codes that follow, and rewards.
+"""How the latent world model learns: consistency with the codes that follow, and rewards.
 
 SPC (arXiv 2603.02935): equations in `docs/methods.md`.
 """
@@ -8,11 +8,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.config.fields import NOT_NEGATIVE, Field
+from metastar.config.fields import COUNT, NOT_NEGATIVE, RATE, Field
+from metastar.errors import UserError
 from metastar.models.latent_dynamics import LatentModel, rollout
 from metastar.types import Array, View
 
 DEFAULTS = {
+    "horizon": Field(5, COUNT, "H, steps of a sequence within one episode; SPC 5"),
+    "lr": Field(1e-4, RATE, "rate of the world model; SPC", swept=True, decays=True),
+    "weight_decay": Field(0.01, NOT_NEGATIVE, "AdamW's, of all parameters; SPC 0.01"),
+    "tau": Field(0.005, RATE, "Polyak rate of the target encoder; SPC", swept=True),
     "consistency_weight": Field(1.0, NOT_NEGATIVE, "of the predicted codes; SPC 1", swept=True),
     "reward_weight": Field(1.0, NOT_NEGATIVE, "of the predicted rewards; SPC 1", swept=True),
     "rho": Field(
@@ -25,6 +30,16 @@ DEFAULTS = {
         " learned, and discrete_ce learns no such state",
     ),
 }
+READS = ("sampler",)
+
+
+def check(cfg: Any) -> None:
+    """Raises `UserError` if the rows of an update hold no whole sequence."""
+    if cfg.sampler.batch_size < cfg.horizon:
+        raise UserError(
+            f"sampler.batch_size is {cfg.sampler.batch_size} rows of a task but must hold a whole "
+            f"sequence of world_model.horizon = {cfg.horizon} steps; raise it"
+        )
 
 
 def loss(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from metastar.config import schema
 from metastar.config.fields import NOT_NEGATIVE, Field, Open
 from metastar.errors import UserError
+from metastar.losses.sources import expect_sources
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.types import Array, Batch, Codes, DataSpec, Learner, TaskLoss
 
@@ -27,7 +28,25 @@ def expect_any(cfg: Any, method: str) -> None:
         )
 
 
-def make(cfg: Any, spec: DataSpec, code_dim: int, views: tuple[str, ...]) -> TaskLosses:
+def context_views(cfg: Any, spec: DataSpec) -> tuple[str, ...]:
+    """Names of the context views that a method draws: "context", and "positive" if there are two.
+
+    Args:
+        cfg: the section `sampler`, with `sampler.VIEWS`.
+        spec: of the data.
+
+    Raises:
+        UserError: the positive is of another source, where the data have one.
+    """
+    views = ("context", "positive")[: cfg.windows]
+    if "positive" in views and cfg.positive == "other_behavior":
+        expect_sources(spec, "sampler.positive='other_behavior'")
+    return views
+
+
+def make(
+    cfg: Any, spec: DataSpec, code_dim: int, views: tuple[str, ...], ordered: bool = True
+) -> TaskLosses:
     """The task losses of a config that have a weight above 0, by name.
 
     Args:
@@ -35,9 +54,11 @@ def make(cfg: Any, spec: DataSpec, code_dim: int, views: tuple[str, ...]) -> Tas
         spec: of the data.
         code_dim: Z.
         views: names of the context views that the method draws.
+        ordered: whether they are windows, not bags.
 
     Raises:
-        UserError: a loss needs a view that is not drawn, or two sources where the data have one.
+        UserError: a loss needs a view that is not drawn, two sources where the data have one, or
+            the source of a bag.
     """
     task_losses = {
         name: schema.make(cfg, "task loss", name, spec, code_dim)
@@ -45,6 +66,11 @@ def make(cfg: Any, spec: DataSpec, code_dim: int, views: tuple[str, ...]) -> Tas
         if weight > 0
     }
     expect_views(task_losses, views)
+    if mixed := [name for name, one in task_losses.items() if one.by_source and not ordered]:
+        raise UserError(
+            f"task loss {mixed[0]!r} compares the sources of contexts, but a bag mixes those of "
+            "its task; set the encoder's `context` to 'window'"
+        )
     return task_losses
 
 

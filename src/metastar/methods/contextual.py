@@ -9,20 +9,18 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from ml_collections import FrozenConfigDict
 
 from metastar import registry
 from metastar.config.fields import COUNT, RATE, Field
-from metastar.data import normalize, sampler
+from metastar.data import contexts, normalize, sampler
 from metastar.data.normalize import unwhitener, view_whitener, whitener
 from metastar.data.rows import flatten, real_transitions
-from metastar.data.sampler import sample_contexts, sample_task_id, sample_transitions
-from metastar.errors import UserError
+from metastar.data.sampler import sample_task_id, sample_transitions
 from metastar.losses import objective
-from metastar.losses.sources import expect_sources
 from metastar.losses.task import reconstruction
+from metastar.models import task_codes
 from metastar.models.acting import AGENT, code_policy, code_value
 from metastar.ops.optim import descend, make_optimizer
 from metastar.types import (
@@ -53,27 +51,16 @@ DEFAULTS = {
 SECTIONS = {
     "train": (),
     "sampler": (sampler, sampler.VIEWS, normalize),
-    "encoder": ({"name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True)},),
+    "encoder": (task_codes.SECTION,),
     "task_losses": (objective.WEIGHTED,),
     "agent": ({"name": Field("iql", "agent", "a file of agents/", selector=True)},),
 }
-ASKED = ("code_dim", "context", "context_len")  # settings that every encoder must have
 
 
 def check(cfg) -> None:
     """Raises `UserError` for fields that do not fit together."""
     objective.expect_any(cfg, "contextual")
-    name, own = cfg.encoder.name, cfg.encoder[cfg.encoder.name]
-    if missing := [field for field in ASKED if field not in own]:
-        raise UserError(
-            f"encoder {name!r} has no setting {missing[0]!r}, which method 'contextual' asks of "
-            "every encoder; add it to the file's DEFAULTS"
-        )
-    if cfg.sampler.positive == "other_behavior" and own.context == "bag":
-        raise UserError(
-            "sampler.positive='other_behavior' needs contexts of one source, but a bag mixes "
-            f"those of its task; set encoder.{name}.context='window'"
-        )
+    task_codes.check(cfg, "contextual")
 
 
 class System(NamedTuple):
@@ -123,18 +110,18 @@ def bind(cfg, spec: DataSpec) -> System:
     Raises `UserError` if a task loss needs a view that is not drawn, or two sources where the data
     have one.
     """
-    own, normalized = cfg.encoder[cfg.encoder.name], cfg.sampler.normalize_obs
-    views = ("context", "positive")[: cfg.sampler.windows]
-    if "positive" in views and cfg.sampler.positive == "other_behavior":
-        expect_sources(spec, "sampler.positive='other_behavior'")
+    normalized = cfg.sampler.normalize_obs
+    views = objective.context_views(cfg.sampler, spec)
     rows = RowSpec(spec.action_dim, cfg.sampler.batch_size)
+    encoder, context = task_codes.make(cfg.encoder, spec)
+    code_dim = cfg.encoder[cfg.encoder.name].code_dim
     return System(
         cfg=cfg,
         spec=spec,
-        encoder=registry.make("encoder", cfg.encoder.name, own, spec),
-        task_losses=objective.make(cfg, spec, own.code_dim, views),
+        encoder=encoder,
+        task_losses=objective.make(cfg, spec, code_dim, views, context.ordered),
         agent=registry.make("agent", cfg.agent.name, cfg.agent[cfg.agent.name], rows),
-        context=Context(own.context_len, ordered=own.context == "window"),
+        context=context,
         views=views,
         optimizer=make_optimizer(),
         whiten=whitener(normalized, spec),
@@ -200,29 +187,9 @@ def update(
 
 
 def encode(system: System, net, batch: Batch, key: Array) -> dict[str, Codes]:
-    """The codes of the context views of a batch, by view, in one pass of the encoder.
-
-    Raises `UserError` if they are no codes that an agent can take.
-    """
-    views = [batch.views[name] for name in system.views]
-    view = jax.tree.map(lambda *leaves: jnp.stack(leaves), *views)  # [V, M, L]
-    noise = system.encoder.draw_noise(key, view.valid.shape)
-    codes = system.encoder.encode(net, view, noise)
-    expect_codes(system.cfg, codes.task, view.valid.shape[1:-1])
-    return {name: jax.tree.map(lambda x, i=i: x[i], codes) for i, name in enumerate(system.views)}
-
-
-def expect_codes(cfg, code: Array, batch: tuple[int, ...]) -> None:
-    """Raises `UserError` unless codes [V, *batch, Z] can be joined to observations."""
-    name = cfg.encoder.name
-    dim = cfg.encoder[name].code_dim
-    shape = (*batch, dim)
-    if dim < 1 or code.shape[1:] != shape or not jnp.issubdtype(code.dtype, jnp.floating):
-        raise UserError(
-            f"encoder {name!r} gives codes of shape {code.shape[1:]} and type {code.dtype}, but "
-            f"agent {cfg.agent.name!r} takes real numbers of shape {shape}, where "
-            f"encoder.{name}.code_dim is {dim} and must be at least 1"
-        )
+    """The codes of the context views of a batch, by view; raises as `task_codes.encode`."""
+    own = system.views, key, system.cfg.encoder
+    return task_codes.encode(system.encoder, net, batch.views, *own)
 
 
 def init(system: System, key: Array) -> TrainState:
@@ -247,32 +214,14 @@ def sample(system: System, data, key: Array, step: Array) -> Batch:
 
     Raises `UserError` if windows are longer than the data of any task.
     """
-    keys = jax.random.split(jax.random.fold_in(key, step), 3)
-    task_id = sample_task_id(data, system.cfg.sampler, keys[0])
-    views = contexts(system, data, task_id, keys[1])
-    num_rows = system.agent.num_batches * system.cfg.sampler.batch_size
+    keys, cfg = jax.random.split(jax.random.fold_in(key, step), 3), system.cfg.sampler
+    task_id = sample_task_id(data, cfg, keys[0])
+    own = system.context, system.views, cfg.positive
+    views = contexts.draw_views(data, task_id, keys[1], *own)
+    num_rows = system.agent.num_batches * cfg.batch_size
     views["real"] = sample_transitions(data, task_id, keys[2], num_rows)
     views = {name: system.whiten_view(view) for name, view in views.items()}
     return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
-
-
-def contexts(system: System, data, task_id: Array, key: Array) -> dict:
-    """The context views [M, L], by name: independent bags or windows of each task."""
-    length = system.context.length
-    if not system.context.ordered:
-        keys = jax.random.split(key, len(system.views))
-        return {
-            name: sample_transitions(data, task_id, own, length)
-            for name, own in zip(system.views, keys)
-        }
-    most = data.reward[0].size
-    if length > most:
-        raise UserError(
-            f"encoder.{system.cfg.encoder.name}.context_len is {length}, but no task of the data "
-            f"has more than {most} transitions; lower it"
-        )
-    positive = system.cfg.sampler.positive
-    return sample_contexts(data, task_id, key, length, system.views, positive)
 
 
 def export(system: System, state: TrainState) -> dict:
@@ -282,6 +231,5 @@ def export(system: System, state: TrainState) -> dict:
 
 def infer(system: System, params, view, task, key: Array) -> Adaptation:
     """The code of one context, [1, L]."""
-    context = system.whiten_view(jax.tree.map(lambda x: x[0], view))
-    noise = system.encoder.draw_noise(key, context.valid.shape)
-    return Adaptation(system.encoder.encode(params[ENCODER][NET], context, noise).task)
+    read = task_codes.make_infer(system.encoder, lambda p: p[ENCODER][NET], system.whiten_view)
+    return read(params, view, task, key)

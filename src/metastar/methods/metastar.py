@@ -26,7 +26,6 @@ from metastar.data.sampler import (
 from metastar.errors import UserError
 from metastar.losses import objective
 from metastar.losses import world_model as model_loss
-from metastar.losses.sources import expect_sources
 from metastar.losses.task import reconstruction
 from metastar.models import dynamics, world_model
 from metastar.models import imagine as imagination
@@ -167,10 +166,8 @@ def bind(cfg, spec: DataSpec) -> System:
     Raises `UserError` if a task loss needs a view that is not drawn, or two sources where the data
     have one.
     """
-    views = ("context", "positive")[: cfg.sampler.windows]
+    views = objective.context_views(cfg.sampler, spec)
     task_losses = objective.make(cfg, spec, cfg.world_model.code_dim, views)
-    if "positive" in views and cfg.sampler.positive == "other_behavior":
-        expect_sources(spec, "sampler.positive='other_behavior'")
     num_imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     rows = RowSpec(spec.action_dim, cfg.sampler.batch_size, num_imagined)
     agent = registry.make("agent", cfg.agent.name, cfg.agent[cfg.agent.name], rows)

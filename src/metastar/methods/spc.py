@@ -18,19 +18,17 @@ from metastar.config.fields import COUNT, NOT_NEGATIVE, POSITIVE, RATE, Field
 from metastar.data import contexts, normalize, sampler
 from metastar.data.normalize import unwhitener, view_whitener, whitener
 from metastar.data.rows import Transitions, flatten, sequence_transitions
-from metastar.data.sampler import draw_sequences, gather, sample_task_id
-from metastar.errors import UserError
+from metastar.data.sampler import sample_sequences, sample_task_id
 from metastar.losses import latent_dynamics as model_loss
 from metastar.losses import objective
 from metastar.losses.task import reconstruction
-from metastar.models import latent_dynamics
+from metastar.models import latent_dynamics, task_codes
 from metastar.models.acting import AGENT, code_policy, code_value, one_batch
 from metastar.models.latent_dynamics import LatentModel
 from metastar.ops import memory_infonce
 from metastar.ops.optim import descend, global_norm, make_optimizer
 from metastar.ops.td import polyak
 from metastar.types import (
-    Adaptation,
     Agent,
     Array,
     Batch,
@@ -54,38 +52,22 @@ DEFAULTS = {
     "infonce_tau": Field(0.005, RATE, "rate of the memory; SPC", swept=True),
     "infonce_radius": Field(100.0, POSITIVE, "unit of distances in the contrast; SPC", swept=True),
     "repeated": Field(
-        "mean",
-        ("mean", "last"),
-        "the memory's row of a task that an update has several times: the mean of its codes, or "
-        "the last one, as in SPC's code",
+        "mean", ("mean", "last"), "which code of a task drawn twice is its row; SPC's code: last"
     ),
 }
 SECTIONS = {
     "train": (),
-    "sampler": (sampler, {"windows": sampler.VIEWS["windows"]}, normalize),
-    "encoder": ({"name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True)},),
-    "world_model": (
-        latent_dynamics,
-        model_loss,
-        {
-            "horizon": Field(5, COUNT, "H, steps of a sequence within one episode; SPC 5"),
-            "lr": Field(1e-4, RATE, "rate of the world model; SPC", swept=True, decays=True),
-            "weight_decay": Field(0.01, NOT_NEGATIVE, "AdamW's, of all parameters; SPC 0.01"),
-            "tau": Field(0.005, RATE, "Polyak rate of the target encoder; SPC", swept=True),
-        },
-    ),
+    "sampler": (sampler, sampler.VIEWS, normalize),
+    "encoder": (task_codes.SECTION,),
+    "world_model": (latent_dynamics, model_loss),
     "task_losses": (objective.WEIGHTED,),
     "agent": ({"name": Field("iql", "agent", "a file of agents/", selector=True)},),
 }
 
 
 def check(cfg) -> None:
-    """Raises `UserError` for fields that do not fit together."""
-    if cfg.sampler.batch_size < cfg.world_model.horizon:
-        raise UserError(
-            f"sampler.batch_size is {cfg.sampler.batch_size} rows of a task but must hold a whole "
-            f"sequence of world_model.horizon = {cfg.world_model.horizon} steps; raise it"
-        )
+    """Raises `UserError` for an encoder or contexts that do not fit."""
+    task_codes.check(cfg, "spc")
 
 
 class System(NamedTuple):
@@ -108,8 +90,8 @@ class System(NamedTuple):
 def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: one phase, in which all parts learn together."""
     system = bind(cfg, spec)
-    functions = partial(sample, system), partial(update, system)
-    normalized = cfg.sampler.normalize_obs
+    train = partial(sample, system), partial(update, system)
+    unwhiten = unwhitener(cfg.sampler.normalize_obs, spec)
 
     def heads(params):
         return params[ENCODER][TASK_LOSSES]["reconstruction"]
@@ -119,13 +101,13 @@ def make(cfg, spec: DataSpec) -> Method:
 
     return Method(
         init=partial(init, system),
-        phases=(Phase("train", cfg.train.updates, *functions),),
+        phases=(Phase("train", cfg.train.updates, *train),),
         export=partial(export, system),
         context=system.context,
-        infer=partial(infer, system),
+        infer=task_codes.make_infer(system.encoder, lambda p: p[ENCODER][NET], system.whiten_view),
         policy=code_policy(system.agent, spec.action_dim, system.whiten, see),
         task_model=reconstruction.make_task_model(
-            heads, cfg.reconstruction.width, spec, system.whiten, unwhitener(normalized, spec)
+            heads, cfg.reconstruction, spec, system.whiten, unwhiten
         )
         if "reconstruction" in system.task_losses
         else None,
@@ -135,17 +117,19 @@ def make(cfg, spec: DataSpec) -> Method:
 
 def bind(cfg, spec: DataSpec) -> System:
     """Builds what updates need; raises `UserError` for an agent or task loss that does not fit."""
-    own, agent = cfg.encoder[cfg.encoder.name], cfg.agent.name
-    views = ("context", "positive")[: cfg.sampler.windows]
-    rows = RowSpec(spec.action_dim, num_sequences(cfg) * cfg.world_model.horizon)
+    name, views = cfg.agent.name, objective.context_views(cfg.sampler, spec)
+    encoder, context = task_codes.make(cfg.encoder, spec)
+    code_dim = cfg.encoder[cfg.encoder.name].code_dim
+    horizon = cfg.world_model.horizon
+    rows = RowSpec(spec.action_dim, cfg.sampler.batch_size // horizon * horizon)
     return System(
         cfg=cfg,
         spec=spec,
-        encoder=registry.make("encoder", cfg.encoder.name, own, spec),
-        model=latent_dynamics.make(cfg.world_model, spec, own.code_dim),
-        task_losses=objective.make(cfg, spec, own.code_dim, views),
-        agent=one_batch(registry.make("agent", agent, cfg.agent[agent], rows), agent, "spc"),
-        context=Context(own.context_len, ordered=own.context == "window"),
+        encoder=encoder,
+        model=latent_dynamics.make(cfg.world_model, spec, code_dim),
+        task_losses=objective.make(cfg, spec, code_dim, views, context.ordered),
+        agent=one_batch(registry.make("agent", name, cfg.agent[name], rows), name, "spc"),
+        context=context,
         views=views,
         optimizer=make_optimizer(),
         model_optimizer=make_optimizer(weight_decay=cfg.world_model.weight_decay),
@@ -179,12 +163,13 @@ def update(
     Raises:
         UserError: the memory has other rows than there are training tasks.
     """
-    expect_rows(state[ENCODER].extra["memory"].shape[0], system.spec, "the memory of codes")
+    memory_infonce.expect_rows(state[ENCODER].extra["memory"], system.spec.num_tasks)
     key_codes, key_represent, key_agent = jax.random.split(key, 3)
 
     with jax.named_scope("encode"):
+        own = batch.views, system.views, key_codes, system.cfg.encoder
         codes, pull_back = jax.vjp(
-            lambda net: encode(system, net, batch, key_codes), state[ENCODER].params[NET]
+            lambda net: task_codes.encode(system.encoder, net, *own), state[ENCODER].params[NET]
         )
 
     def train(state):
@@ -238,12 +223,11 @@ def represent(
     follower = polyak(params["encoder"], model.target["encoder"], hp["world_model"]["tau"])
     model = Learner(params, {"encoder": follower}, opt_state)
 
-    def contrast(code):
-        memory = encoder.extra["memory"], own["infonce_tau"], own["infonce_radius"]
-        found, memory = memory_infonce.infonce(code, batch.task_id, *memory, cfg.repeated)
-        return own["infonce_weight"] * found, (found, memory)
-
-    by_contrast, (infonce, memory) = jax.grad(contrast, has_aux=True)(code)
+    (infonce, memory), by_contrast = jax.value_and_grad(memory_infonce.infonce, has_aux=True)(
+        *(code, batch.task_id, encoder.extra["memory"]),
+        *(own["infonce_tau"], own["infonce_radius"], cfg.repeated),
+    )
+    by_contrast = own["infonce_weight"] * by_contrast
     opponents, answered = objective.train_opponents(
         state.get(OPPONENTS, Learner({})), codes, batch, key_opponents, hp, system.task_losses
     )
@@ -264,25 +248,13 @@ def represent(
     return state, {**found, "memory_infonce": infonce, **norms, **objectives, **answered}
 
 
-def encode(system: System, net, batch: Batch, key: Array) -> dict[str, Codes]:
-    """The codes of the context views of a batch, by view."""
-    keys = jax.random.split(key, len(system.views))
-    views = {name: batch.views[name] for name in system.views}
-    return {
-        name: system.encoder.encode(net, view, system.encoder.draw_noise(k, view.valid.shape))
-        for k, (name, view) in zip(keys, views.items())
-    }
-
-
 def latent_rows(system: System, params, batch: Batch, code: Array) -> Transitions:
     """All steps [M * B * H] of the sequences, their latents joined with the codes [M, Z].
 
     Padding of an episode shorter than a sequence is its first step again, a row like any other.
     """
-    view = batch.views["sequence"]
     see = partial(system.model.encode, params["encoder"])
-    view = view._replace(obs=see(view.obs), next_obs=see(view.next_obs))
-    return flatten(sequence_transitions(view, code))
+    return flatten(sequence_transitions(batch.views["sequence"], code, see))
 
 
 def init(system: System, key: Array) -> TrainState:
@@ -307,37 +279,16 @@ def init(system: System, key: Array) -> TrainState:
 def sample(system: System, data, key: Array, step: Array) -> Batch:
     """The batch of an update: contexts and sequences within episodes of a meta-batch.
 
-    Raises `UserError` for data of another number of tasks than the memory has rows.
+    Raises `UserError` for windows that are longer than the data of any task.
     """
-    expect_rows(data.count.shape[0], system.spec, "this data set")
-    cfg = system.cfg
-    key_task, key_sequence, *keys = jax.random.split(
-        jax.random.fold_in(key, step), 2 + len(system.views)
-    )
-    task_id = sample_task_id(data, cfg.sampler, key_task)
-    views = {
-        name: jax.tree.map(lambda x: x[:, 0], contexts.draw(data, task_id, system.context, k))
-        for name, k in zip(system.views, keys)
-    }
-    starts = jnp.tile(task_id[:, None], (1, num_sequences(cfg)))
-    index = draw_sequences(data, starts, key_sequence, cfg.world_model.horizon)
-    views["sequence"] = gather(data, index)
+    keys, cfg = jax.random.split(jax.random.fold_in(key, step), 3), system.cfg
+    task_id = sample_task_id(data, cfg.sampler, keys[0])
+    own = system.context, system.views, cfg.sampler.positive
+    views = contexts.draw_views(data, task_id, keys[1], *own)
+    sizes = cfg.sampler.batch_size, cfg.world_model.horizon
+    views["sequence"] = sample_sequences(data, task_id, keys[2], *sizes)
     views = {name: system.whiten_view(view) for name, view in views.items()}
     return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
-
-
-def num_sequences(cfg) -> int:
-    """B, sequences of a task in an update: as many as `sampler.batch_size` rows have room for."""
-    return cfg.sampler.batch_size // cfg.world_model.horizon
-
-
-def expect_rows(rows: int, spec: DataSpec, what: str) -> None:
-    """Raises `UserError` unless something has one row for each training task."""
-    if rows != spec.num_tasks:
-        raise UserError(
-            f"{what} has {rows} rows, one a task, but this run of method 'spc' has "
-            f"{spec.num_tasks} training tasks; resume with the data that it was started with"
-        )
 
 
 def export(system: System, state: TrainState) -> dict:
@@ -347,10 +298,3 @@ def export(system: System, state: TrainState) -> dict:
         ENCODER: state[ENCODER].params,
         AGENT: system.agent.export(state[AGENT]),
     }
-
-
-def infer(system: System, params, view, task, key: Array) -> Adaptation:
-    """The code of one context, [1, L]."""
-    context = system.whiten_view(jax.tree.map(lambda x: x[0], view))
-    noise = system.encoder.draw_noise(key, context.valid.shape)
-    return Adaptation(system.encoder.encode(params[ENCODER][NET], context, noise).task)

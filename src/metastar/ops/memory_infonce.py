@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from metastar.errors import UserError
 from metastar.types import Array
 
 _EPSILON = 1e-6  # under the root, so that coinciding codes have gradient zero
@@ -46,6 +47,15 @@ def infonce(
     logits = -jnp.concatenate([own[:, None], distance], 1) / radius
     labels = jnp.zeros(len(logits), int)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean(), memory
+
+
+def expect_rows(memory: Array, num_tasks: int) -> None:
+    """Raises `UserError` unless a memory [N, Z] has one row for each training task."""
+    if len(memory) != num_tasks:
+        raise UserError(
+            f"the memory of codes has {len(memory)} rows, one a task, but this run has {num_tasks} "
+            "training tasks; resume with the data that it was started with"
+        )
 
 
 def distances(current: Array, memory: Array) -> Array:

@@ -291,15 +291,15 @@ def _check_identity(path: Path, record: dict, run: Identity) -> None:
 
 
 def _check_fits(path: Path, leaves: dict, needed: dict[str, Any], names: Iterable[str]) -> None:
-    """An intact record of other leaves is not damage but other code; `names` are those compared."""
+    """An intact record of other leaves is other code or other data; `names` are those compared."""
     expected = {name: _signature(leaf) for name, leaf in needed.items()}
     stored = {name: (tuple(leaf["shape"]), leaf["dtype"]) for name, leaf in leaves.items()}
     for name in sorted(expected.keys() | set(names)):
         if expected.get(name) != stored.get(name):
             raise UserError(
-                f"checkpoint {path} does not fit this version of the code: {name} is "
+                f"checkpoint {path} does not fit this run: {name} is "
                 f"{stored.get(name, 'missing')} there and {expected.get(name, 'missing')} here; "
-                "use the version that wrote it, or another workdir"
+                "use the data and the code that it was written with, or another workdir"
             )
 
 

@@ -1,8 +1,11 @@
 """Encoders of known answer: what leaks the policy is caught with its size, what does not passes."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from metastar.ops import trees
 from metastar.tools.audit import measures as audit_measures
 from metastar.tools.audit import probes as audit_probes
 from metastar.tools.audit.codes import Codes
@@ -125,6 +128,22 @@ def test_each_dimension_of_this_code_stands_for_one_parameter(perfect):
     # In its completeness a dimension that tells nothing weighs as much as one that tells all.
     assert found["spc_disentanglement"] > 0.7 and found["spc_completeness"] < 0.5
     assert found["spc_modularity"] > 0.7 and found["spc_explicitness"] > 0.8
+
+
+def test_trees_and_neighbors_agree_where_scikit_learn_is_installed(perfect):
+    pytest.importorskip("sklearn", reason=trees.ABSENT)
+    found = perfect["factors"]["trees"]
+    assert found["disentanglement"] > 0.8 and found["completeness"] > 0.8
+    assert min(found["informativeness"]) > 0.8
+    assert found["spc_informativeness"] > np.mean(found["informativeness"])
+    assert found["spc_disentanglement"] > 0.7 and found["spc_modularity"] > 0.7
+
+
+def test_without_scikit_learn_the_rest_is_measured(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    codes, factor = encode()
+    found = audit_probes.factors(codes, factor)
+    assert found["trees"] == {"not_computed": trees.ABSENT} and found["disentanglement"] > 0
 
 
 def test_informative_windows_are_counted_apart():

@@ -100,7 +100,7 @@ def expect_fit(method: Method, name: str) -> None:
         others = [n for n in known if not registry.find(STRATEGY, n).NEEDS_MODEL]
         raise UserError(
             f"strategy {name!r} weighs tasks by a model of their rewards, and this run has none; "
-            f"explore with {', '.join(others)}, which need none, or train method 'metastar' with "
+            f"explore with {', '.join(others)}, which need none, or train with "
             "task_losses.reconstruction above 0"
         )
 

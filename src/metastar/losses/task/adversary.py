@@ -69,4 +69,4 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
         return divergence, {"adversary_kl": divergence}
 
     opponent = Opponent(init, fit, inner_steps=cfg.inner_steps)
-    return TaskLoss(("context",), loss, opponent=opponent)
+    return TaskLoss(("context",), loss, opponent=opponent, by_source=True)

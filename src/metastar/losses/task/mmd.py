@@ -30,4 +30,4 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
         value = behavior_mmd(code - code.mean(0, keepdims=True), source)
         return value, {}
 
-    return TaskLoss(views=names, loss=loss)
+    return TaskLoss(views=names, loss=loss, by_source=True)

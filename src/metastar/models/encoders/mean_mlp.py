@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, Field
 from metastar.models.nets.mlp import LAYERS, MLP
+from metastar.models.task_codes import mean_of_valid
 from metastar.types import Array, Codes, DataSpec, Encoder, View
 
 _LEAST = 1e-12  # length of a code of zeros
@@ -67,16 +68,10 @@ def make(cfg, spec: DataSpec) -> Encoder:
     learned too.
     """
     net = MLP(cfg.hidden, cfg.code_dim, layers=cfg.layers)
-    sizes = {
-        "obs": spec.obs_dim,
-        "action": spec.action_dim,
-        "reward": 1,
-        "next_obs": spec.obs_dim,
-        "done": 1,
-    }
+    sizes = {"obs": spec.obs_dim, "action": spec.action_dim, "next_obs": spec.obs_dim}
 
     def init(key: Array) -> Any:
-        num = sum(sizes[name] for name in INPUTS[cfg.inputs])
+        num = sum(sizes.get(name, 1) for name in INPUTS[cfg.inputs])
         params = net.init(key, jnp.zeros(num))["params"]
         return {**params, LOG_VARIANCE: jnp.zeros(cfg.code_dim)} if cfg.sampled else params
 
@@ -103,14 +98,3 @@ def inputs_of(view: View, inputs: str) -> Array:
     return jnp.concatenate(
         [x if x.ndim == view.obs.ndim else x[..., None].astype(view.obs.dtype) for x in columns], -1
     )
-
-
-def mean_of_valid(each: Array, valid: Array) -> Array:
-    """Mean of [..., L, Z] over the valid transitions [..., L]: [..., Z]; zero where there is none.
-
-    >>> each, valid = jnp.array([[1.0], [3.0], [9.0]]), jnp.array([True, True, False])
-    >>> mean_of_valid(each, valid).tolist(), mean_of_valid(each, valid & False).tolist()
-    ([2.0], [0.0])
-    """
-    total = jnp.sum(jnp.where(valid[..., None], each, 0), axis=-2)
-    return total / jnp.maximum(valid.sum(-1, keepdims=True), 1)

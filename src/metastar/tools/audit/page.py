@@ -24,6 +24,15 @@ FACTORS = {
     "spc_compactness": "InfoC, SPC's form",
     "spc_explicitness": "InfoE, SPC's form",
 }
+TREES = {
+    "disentanglement": "disentanglement, trees",
+    "completeness": "completeness, trees",
+    "spc_disentanglement": "disentanglement, trees, SPC's form",
+    "spc_completeness": "completeness, trees, SPC's form",
+    "spc_informativeness": "informativeness, trees, SPC's form",
+    "spc_modularity": "InfoM, neighbours, SPC's form",
+    "spc_compactness": "InfoC, neighbours, SPC's form",
+}
 NOTES = """\
 How to read it (formulas and sources: docs/audit.md of metastar):
 
@@ -129,9 +138,9 @@ def _lines(block: dict) -> dict[str, str]:
                 found[f"R² of the task parameters, {model}{title}"] = _interval(task[model], "r2")
                 rmse = f"{task[model]['rmse']:.3g} (of {task['std']:.3g})"
                 found[f"RMSE of the task parameters, {model}{title}"] = rmse
-    for key, name in FACTORS.items():
-        if key in block.get("factors", {}):
-            found[name] = _decimal(block["factors"][key])
+    factors = block.get("factors", {})
+    for part, names in ((factors, FACTORS), (factors.get("trees", {}), TREES)):
+        found |= {name: _decimal(part[key]) for key, name in names.items() if key in part}
     return found
 
 

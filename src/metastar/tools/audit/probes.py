@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.ops import code_health, infomec, probes, spc_scores
+from metastar.ops import code_health, infomec, probes, spc_scores, trees
 from metastar.ops.statistics import percentile_interval
 from metastar.tools.audit import parts
 from metastar.tools.audit.codes import Codes
@@ -168,7 +168,7 @@ def task_of_others(fit: Codes, fit_factor: np.ndarray, codes: Codes, factor: np.
 
 
 def factors(codes: Codes, factor: np.ndarray) -> dict:
-    """DCI, with the weights of linear probes as importances, and InfoMEC, each in two forms."""
+    """DCI, by the weights of linear probes and by trees, and InfoMEC; each in two forms."""
     if len(factor) < parts.MIN_TASKS:
         return parts.missing(parts.too_few(len(factor)))
     target, std = _targets(factor)
@@ -194,6 +194,7 @@ def factors(codes: Codes, factor: np.ndarray) -> dict:
         **_infomec(_pooled(codes.code)[keep], target, np.nonzero(keep)[0]),
         "infomec_explicitness": infomec.explicitness(error, spread),
         **_spc_form(_pooled(codes.code)[keep], target, np.nonzero(keep)[0], importance),
+        "trees": _by_trees(codes, target),
     }
 
 
@@ -223,8 +224,8 @@ def _infomec(code, target, task) -> dict:
 def _spc_form(code, target, task, importance) -> dict:
     """The same in SPC's form, of R codes [R, Z] of the tasks [R] with parameters [N, F].
 
-    Importances and bins are those of the other form, in place of SPC's trees and neighbours. Folds
-    hold out rows, as SPC's do, so that the tasks of held-out rows are known.
+    Importances and bins are those of the other form; `_by_trees` has SPC's trees and neighbours.
+    Folds hold out rows, as SPC's do, so that the tasks of held-out rows are known.
     """
     single, whole = spc_scores.disentanglement(importance / importance.sum(0)[None])
     binned = infomec.quantized(code, CODE_BINS)
@@ -237,6 +238,35 @@ def _spc_form(code, target, task, importance) -> dict:
         "spc_modularity": spc_scores.modularity(told),
         "spc_compactness": spc_scores.compactness(told),
         "spc_explicitness": spc_scores.explicitness(code, target[task], fold),
+    }
+
+
+def _by_trees(codes: Codes, target: np.ndarray) -> dict:
+    """DCI by boosted trees and SPC's InfoM and InfoC by neighbours, on at most `MLP_WINDOWS` rows.
+
+    Importances are of trees that see all tasks. What is read off the code is R² on tasks held out;
+    in SPC's form it is that on the very rows that the trees were fitted to.
+    """
+    if not trees.installed():
+        return parts.missing(trees.ABSENT)
+    few = _thinned(codes.keep)
+    keep = np.take_along_axis(codes.keep, few, 2)
+    code, task = _take(codes.code, few)[keep], np.nonzero(keep)[0]
+    factor = target[task]
+    importance, explained = trees.importance(code, factor)
+    single, whole = code_health.disentanglement(importance)
+    spc_single, spc_whole = spc_scores.disentanglement(importance)
+    told = trees.neighbor_information(code, factor)
+    held_out = trees.explained_of_held_out(code, factor, probes.folds(len(target))[task])
+    return {
+        "disentanglement": single,
+        "completeness": whole,
+        "informativeness": held_out.tolist(),
+        "spc_disentanglement": spc_single,
+        "spc_completeness": spc_whole,
+        "spc_informativeness": float(explained.mean()),
+        "spc_modularity": spc_scores.modularity(told),
+        "spc_compactness": spc_scores.compactness(told),
     }
 
 
