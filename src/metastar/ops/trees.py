@@ -37,7 +37,7 @@ def importance(code: np.ndarray, factor: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def explained_of_held_out(code: np.ndarray, factor: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """R² [F] about the mean of the same trees, on rows of folds [R] that they were not fitted to."""
+    """R² [F] about the mean of the same trees, on rows whose fold [R] they were not fitted to."""
     predicted = np.zeros(factor.shape)
     for k in np.unique(fold):
         rest = fold != k
