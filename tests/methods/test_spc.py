@@ -117,7 +117,7 @@ def test_an_encoder_without_a_size_of_its_code_is_refused(tmp_path, monkeypatch)
     (tmp_path / "sizeless.py").write_text(ENCODER)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(registry, "_imported", dict(registry._imported))
-    with pytest.raises(UserError, match=r"encoder 'sizeless' has no setting 'code_dim', which me"):
+    with pytest.raises(UserError, match="'code_dim', which tells method 'spc' how many entries"):
         made(imports=("sizeless",), encoder__name="sizeless")
 
 

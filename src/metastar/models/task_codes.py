@@ -12,7 +12,11 @@ from metastar.errors import UserError
 from metastar.types import Adaptation, Array, Codes, Context, DataSpec, Encoder, View
 
 SECTION = {"name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True)}
-ASKED = ("code_dim", "context", "context_len")  # settings that every encoder must have
+ASKED = {  # settings that every encoder must have, and what they tell a method
+    "code_dim": "how many entries its codes have",
+    "context": "whether it reads bags or windows",
+    "context_len": "how many transitions it reads",
+}
 
 
 def check(cfg: Any, method: str) -> None:
@@ -25,8 +29,8 @@ def check(cfg: Any, method: str) -> None:
     name, own = cfg.encoder.name, cfg.encoder[cfg.encoder.name]
     if missing := [field for field in ASKED if field not in own]:
         raise UserError(
-            f"encoder {name!r} has no setting {missing[0]!r}, which method {method!r} asks of "
-            "every encoder; add it to the file's DEFAULTS"
+            f"encoder {name!r} has no setting {missing[0]!r}, which tells method {method!r} "
+            f"{ASKED[missing[0]]}; add it to the file's DEFAULTS"
         )
     if cfg.sampler.positive == "other_behavior" and own.context == "bag":
         raise UserError(
