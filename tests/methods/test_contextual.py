@@ -301,7 +301,8 @@ def test_inference_is_the_encoder_on_what_training_shows_it():
     state = contextual.init(system, KEY)
     params = contextual.export(system, state)
     view = sample_transitions(point_robot_data(), jnp.array([2]), KEY, 6)
-    code = contextual.infer(system, params, view, None, KEY).code
+    method = contextual.make(system.cfg, system.spec)
+    code = method.infer(params, view, None, KEY).code
     batch = Batch(jnp.array([2]), None, {"context": system.whiten_view(view)})
     expected = contextual.encode(system, state[ENCODER].params[NET], batch, KEY)["context"].task[0]
     np.testing.assert_allclose(code, expected, rtol=1e-6)

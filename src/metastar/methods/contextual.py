@@ -24,7 +24,6 @@ from metastar.models import task_codes
 from metastar.models.acting import AGENT, code_policy, code_value
 from metastar.ops.optim import descend, make_optimizer
 from metastar.types import (
-    Adaptation,
     Agent,
     Array,
     Batch,
@@ -93,7 +92,7 @@ def make(cfg, spec: DataSpec) -> Method:
         ),
         export=partial(export, system),
         context=system.context,
-        infer=partial(infer, system),
+        infer=task_codes.make_infer(system.encoder, lambda p: p[ENCODER][NET], system.whiten_view),
         policy=code_policy(system.agent, spec.action_dim, system.whiten),
         task_model=reconstruction.make_task_model(
             heads, cfg.reconstruction, spec, system.whiten, system.unwhiten
@@ -227,9 +226,3 @@ def sample(system: System, data, key: Array, step: Array) -> Batch:
 def export(system: System, state: TrainState) -> dict:
     """What inference, policy and the task model need."""
     return {ENCODER: state[ENCODER].params, AGENT: system.agent.export(state[AGENT])}
-
-
-def infer(system: System, params, view, task, key: Array) -> Adaptation:
-    """The code of one context, [1, L]."""
-    read = task_codes.make_infer(system.encoder, lambda p: p[ENCODER][NET], system.whiten_view)
-    return read(params, view, task, key)
