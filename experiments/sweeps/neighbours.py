@@ -19,6 +19,24 @@ TITLES = {  # of those that are one method of this code, `contextual`
     "csro": "CSRO",
 }
 
+# MetaSTAR's task objective, in place of what the method has.
+OBJECTIVE = ("task_losses.infonce=10", "task_losses.reconstruction=3", "sampler.windows=2")
+CROSSED = {  # what no paper has: title, recipe and changes
+    "MetaSTAR's encoder and objective under IQL": (
+        "focal",
+        (
+            *OBJECTIVE,
+            "task_losses.distance=0",
+            "encoder.name=transformer",
+            "encoder.transformer.inputs=previous",
+            "encoder.transformer.width=64",
+            "encoder.transformer.code_dim=16",
+            "encoder.transformer.bound=sphere",
+        ),
+    ),
+    "SPC's world model, MetaSTAR's objective": ("spc", (*OBJECTIVE, "spc.infonce_weight=0")),
+}
+
 
 def label_of(family: str, withheld: str = "") -> str:
     return f"neighbours_{family}" + f"_validation{withheld}" * bool(withheld)
@@ -40,6 +58,10 @@ def get_config(argument: str = FAMILIES[0]) -> ConfigDict:
         overrides = {"": validation + title}
         return {"methods": (method,), "overrides": overrides, "then": then, **shared}
 
+    def crossed(title: str, method: str, changes: tuple[str, ...]) -> dict:
+        overrides = {"crossed": (*validation, f"preset={title}", *changes)}
+        return {"methods": (method,), "overrides": overrides, "then": ("audit",), **shared}
+
     return ConfigDict(
         {
             "results": f"experiments/results/{label}",
@@ -47,6 +69,7 @@ def get_config(argument: str = FAMILIES[0]) -> ConfigDict:
             "grids": (
                 *(grid(method, then=()) for method in BOUNDS),
                 *(grid(method) for method in METHODS),
+                *(crossed(title, *cell) for title, cell in CROSSED.items()),
             ),
         }
     )
