@@ -1,5 +1,7 @@
 """A tiny world model, its hyper-parameters and random batches, for tests."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -52,6 +54,11 @@ def as_codes(**arrays):
 
 def random_view(key, *shape):
     """Consecutive valid steps without an episode boundary, leaves [*shape, ...]."""
+    return _random_view(key, shape)
+
+
+@partial(jax.jit, static_argnums=1)
+def _random_view(key, shape):
     keys = jax.random.split(key, 5)
     batch = shape[:-1]
     return View(
@@ -77,9 +84,15 @@ def random_batch(key, task_id, views=("context",)):
     return Batch(task_id, None, {n: random_view(k, *shape) for n, k in zip(views, keys)})
 
 
+@jax.jit
 def scramble(params, key):
     """Random parameters everywhere: the original start has tiny or constant entries."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     noisy = [x + 0.3 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)]
     return jax.tree.unflatten(structure, noisy)
+
+
+def scrambled(init, key, *args):
+    """Such parameters of the shapes of `init(key, *args)`, by one program for all of them."""
+    return jax.jit(lambda key: scramble(init(key, *args), key))(key)

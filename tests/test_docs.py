@@ -240,7 +240,7 @@ def updates_of(method, num=1):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(0), step))
         return phase.update(state, phase.sample(data, keys[0], step), keys[1], method.hp, step)
 
-    states, metrics = [method.init(jax.random.key(0))], []
+    states, metrics = [jax.jit(method.init)(jax.random.key(0))], []
     for step in range(num):
         state, found = run(states[-1], data, step)
         assert all(np.isfinite(value) for value in found.values())
@@ -250,6 +250,7 @@ def updates_of(method, num=1):
 
 
 def moved(before, after):
+    before, after = jax.device_get((before, after))
     return any(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a != b).any()), before, after)))
 
 

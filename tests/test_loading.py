@@ -78,7 +78,8 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
         policy=jnp.zeros((), int),
         stage=jnp.zeros((), int),
     )
-    expected = method.infer(method.export(state), one_window(view), None, jax.random.key(0))
+    infer = jax.jit(method.infer)
+    expected = infer(method.export(state), one_window(view), None, jax.random.key(0))
     np.testing.assert_allclose(adapted.adaptation.code, expected.code, rtol=1e-5)
     assert action.shape == (2,) and (np.abs(action) <= 1).all()
     np.testing.assert_array_equal(action, adapted.act(obs))

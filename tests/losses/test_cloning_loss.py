@@ -8,7 +8,7 @@ from metastar.losses import cloning
 from metastar.models import world_model
 from metastar.models.nets.actor_critic import Actor, init_actor
 from metastar.types import Batch
-from model_helpers import ACTION, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+from model_helpers import ACTION, LENGTH, OBS, SPEC, random_view, scramble, scrambled, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
@@ -18,7 +18,7 @@ TASKS, ROWS = 3, 5
 
 def make_params():
     key_model, key_actor = jax.random.split(KEY)
-    model = scramble(world_model.init(key_model, CFG, SPEC), key_model)
+    model = scrambled(world_model.init, key_model, CFG, SPEC)
     encoder = {name: model[name] for name in ("encoder", "posterior", "core")}
     actor = scramble(init_actor(key_actor, ACTOR, OBS + CFG.world_model.code_dim), key_actor)
     return {"encoder": encoder, "actor": actor}

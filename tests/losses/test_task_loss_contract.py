@@ -33,22 +33,23 @@ def made(request):
     """The loss and what it is called with; its opponent's parameters are among `params`."""
     module = registry.find("task loss", request.param)
     task_loss = make_loss(module, CFG, TWO_BEHAVIORS)
-    params, noise = task_loss.init(KEY), task_loss.draw_noise(KEY, BATCH)
+    params, noise = jax.jit(task_loss.init)(KEY), task_loss.draw_noise(KEY, BATCH)
     if task_loss.opponent:
-        params = params | task_loss.opponent.init(KEY)
+        params = params | jax.jit(task_loss.opponent.init)(KEY)
     hp = {name: field.value for name, field in module.DEFAULTS.items() if field.swept}
-    value_and_grad = jax.value_and_grad(task_loss.loss, argnums=(0, 1), has_aux=True)
-    return task_loss, params, noise, jax.jit(partial(value_and_grad, hp=hp))
+    loss = partial(task_loss.loss, hp=hp)
+    run = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
+    return task_loss._replace(loss=loss), params, noise, run
 
 
 def test_finite_scalars_deterministic_and_as_without_jit(made):
-    _, params, noise, run = made
+    task_loss, params, noise, run = made
     (value, metrics), grads = run(params, CODES, BATCH, noise)
     assert all(x.shape == () for x in (value, *metrics.values()))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((value, metrics, grads)))
     np.testing.assert_array_equal(run(params, CODES, BATCH, noise)[0][0], value)
     with jax.disable_jit():
-        plain = run(params, CODES, BATCH, noise)[0][0]
+        plain, _ = task_loss.loss(params, CODES, BATCH, noise)
     np.testing.assert_allclose(plain, value, rtol=1e-4, atol=1e-5)
 
 
@@ -56,7 +57,7 @@ def test_gradient_reaches_the_codes_and_every_network_of_its_own(made):
     task_loss, params, noise, run = made
     scrambled = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(KEY, x.shape), params)
     _, (own, codes) = run(scrambled, CODES, BATCH, noise)
-    trained = {name: own[name] for name in task_loss.init(KEY)}
+    trained = {name: own[name] for name in jax.eval_shape(task_loss.init, KEY)}
     assert all(np.abs(x).max() > 0 for x in jax.tree.leaves(trained))
     for name in task_loss.views:
         assert np.abs(codes[name].task).max() > 0, name

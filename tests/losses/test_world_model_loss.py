@@ -9,11 +9,11 @@ from metastar.losses import world_model as model_loss
 from metastar.losses.task import distance, infonce
 from metastar.models import world_model
 from metastar.ops import gaussian
-from model_helpers import HP, LENGTH, SPEC, make_loss, random_batch, scramble, tiny_cfg
+from model_helpers import HP, LENGTH, SPEC, make_loss, random_batch, scrambled, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
-PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
+PARAMS = scrambled(world_model.init, KEY, CFG, SPEC)
 BATCH = random_batch(jax.random.key(1), [0, 0, 1])
 VIEW = BATCH.views["context"]
 TASK_LOSSES = {"distance": make_loss(distance, CFG, SPEC)}

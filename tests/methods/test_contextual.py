@@ -76,6 +76,7 @@ def some_batch(system):
 
 
 def differ(a, b):
+    a, b = jax.device_get((a, b))
     return any(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x != y).any()), a, b)))
 
 
@@ -141,16 +142,21 @@ def test_the_update_gives_the_recorded_numbers(bits):
 # --- who moves whom
 
 
+def first(system):
+    """The first state, by one program in place of one for each of its operations."""
+    return jax.jit(lambda key: contextual.init(system, key))(KEY)
+
+
 def run(system, hp, batch, update=contextual.update):
     """The first state, the second, and the metrics between."""
-    state = contextual.init(system, KEY)
+    state = first(system)
     return state, *jax.jit(lambda state, hp: update(system, state, batch, KEY, hp, 0))(state, hp)
 
 
 def check_the_agent_moves_no_code(update):
     """Other rewards of the rows move the agent elsewhere, and the encoder nowhere else."""
     system, hp = bind()
-    batch, state = some_batch(system), contextual.init(system, KEY)
+    batch, state = some_batch(system), first(system)
 
     @jax.jit
     def step(reward):
@@ -198,6 +204,7 @@ def test_the_agent_sees_the_codes_from_before_the_encoders_step(num_batches):
     batch = some_batch(system)
     start, end, metrics = run(system, hp, batch)
 
+    @jax.jit
     def code_at(state):
         return contextual.encode(system, state[ENCODER].params[NET], batch, KEY)["context"].task
 
@@ -260,7 +267,7 @@ def test_a_period_is_a_branch_and_the_agent_keeps_learning():
     system, hp = bind(contextual__encoder_period=3)
     batch = some_batch(system)
     update = jax.jit(lambda state, step: contextual.update(system, state, batch, KEY, hp, step))
-    state, moved = contextual.init(system, KEY), []
+    state, moved = first(system), []
     for step in range(7):
         new, _ = update(state, step)
         assert differ(state[AGENT].params, new[AGENT].params)
@@ -298,13 +305,14 @@ def test_contexts_are_of_the_batchs_tasks_and_independent(kind):
 
 def test_inference_is_the_encoder_on_what_training_shows_it():
     system, _ = bind(sampler__normalize_obs=True)
-    state = contextual.init(system, KEY)
+    state = first(system)
     params = contextual.export(system, state)
     view = sample_transitions(point_robot_data(), jnp.array([2]), KEY, 6)
     method = contextual.make(system.cfg, system.spec)
-    code = method.infer(params, view, None, KEY).code
+    code = jax.jit(method.infer)(params, view, None, KEY).code
     batch = Batch(jnp.array([2]), None, {"context": system.whiten_view(view)})
-    expected = contextual.encode(system, state[ENCODER].params[NET], batch, KEY)["context"].task[0]
+    encode = jax.jit(lambda net: contextual.encode(system, net, batch, KEY)["context"].task[0])
+    expected = encode(state[ENCODER].params[NET])
     np.testing.assert_allclose(code, expected, rtol=1e-6)
 
 
@@ -389,7 +397,7 @@ def test_codes_that_the_agent_cannot_take_are_refused(code):
     system, hp = bind()
     encoder = system.encoder._replace(encode=lambda params, view, noise: Codes(code(view)))
     system = system._replace(encoder=encoder)
-    state = contextual.init(system, KEY)
+    state = first(system)
     with pytest.raises(UserError, match=r"encoder 'mean_mlp' gives codes .* an agent takes"):
         contextual.update(system, state, some_batch(system), KEY, hp, 0)
 

@@ -27,7 +27,15 @@ def data():
 
 @pytest.fixture(scope="module", params=registry.names("method"))
 def method(request):
-    return make(request.param)
+    """With a compiled `init`: one program in place of one for each of its operations."""
+    made = make(request.param)
+    return made._replace(init=jax.jit(made.init))
+
+
+@pytest.fixture(scope="module")
+def inference(method):
+    """The compiled `infer`, for both tests of it."""
+    return jax.jit(method.infer)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +68,7 @@ def assert_equal(a, b):
 
 
 def differ(a, b):
+    a, b = jax.device_get((a, b))
     return any(jax.tree.leaves(jax.tree.map(lambda x, y: bool((x != y).any()), a, b)))
 
 
@@ -127,38 +136,38 @@ def test_jit_changes_nothing_but_rounding(method, updates, data):
     assert min(jax.tree.leaves(close)) > 0.9
 
 
-def test_infer_and_act(method, data):
+@pytest.fixture(scope="module")
+def window(data):
+    return jax.jit(lambda data: sample_windows(data, jnp.array([0]), KEY, 12))(data)
+
+
+def test_infer_and_act(method, inference, window, data):
     params = method.export(method.init(KEY))
     task = jax.tree.map(lambda x: x[0], data.task) if method.privileged else None
-    window = sample_windows(data, jnp.array([0]), KEY, 12)
-    adaptation, again = (method.infer(params, window, task, KEY) for _ in range(2))
+    adaptation, again = (inference(params, window, task, KEY) for _ in range(2))
     assert_equal(adaptation, again)
     assert adaptation.code.ndim == 1 and np.isfinite(adaptation.code).all()
     step = StepIn(jnp.ones(2), jnp.zeros(2), jnp.zeros(()), jnp.ones(2), jnp.array(True))
     carry = method.policy.init(params, adaptation)
-    greedy = [
-        method.policy.act(params, adaptation, carry, step, jax.random.key(i), True)[0]
-        for i in range(2)
-    ]
-    drawn = [
-        method.policy.act(params, adaptation, carry, step, jax.random.key(i), False)[0]
-        for i in range(2)
-    ]
+    act = jax.jit(method.policy.act, static_argnums=5)
+    greedy, drawn = (
+        [act(params, adaptation, carry, step, jax.random.key(i), kind)[0] for i in range(2)]
+        for kind in (True, False)
+    )
     np.testing.assert_array_equal(*greedy)
     assert (drawn[0] != drawn[1]).any() and np.abs(drawn).max() <= 1
 
 
-def test_a_shorter_context_is_padding_only(method, data):
+def test_a_shorter_context_is_padding_only(method, inference, window, data):
     """Any length up to the position table works, and what lies beyond `valid` does not count."""
     params = method.export(method.init(KEY))
     task = jax.tree.map(lambda x: x[0], data.task) if method.privileged else None
-    window = sample_windows(data, jnp.array([0]), KEY, 12)
     short = window._replace(valid=jnp.arange(12)[None] < 5)
     garbage = short._replace(
         obs=jnp.where(short.valid[..., None], window.obs, 7.0),
         action=jnp.where(short.valid[..., None], window.action, -1.0),
     )
-    codes = [method.infer(params, view, task, KEY).code for view in (short, garbage)]
+    codes = [inference(params, view, task, KEY).code for view in (short, garbage)]
     np.testing.assert_allclose(*codes, atol=1e-6)
 
 

@@ -9,12 +9,12 @@ from metastar.losses import world_model as model_loss
 from metastar.models import dynamics, world_model
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.types import Batch
-from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scrambled, tiny_cfg
 
 KEY = jax.random.key(0)
 CODE = jnp.array([0.5, -1.0, 2.0])
 CFG = tiny_cfg(ensemble=3, condition="token")
-PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
+PARAMS = scrambled(world_model.init, KEY, CFG, SPEC)
 NUM = 3  # real steps before a rollout to the end of the position table
 VIEW = random_view(jax.random.key(1), LENGTH)
 VIEW = VIEW._replace(  # one episode: what a step leads to is what the next one starts from

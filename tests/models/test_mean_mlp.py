@@ -7,7 +7,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 from metastar.models.encoders import mean_mlp
-from model_helpers import ACTION, OBS, SPEC, random_view, scramble
+from model_helpers import ACTION, OBS, SPEC, random_view, scrambled
 
 KEY = jax.random.key(0)
 TASKS, LENGTH = 3, 7
@@ -17,7 +17,7 @@ VIEW = random_view(KEY, TASKS, LENGTH)
 def make(**changes):
     fields = {name: field.value for name, field in mean_mlp.DEFAULTS.items()}
     encoder = mean_mlp.make(FrozenConfigDict(fields | {"hidden": (8, 8), **changes}), SPEC)
-    return encoder, scramble(encoder.init(KEY), KEY)
+    return encoder, scrambled(encoder.init, KEY)
 
 
 @pytest.mark.parametrize("bound", ["tanh", "none"])

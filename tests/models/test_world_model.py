@@ -8,11 +8,11 @@ from metastar.losses import world_model as model_loss
 from metastar.models import dynamics, world_model
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.types import Batch
-from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scramble, tiny_cfg
+from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scrambled, tiny_cfg
 
 CFG = tiny_cfg()
 KEY = jax.random.key(0)
-PARAMS = scramble(world_model.init(KEY, CFG, SPEC), KEY)
+PARAMS = scrambled(world_model.init, KEY, CFG, SPEC)
 VIEW = random_view(jax.random.key(1), 2, LENGTH)
 NOISE = world_model.draw_encode_noise(jax.random.key(2), (2, LENGTH), CFG)
 CODE = jnp.zeros(3)
