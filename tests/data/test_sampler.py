@@ -1,25 +1,26 @@
 """Transitions encode their own identity, so that any mix-up of indices shows."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metastar.data import layout, store
-from metastar.data.sampler import (
-    draw_bags,
-    draw_other_behavior,
-    draw_sequences,
-    draw_windows,
-    gather,
-    look_up,
-    returns_to_go,
-    sample_other_behavior,
-    sample_transitions,
-    sample_windows,
-    sample_windows_of_each,
-)
+from metastar.data import layout, sampler, store
+from metastar.data.sampler import look_up, returns_to_go, sample_windows_of_each
 from synthetic import point_robot_data
+
+# Of (data, task_id, key, length, ...), each one program in place of one for every operation.
+by_length = partial(jax.jit, static_argnums=3)
+draw_bags = by_length(sampler.draw_bags)
+draw_other_behavior = by_length(sampler.draw_other_behavior)
+draw_sequences = by_length(sampler.draw_sequences)
+draw_windows = by_length(sampler.draw_windows)
+sample_other_behavior = by_length(sampler.sample_other_behavior)
+sample_transitions = by_length(sampler.sample_transitions)
+sample_windows = by_length(sampler.sample_windows)
+gather = jax.jit(sampler.gather)
 
 TASKS, EPISODES, STEPS = 3, 4, 5
 
@@ -55,7 +56,7 @@ RAGGED = np.array([[5, 2, 5, 1], [1, 1, 1, 1], [5, 5, 5, 5]])
 def test_windows_are_consecutive_valid_steps_of_one_task(length):
     data = identity_data(length)
     task_id = jnp.array([0, 1, 2, 2, 0] * 20)
-    view = jax.jit(sample_windows, static_argnums=3)(data, task_id, jax.random.key(0), 7)
+    view = sample_windows(data, task_id, jax.random.key(0), 7)
     for n in range(len(task_id)):
         steps = [(e, t) for e in range(EPISODES) for t in range(length[task_id[n], e])]
         valid = np.array(view.valid[n])
@@ -216,9 +217,7 @@ def test_every_sample_is_a_draw_and_a_gather():
 def test_sequences_stay_in_one_episode_and_start_uniformly():
     """Of lengths 5, 2, 5, 1 three steps have 3 + 1 + 3 + 1 starts: short episodes have one."""
     data = identity_data(RAGGED)
-    index = jax.jit(draw_sequences, static_argnums=3)(
-        data, jnp.zeros((200, 100), int), jax.random.key(5), 3
-    )
+    index = draw_sequences(data, jnp.zeros((200, 100), int), jax.random.key(5), 3)
     view = jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), gather(data, index))
     assert (view.episode == view.episode[:, :1]).all()
     steps = view.step[:, :1] + np.arange(3)

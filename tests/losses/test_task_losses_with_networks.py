@@ -3,7 +3,7 @@
 Each comes with a twin that is broken on purpose and must fail the same check.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -38,27 +38,40 @@ def value_fn(task_loss, batch, params):
     return jax.jit(lambda codes: task_loss.loss(params, as_codes(**codes), batch, noise, {})[0])
 
 
-def fit(task_loss, codes, batch, updates=300):
+def fit(task_loss, codes, batch):
     """Trains a loss's networks or its opponent, the codes held; returns them and all metrics."""
-    codes, noise = as_codes(**codes), task_loss.draw_noise(KEY, batch)
+    return fitter(task_loss)(as_codes(**codes), batch)
+
+
+@cache
+def fitter(task_loss):
+    """That as one program of (codes, batch)."""
     optimizer, opponent = optax.adam(1e-2), task_loss.opponent
 
-    def own_loss(params):
-        if opponent:
-            return opponent.loss(params, codes, batch, noise)
-        return task_loss.loss(params, codes, batch, noise, {})
+    @jax.jit
+    def run(codes, batch):
+        noise = task_loss.draw_noise(KEY, batch)
 
-    def step(state, _):
-        params, opt_state = state
-        grads = jax.grad(own_loss, has_aux=True)(params)[0]
-        updates, opt_state = optimizer.update(grads, opt_state)
-        return (optax.apply_updates(params, updates), opt_state), None
+        def own_loss(params):
+            if opponent:
+                return opponent.loss(params, codes, batch, noise)
+            return task_loss.loss(params, codes, batch, noise, {})
 
-    params = opponent.init(KEY) if opponent else task_loss.init(KEY)
-    start = params, optimizer.init(params)
-    (params, _), _ = jax.jit(lambda s: jax.lax.scan(step, s, None, updates))(start)
-    paid = jax.jit(task_loss.loss)(params, codes, batch, noise, {})[1]
-    return params, {**own_loss(params)[1], **paid}
+        def step(state, _):
+            params, opt_state = state
+            grads = jax.grad(own_loss, has_aux=True)(params)[0]
+            updates, opt_state = optimizer.update(grads, opt_state)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        params = (opponent or task_loss).init(KEY)
+        start = params, optimizer.init(params)
+        (params, _), _ = jax.lax.scan(step, start, None, 300)
+        return params, {
+            **own_loss(params)[1],
+            **task_loss.loss(params, codes, batch, noise, {})[1],
+        }
+
+    return run
 
 
 def one_hot_codes(task_id):

@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -132,9 +132,15 @@ def test_free_bits_by_hand():
     np.testing.assert_allclose([value, *grad], [3.3, 2, 1, 0, 0], rtol=1e-5)
 
 
+@cache
+def gradients():
+    """Of every term, by one program."""
+    return jax.jit(jax.jacrev(lambda params: terms(VIEW, params)))(PARAMS)
+
+
 def reached(name):
     """The networks that the gradient of one term reaches."""
-    grads = jax.jit(jax.grad(lambda p: getattr(terms(VIEW, p), name)))(PARAMS)
+    grads = getattr(gradients(), name)
     return {net for net, tree in grads.items() if any(x.any() for x in jax.tree.leaves(tree))}
 
 

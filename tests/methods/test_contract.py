@@ -192,7 +192,7 @@ def test_the_habits_of_the_paper_preset_train(data):
     ]
     changes = {name: paper[name] for name in habits if name in paper}
     method = make("metastar", **changes, **{"task_losses.infonce": 0.0})
-    state = method.init(KEY)
+    state = jax.jit(method.init)(KEY)
     for phase in method.phases:
         new, metrics = jax.jit(update_fn(method, phase, Counter()))(state, data, KEY)
         assert "distance" in metrics and "infonce" not in metrics
@@ -208,7 +208,7 @@ def test_what_can_be_swept_is_traced():
         fields = schema.of(flat).fields
         fields = {p: flat[p] or 0.5 for p in fields if fields[p].swept}
         method = make("metastar", **{name: factor * value for name, value in fields.items()})
-        state, data = method.init(KEY), point_robot_data()
+        state, data = jax.eval_shape(method.init, KEY), point_robot_data()
         for phase in method.phases:
 
             def update(state, data, key, hp, phase=phase):
