@@ -21,6 +21,7 @@ VIEW = VIEW._replace(  # one episode: what a step leads to is what the next one 
     next_obs=jnp.roll(VIEW.obs, -1, axis=0), reward=jnp.roll(VIEW.prev_reward, -1)
 )
 NOISE = world_model.draw_encode_noise(jax.random.key(2), (LENGTH,), CFG)
+decode = jax.jit(lambda params, latent: world_model.decode(params, latent, CODE, CFG))
 
 
 def first(view, num):
@@ -53,8 +54,12 @@ def test_a_real_start_goes_on_as_if_the_model_had_seen_one_more_step():
 
 
 def test_a_predicted_start_is_not_the_datas_state():
-    noise = dynamics.draw_start_noise(KEY, (), NUM, OBS, CFG)
-    obs, _ = dynamics.start(PARAMS, first(VIEW, NUM), CODE, noise, CFG)
+    @jax.jit
+    def start(view):
+        noise = dynamics.draw_start_noise(KEY, (), NUM, OBS, CFG)
+        return dynamics.start(PARAMS, view, CODE, noise, CFG)
+
+    obs, _ = start(first(VIEW, NUM))
     assert np.abs(obs - VIEW.obs[NUM]).max() > 1e-3
 
 
@@ -88,14 +93,16 @@ def test_the_loss_predicts_under_the_token_of_the_other_window():
 
 
 def test_members_start_apart_and_are_the_decoders_they_would_be_alone():
-    fresh = world_model.init(KEY, CFG, SPEC)["decoder"]["hidden_0"]["kernel"]
+    fresh = jax.jit(lambda key: world_model.init(key, CFG, SPEC))(KEY)
+    fresh = fresh["decoder"]["hidden_0"]["kernel"]
     assert fresh.shape[0] == 3 and np.abs(fresh[0] - fresh[1]).max() > 1e-3
     alone = tiny_cfg()
     latent = jax.random.normal(KEY, (5, 4))
-    many = world_model.decode(PARAMS, latent, CODE, CFG)
+    many = decode(PARAMS, latent)
+    decode_alone = jax.jit(lambda params: world_model.decode(params, latent, CODE, alone))
     for i in range(3):
         member = {"decoder": jax.tree.map(lambda x, i=i: x[i], PARAMS["decoder"])}
-        for x, one in zip(many, world_model.decode(member, latent, CODE, alone)):
+        for x, one in zip(many, decode_alone(member)):
             np.testing.assert_allclose(x[i], one[0], rtol=1e-5, atol=1e-6)
 
 
@@ -105,8 +112,9 @@ def test_a_step_is_decoded_by_the_member_that_was_drawn():
     drawn = dynamics.draw_step_noise(KEY, (300,), OBS, CFG).member
     assert np.bincount(drawn).tolist() and set(np.unique(drawn)) == {0, 1, 2}
     noise = noise._replace(member=jnp.array([2, 0, 1, 2]))
-    prediction = dynamics.predict(PARAMS, feats, CODE, noise, CFG)
-    mean, _ = world_model.decode(PARAMS, prediction.latent, CODE, CFG)
+    predict = jax.jit(lambda feats, noise: dynamics.predict(PARAMS, feats, CODE, noise, CFG))
+    prediction = predict(feats, noise)
+    mean, _ = decode(PARAMS, prediction.latent)
     for row, member in enumerate(noise.member):
         np.testing.assert_allclose(prediction.mean[row], mean[member, row], rtol=1e-6)
     assert dynamics.draw_step_noise(KEY, (4,), OBS, tiny_cfg()).member is None
@@ -116,9 +124,14 @@ def test_a_step_is_decoded_by_the_member_that_was_drawn():
 def test_uncertainty_is_of_all_members(kind):
     cfg = tiny_cfg(ensemble=3, condition="token")
     cfg.imagine.uncertainty = kind
-    noise = dynamics.draw_step_noise(KEY, (), OBS, cfg)
-    prediction = dynamics.predict(PARAMS, jnp.ones(8), CODE, noise, cfg)
-    mean, logvar = (np.asarray(x) for x in world_model.decode(PARAMS, prediction.latent, CODE, cfg))
+
+    @jax.jit
+    def predict(feats):
+        noise = dynamics.draw_step_noise(KEY, (), OBS, cfg)
+        return dynamics.predict(PARAMS, feats, CODE, noise, cfg)
+
+    prediction = predict(jnp.ones(8))
+    mean, logvar = map(np.asarray, decode(PARAMS, prediction.latent))
     if kind == "spread":
         expected = max(np.sqrt(np.exp(v).sum()) for v in logvar)
     else:

@@ -26,7 +26,8 @@ def row(tree, i):
 
 def test_parameters_are_plain_dicts_and_depend_on_the_key():
     assert type(PARAMS) is dict
-    one, two = (world_model.init(jax.random.key(i), CFG, SPEC) for i in range(2))
+    init = jax.jit(lambda key: world_model.init(key, CFG, SPEC))
+    one, two = (init(jax.random.key(i)) for i in range(2))
     assert jax.tree.structure(one) == jax.tree.structure(two)
     kernel = one["encoder"]["hidden_0"]["kernel"]
     assert (kernel != two["encoder"]["hidden_0"]["kernel"]).all()
@@ -51,11 +52,15 @@ def test_encode_task_equals_encode():
 def test_precise_latents_tell_observations_apart_from_the_start():
     def signal_to_noise(**fields):
         cfg = tiny_cfg(width=64, latent_dim=8, **fields)
-        view = random_view(jax.random.key(3), 64, LENGTH)
-        params = world_model.init(KEY, cfg, SPEC)
-        embedding = world_model.embed(params, view.obs, view.prev_reward, cfg)
-        mean, logvar = world_model.posterior(params, embedding, cfg)
-        return float((mean.std((0, 1)) / np.exp(0.5 * logvar).mean((0, 1))).mean())
+
+        @jax.jit
+        def measure(view):
+            params = world_model.init(KEY, cfg, SPEC)
+            embedding = world_model.embed(params, view.obs, view.prev_reward, cfg)
+            mean, logvar = world_model.posterior(params, embedding, cfg)
+            return (mean.std((0, 1)) / jnp.exp(0.5 * logvar).mean((0, 1))).mean()
+
+        return measure(random_view(jax.random.key(3), 64, LENGTH))
 
     assert signal_to_noise() < 0.01
     assert signal_to_noise(latent_init="precise") > 0.1
@@ -106,7 +111,8 @@ def test_rollout_follows_the_transformer_that_encode_trains():
 
     obs, carry, path = run(PARAMS)
     encoded = encode(PARAMS, view, noise)
-    prediction = dynamics.predict(PARAMS, encoded.feats[num - 1], CODE, start_noise.step, CFG)
+    predict = jax.jit(lambda feats, noise: dynamics.predict(PARAMS, feats, CODE, noise, CFG))
+    prediction = predict(encoded.feats[num - 1], start_noise.step)
     np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
     np.testing.assert_allclose(carry.latent, prediction.latent, atol=1e-5)
     np.testing.assert_array_equal(path.obs[0], obs)
@@ -114,10 +120,10 @@ def test_rollout_follows_the_transformer_that_encode_trains():
     # The imagined tokens through one full pass of the same network.
     latent = jnp.concatenate([encoded.latent[:num], carry.latent[None]])
     action = jnp.concatenate([view.action[:num], path.action[:1]])
-    feats, _ = world_model._core(CFG).apply(
+    feats, _ = jax.jit(world_model._core(CFG).apply)(
         {"params": PARAMS["core"]}, latent, action, jnp.ones(num + 1, bool)
     )
-    expected = dynamics.predict(PARAMS, feats[-1], CODE, row(step_noise, 0), CFG)
+    expected = predict(feats[-1], row(step_noise, 0))
     np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
     np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
     assert path.done[0] == (expected.done_logit > 0)
