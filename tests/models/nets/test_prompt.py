@@ -16,15 +16,17 @@ PROMPT = jax.random.normal(jax.random.key(3), (H,))
 
 @pytest.fixture(params=["transformer", "gru"], scope="module")
 def core(request):
+    """The compiled `apply` and parameters."""
     net = CORES[request.param](H, 2, 2, L, 4)
-    return net, net.init(jax.random.key(0), LATENT, ACTION, VALID)
+    apply = jax.jit(net.apply, static_argnames="method")
+    return apply, jax.jit(net.init)(jax.random.key(0), LATENT, ACTION, VALID)
 
 
 def test_every_step_sees_the_prompt_and_no_later_step(core):
-    net, params = core
+    apply, params = core
 
     def feats(latent, prompt):
-        return net.apply(params, latent, ACTION, VALID, prompt, method="prompted")
+        return apply(params, latent, ACTION, VALID, prompt, method="prompted")
 
     of_latent, of_prompt = jax.jit(jax.jacobian(feats, (0, 1)))(LATENT, PROMPT)
     influence = np.abs(of_latent).sum((1, 3)) > 0  # [to, from]
@@ -33,23 +35,22 @@ def test_every_step_sees_the_prompt_and_no_later_step(core):
 
 
 def test_cached_steps_after_a_prompt_equal_the_full_pass(core):
-    net, params = core
-    expected = net.apply(params, LATENT, ACTION, VALID, PROMPT, method="prompted")
-    step = jax.jit(lambda *args: net.apply(params, *args, method="step"))
+    apply, params = core
+    expected = apply(params, LATENT, ACTION, VALID, PROMPT, method="prompted")
     for num in (1, L - 1):
-        feats, cache = net.apply(params, LATENT[:num], ACTION[:num], PROMPT, method="prefill")
+        feats, cache = apply(params, LATENT[:num], ACTION[:num], PROMPT, method="prefill")
         rows = [*feats]
         for t in range(num, L):
-            row, cache = step(cache, LATENT[t], ACTION[t])
+            row, cache = apply(params, cache, LATENT[t], ACTION[t], method="step")
             rows.append(row)
         np.testing.assert_allclose(jnp.stack(rows), expected, atol=1e-5)
-    without, _ = net.apply(params, LATENT, ACTION, VALID)
+    without, _ = apply(params, LATENT, ACTION, VALID)
     assert np.abs(without - expected).max() > 1e-3
 
 
 def test_padding_and_leading_axes(core):
-    net, params = core
+    apply, params = core
     batch = [jnp.stack([x, x]) for x in (LATENT, ACTION, VALID & (jnp.arange(L) < 2), PROMPT)]
-    feats = net.apply(params, *batch, method="prompted")
-    short = net.apply(params, LATENT[:2], ACTION[:2], VALID[:2], PROMPT, method="prompted")
+    feats = apply(params, *batch, method="prompted")
+    short = apply(params, LATENT[:2], ACTION[:2], VALID[:2], PROMPT, method="prompted")
     np.testing.assert_allclose(feats[1, :2], short, atol=1e-5)
