@@ -34,8 +34,7 @@ import pytest
 import golden_npz
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Tracing makes many small objects that live on: looking through all of them for cycles after every
-# 700 new ones is a tenth of the time of some files.
+# Tracing makes many small objects that live on, which need not be looked through for cycles often.
 gc.set_threshold(50_000)
 
 
