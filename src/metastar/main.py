@@ -78,6 +78,8 @@ def _dispatch(argv: list[str]) -> int:
     for word in argv:
         if not word.isascii() and word != word.encode(errors="replace").decode():
             raise UserError(f"argument {word!r} is not UTF-8; rename what it names")
+        if "\0" in word:
+            raise UserError(f"argument {word!r} has a NUL character, which no name has; drop it")
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
     args, overrides = parser.parse_known_args(argv)

@@ -110,6 +110,11 @@ def test_a_value_that_no_run_has_is_refused(override):
     assert len(sentence) < 1000
 
 
+@pytest.mark.parametrize("line", ["compare a\0b", "report --workdir=\0", "data verify \0"])
+def test_a_nul_in_a_name_is_refused(line):
+    assert "NUL" in refused(line.split(" "))
+
+
 @pytest.mark.parametrize("field", ["windows", "curve_windows", "episodes", "zero_shot_streams"])
 def test_more_episodes_than_memory_holds_are_refused_before_the_training(
     field, tmp_path, monkeypatch
