@@ -7,7 +7,7 @@ import make_config
 from metastar import config, registry
 from metastar.errors import UserError
 
-NAMES = ("er_trl", "csro", "unicorn_ss", "unicorn_sup")
+NAMES = ("er_trl", "csro", "unicorn_ss", "unicorn_sup", "idaq")
 PRESETS = ("", "quick", "debug", "paper")
 FAMILIES = registry.names("family")
 

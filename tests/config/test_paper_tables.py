@@ -141,6 +141,17 @@ SETTINGS = {
         "agent.brac.divergence": "mixed",
         "train.updates": 500 * 200,
     },
+    "idaq": {
+        **FOCAL_STACK,
+        "sampler.with_replacement": True,
+        "agent.brac.divergence": "mixed",
+        "eval.idaq_explore": 2,
+        "eval.idaq_candidates": 5,
+        "eval.idaq_score": "return",  # the paper's best
+        "eval.idaq_frozen": False,  # of its code by return
+        "eval.idaq_final": "best",
+        "eval.idaq_context": 4 * 200,  # all steps before the scored episode
+    },
     "er_trl": {
         **FOCAL_STACK,
         "sampler.with_replacement": False,
@@ -209,6 +220,7 @@ NETWORKS = {
         "agent/value": (LATENT + 5, 256, 256, 1),
     },
     "focal": {"encoder/net": (O + A + 1, 200, 200, 200, 20), **BRAC},
+    "idaq": {"encoder/net": (O + A + 1, 200, 200, 200, 20), **BRAC},
     "er_trl": {
         "encoder/net": (O + A + 1, 200, 200, 200, 20),
         "opponents/conditional_entropy/generator": (O + 20 + 20, 200, 200, 200, A),
@@ -244,6 +256,12 @@ ELSEWHERE = {
         "train.updates": 500 * 2000,
         "agent.brac.value_penalty": 1.0,
     },
+    ("idaq", "point_robot_sparse"): {
+        **POINT,
+        "eval.idaq_explore": 10,
+        "eval.idaq_candidates": 20,
+    },
+    ("idaq", "cheetah_dir"): {"agent.brac.value_penalty": 1.0},
     ("csro", "point_robot"): {**POINT, "train.updates": 65 * 1000, "task_losses.club": 25.0},
     ("er_trl", "point_robot_sparse"): {**POINT, "task_losses.conditional_entropy": 5.0},
     ("er_trl", "cheetah_dir"): {**TWO_TASKS, "train.updates": 100 * 2000},

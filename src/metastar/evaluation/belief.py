@@ -138,3 +138,23 @@ def next_plausible(seen: Seen, target: Array) -> Array:
 def distance(bank: Array, code: Array) -> Array:
     """Squared distances [K] of the codes in the bank [K, Z] to one code [Z]."""
     return jnp.sum((bank - code[None]) ** 2, axis=-1)
+
+
+def farthest(bank: Array, tried: Array, drawn: Array) -> tuple[Array, Array]:
+    """Of some codes of the bank [K, Z] the one farthest from its nearest tried one.
+
+    Wang et al. 2023 (ICML, arXiv 2305.19529), in their released code. The first one wins ties, and
+    so it does where nothing was tried.
+
+    Args:
+        bank: [K, Z].
+        tried: [K] bool.
+        drawn: [C] int: the candidates' places in the bank.
+
+    Returns:
+        Its place in the bank [] and the squared distances [C] to the nearest tried code, infinite
+        where there is none.
+    """
+    apart = jax.vmap(distance, in_axes=(None, 0))(bank, bank[drawn])
+    nearest = jnp.where(tried[None], apart, jnp.inf).min(-1)
+    return drawn[jnp.argmax(nearest)], nearest

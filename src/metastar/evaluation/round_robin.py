@@ -49,11 +49,6 @@ def make_round_robin(
 
 
 def farthest(bank: Array, memory: RoundRobin, key: Array) -> Array:
-    """Of `CANDIDATES` uniformly drawn codes the one farthest from its nearest tried one: [].
-
-    Wang et al. 2023 (ICML), in their released code.
-    """
+    """Of `CANDIDATES` uniformly drawn codes the one that `belief.farthest` takes: []."""
     drawn = jax.random.randint(key, (CANDIDATES,), 0, bank.shape[0])
-    apart = jax.vmap(belief.distance, in_axes=(None, 0))(bank, bank[drawn])
-    nearest = jnp.where(memory.tried[None], apart, jnp.inf).min(-1)
-    return drawn[jnp.argmax(nearest)]
+    return belief.farthest(bank, memory.tried, drawn)[0]

@@ -1,0 +1,78 @@
+"""Scores of an episode of the agent's own by what models of the task predict of it.
+
+Wang et al. 2023 (IDAQ, ICML, arXiv 2305.19529): an episode is in distribution of the recorded data
+where models that were trained on these predict it well, or agree about it. E models, T steps.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metastar.evaluation import belief
+from metastar.types import Array, Method, View
+
+SCORES = ("return", "error", "spread")
+
+
+class Predicted(NamedTuple):
+    """What E models of rewards and next states predict of an episode's steps."""
+
+    reward: Array  # [E, T]
+    next_obs: Array  # [E, T, O]
+
+
+def scorer(name: str, method: Method) -> Callable:
+    """Makes (params, episode View [T], code [Z] it was played on) -> its score [] by that name."""
+    model = method.task_model
+
+    def predict(params, episode, code):
+        """Of one model."""
+
+        def one(obs, action, next_obs):
+            args = params, obs, action
+            reward = model.reward(*args, next_obs[None], code[None])
+            return Predicted(reward, model.next_obs(*args, code[None]))
+
+        found = jax.vmap(one)(episode.obs, episode.action, episode.next_obs)
+        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
+
+    def score(params, episode, code):
+        if name == "return":
+            return belief.window_return(episode)
+        predicted = predict(params, episode, code)
+        if name == "error":
+            return -prediction_error(predicted, episode).mean()
+        return -spread(predicted, episode.valid, "time")
+
+    return score
+
+
+def prediction_error(predicted: Predicted, episode: View) -> Array:
+    """`mean_t (r^ - r)^2 + mean_{t, o} (s'^ - s')^2` of each model over valid steps: [E]."""
+    of_reward = (predicted.reward - episode.reward[None]) ** 2
+    of_next = ((predicted.next_obs - episode.next_obs[None]) ** 2).mean(-1)
+    num = jnp.maximum(episode.valid.sum(), 1)
+    return jnp.where(episode.valid[None], of_reward + of_next, 0).sum(-1) / num
+
+
+def spread(predicted: Predicted, valid: Array, over: str) -> Array:
+    """`mean std(r^) + mean std(s'^)` over the "members" or the "time" of an episode: [].
+
+    Standard deviations have the divisor n - 1. IDAQ means those over members, and its code takes
+    those over time; means are over the rest.
+    """
+    if over == "members":
+        steps = jnp.std(predicted.reward, 0, ddof=1)
+        steps = steps + jnp.std(predicted.next_obs, 0, ddof=1).mean(-1)  # [T]
+        return jnp.where(valid, steps, 0).sum() / jnp.maximum(valid.sum(), 1)
+    num = valid.sum()
+
+    def deviation(x):  # [E, T, n] -> []
+        own = valid[None, :, None]
+        mean = jnp.where(own, x, 0).sum(1, keepdims=True) / jnp.maximum(num, 1)
+        square = jnp.where(own, (x - mean) ** 2, 0).sum(1)
+        return jnp.sqrt(square / jnp.maximum(num - 1, 1)).mean()
+
+    return deviation(predicted.reward[..., None]) + deviation(predicted.next_obs)
