@@ -73,6 +73,7 @@ COMPARED = {  # by layout
         "csro": Part("csro/", ""),
         "unicorn": Part("unicorn/", r"(?!\w+/rl/)"),
         "unicorn_agent": Part("unicorn/", r"\w+/rl/"),
+        "corro": Part("corro/", ""),
         "idaq": Part("idaq/", r"(?!\w+/train(_repaired)?/)"),
     },
 }
@@ -88,7 +89,6 @@ LEFT_OUT = {  # results that nothing here is compared with: pattern -> why
         r"host/out/metric/mec_mixed_explicitness$": "of a logistic regression of scikit-learn",
     },
     "baselines": {
-        "corro/": "CORRO is not built yet",
         r"idaq/\w+/train(_repaired)?/": "its ensembles are not built yet",
     },
 }

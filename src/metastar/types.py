@@ -258,6 +258,10 @@ class Agent(NamedTuple):
     act: Callable  # (params, obs_code [..., n], noise [..., A] normal, greedy) -> action [..., A]
     value: Callable | None = None  # (params, obs_code [..., n], action [..., A]) -> [...]
     num_batches: int = 1  # independent batches of rows that an update takes
+    # (Learner, Transitions [M * B, ...], key, hp, step) -> []: the critics' loss of the update with
+    # the same arguments, differentiable in `obs_code`; targets are data. For methods whose codes
+    # learn from the critics; None: the agent does not tell it
+    code_loss: Callable | None = None
 
 
 class Codes(NamedTuple):

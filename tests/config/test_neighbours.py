@@ -1,4 +1,4 @@
-"""The configs that start from FOCAL's are valid everywhere."""
+"""The configs of the neighbours are valid everywhere, on the data of FOCAL's."""
 
 import pytest
 from ml_collections import FrozenConfigDict
@@ -7,7 +7,7 @@ import make_config
 from metastar import config, registry
 from metastar.errors import UserError
 
-NAMES = ("er_trl", "csro", "unicorn_ss", "unicorn_sup", "idaq")
+NAMES = ("er_trl", "csro", "unicorn_ss", "unicorn_sup", "idaq", "corro")
 PRESETS = ("", "quick", "debug", "paper")
 FAMILIES = registry.names("family")
 

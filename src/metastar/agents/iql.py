@@ -159,6 +159,15 @@ def make(cfg, rows: RowSpec) -> Agent:
         rows = rows._replace(reward=cfg.reward_scale * rows.reward)
         return update(learner, rows, hp, nets, cfg.advantage_value)
 
+    def code_loss(learner: Learner, rows: Transitions, key: Array, hp: dict, step: Array):
+        """Equation 6 under the state value from before the update."""
+        del key, step
+        next_value = v_fn(learner.params["value"], rows.next_obs_code)
+        reward = cfg.reward_scale * rows.reward
+        target = iql.critic_target(reward, rows.done, hp["gamma"], next_value)
+        given = rows.obs_code, rows.action, jax.lax.stop_gradient(target), q_fn
+        return iql.critic_loss(learner.params["critic"], *given)[0]
+
     def export(learner: Learner) -> dict:
         return {"actor": learner.extra["actor"], "critic": learner.params["critic"]}
 
@@ -170,4 +179,4 @@ def make(cfg, rows: RowSpec) -> Agent:
         """In units of the data's rewards."""
         return q_fn(params["critic"], obs_code, action).min(0) / cfg.reward_scale
 
-    return Agent(init, update_scaled, export, act, value)
+    return Agent(init, update_scaled, export, act, value, code_loss=code_loss)

@@ -23,7 +23,8 @@ def check(cfg: Any, method: str) -> None:
     """Raises `UserError` unless a method can use the encoder and the contexts that `cfg` chooses.
 
     Args:
-        cfg: the sections `encoder` and `sampler`, the latter with `sampler.VIEWS`.
+        cfg: the sections `encoder` and `sampler`, the latter with `sampler.VIEWS` if the method
+            draws contexts of several sources.
         method: for the sentence.
     """
     name, own = cfg.encoder.name, cfg.encoder[cfg.encoder.name]
@@ -32,7 +33,7 @@ def check(cfg: Any, method: str) -> None:
             f"encoder {name!r} has no setting {missing[0]!r}, which tells method {method!r} "
             f"{ASKED[missing[0]]}; add it to the file's DEFAULTS"
         )
-    if cfg.sampler.positive == "other_behavior" and own.context == "bag":
+    if cfg.sampler.get("positive") == "other_behavior" and own.context == "bag":
         raise UserError(
             "sampler.positive='other_behavior' needs contexts of one source, but a bag mixes "
             f"those of its task; set encoder.{name}.context='window'"

@@ -142,3 +142,35 @@ def behavior_mmd(code: Array, source: Array) -> Array:
     gap = jnp.sum(jnp.where(pairs & alike, kernel, 0)) / jnp.maximum(same, 1)
     gap -= jnp.sum(jnp.where(pairs & ~alike, kernel, 0)) / jnp.maximum(other, 1)
     return jnp.where((same > 0) & (other > 0), 2 * gap, 0)
+
+
+def unit_length(x: Array) -> Array:
+    """`x / max(|x|, 1e-12)` of each row [..., Z], with its gradient: `normalize` of PyTorch."""
+    return x / jnp.sqrt(jnp.maximum(jnp.sum(x**2, -1, keepdims=True), 1e-24))
+
+
+def negatives_infonce(
+    query: Array, key: Array, negative: Array, temperature: Array
+) -> tuple[Array, Array]:
+    """Contrastive loss with K negatives of each query's own.
+
+    `mean -log softmax([q . k, q . n_1, ..., q . n_K] / temperature)_0`; InfoNCE, van den Oord et
+    al. 2018 (arXiv 1807.03748), equation 4.
+
+    Args:
+        query: [P, Z], of length 1.
+        key: [P, Z], the positive of each.
+        negative: [P, K, Z].
+        temperature: [] > 0.
+
+    Returns:
+        Loss [] and logits [P, 1 + K].
+
+    >>> one = jnp.ones((2, 1))  # a positive like its three negatives costs log 4
+    >>> loss, logits = negatives_infonce(one, one, jnp.ones((2, 3, 1)), 0.1)
+    >>> round(float(loss), 4), logits.shape
+    (1.3863, (2, 4))
+    """
+    candidates = jnp.concatenate([key[:, None], negative], 1)
+    logits = jnp.einsum("pz,pkz->pk", query, candidates) / temperature
+    return -jax.nn.log_softmax(logits)[:, 0].mean(), logits
