@@ -5,12 +5,13 @@
 
 It is `configs/focal.py` with the protocol `idaq`, which also stands on top of any other method that
 infers task codes: `--config.eval.protocols=few_shot,zero_shot,idaq`. A method with a task model has
-its two other scores: here `--config.task_losses.reconstruction=1 --config.eval.idaq_score=error`.
-Not tuned, and not measured yet.
+its two other scores: here `--config.ensemble.members=5 --config.eval.idaq_score=error` (or
+`spread`). Not tuned, and not measured yet.
 
-Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which is FOCAL's. Of
-IDAQ's training on these families nothing is known to us beside that; on Meta-World its distances
-weigh 100, contexts have 400 transitions, and it makes 300 iterations of 1000 updates.
+Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which is FOCAL's with
+IDAQ's ensemble. Of IDAQ's training on these families nothing is known to us beside that; on
+Meta-World its distances weigh 100, contexts have 400 transitions, and it makes 300 iterations of
+1000 updates.
 """
 
 from metastar import config
@@ -20,7 +21,14 @@ PRESETS = {
     "": OURS,
     "quick": OURS,
     "debug": {**OURS, "eval.idaq_explore": 2, "eval.idaq_budget": 3},
-    "paper": OURS,
+    "paper": {
+        **OURS,
+        "ensemble.members": 12,
+        "ensemble.hidden": (256, 256, 256),
+        "ensemble.rows": 256,
+        "ensemble.first_dynamics": False,
+        "eval.idaq_spread": "time",
+    },
 }
 # Episodes and candidates are the paper's; a context of `paper` holds all steps of a stream.
 POINT = {"eval.idaq_explore": 10, "eval.idaq_budget": 12, "eval.idaq_candidates": 20}

@@ -75,6 +75,7 @@ COMPARED = {  # by layout
         "unicorn_agent": Part("unicorn/", r"\w+/rl/"),
         "corro": Part("corro/", ""),
         "idaq": Part("idaq/", r"(?!\w+/train(_repaired)?/)"),
+        "idaq_train": Part("idaq/", r"\w+/train(_repaired)?/"),
     },
 }
 INPUTS = r"(\w+/)?(cfg|param|in|noise|gate)/"
@@ -88,9 +89,7 @@ LEFT_OUT = {  # results that nothing here is compared with: pattern -> why
         r"host/out/metric/dci(_class)?_informativeness": "of trees that break ties at random",
         r"host/out/metric/mec_mixed_explicitness$": "of a logistic regression of scikit-learn",
     },
-    "baselines": {
-        r"idaq/\w+/train(_repaired)?/": "its ensembles are not built yet",
-    },
+    "baselines": {},
 }
 
 

@@ -208,6 +208,9 @@ class TaskModel(NamedTuple):
     reward: Callable  # (params, obs [O], action [A], next_obs [K, O], code [K, Z]) -> [K]
     # [] standard deviation of a reward's Gaussian likelihood around its mean, in units of reward
     likelihood_std: float
+    # (params, obs [O], action [A], code [Z]) -> (reward [E], next_obs [E, O]): what each of an
+    # ensemble's models predicts; None: there is one model
+    members: Callable | None = None
 
 
 class Method(NamedTuple):

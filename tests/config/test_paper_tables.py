@@ -151,6 +151,12 @@ SETTINGS = {
         "eval.idaq_frozen": False,  # of its code by return
         "eval.idaq_final": "best",
         "eval.idaq_context": 4 * 200,  # all steps before the scored episode
+        "eval.idaq_spread": "time",  # of its code
+        "ensemble.members": 12,
+        "ensemble.hidden": (256, 256, 256),
+        "ensemble.rows": 256,
+        "ensemble.lr": ADAM,
+        "ensemble.first_dynamics": False,  # of its code
     },
     "er_trl": {
         **FOCAL_STACK,
@@ -254,7 +260,12 @@ NETWORKS = {
         "agent/value": (LATENT + 5, 256, 256, 1),
     },
     "focal": {"encoder/net": (O + A + 1, 200, 200, 200, 20), **BRAC},
-    "idaq": {"encoder/net": (O + A + 1, 200, 200, 200, 20), **BRAC},
+    "idaq": {
+        "encoder/net": (O + A + 1, 200, 200, 200, 20),
+        "ensemble/reward": (20 + O + A, 256, 256, 256, 1),
+        "ensemble/next_obs": (20 + O + A, 256, 256, 256, O),
+        **BRAC,
+    },
     "er_trl": {
         "encoder/net": (O + A + 1, 200, 200, 200, 20),
         "opponents/conditional_entropy/generator": (O + 20 + 20, 200, 200, 200, A),

@@ -133,7 +133,7 @@ def test_padding_of_an_episode_scores_nowhere():
     """The same episode with garbage behind its end."""
     padded = rows([1, 0], STEPS)._replace(reward=jnp.array([1.0, 0, 9, 9]))
     for name in predictions.SCORES:
-        score = predictions.scorer(name, METHOD)
+        score = predictions.scorer(name, METHOD, "time")
         np.testing.assert_allclose(
             *(score(None, x, BANK[0]) for x in (padded, rows([1, 0], STEPS)))
         )
@@ -150,6 +150,7 @@ def test_padding_of_an_episode_scores_nowhere():
             {"idaq_score": "spread"},
             "set eval.idaq_score='return'",
         ),
+        (METHOD, {"idaq_score": "spread"}, "is over the members of an ensemble, and this run's"),
         (METHOD._replace(privileged=True), {}, "this run's method is told it"),
         (METHOD._replace(context=Context(4)), {"idaq_context": 8}, "takes 1 windows of 4 steps"),
     ],

@@ -21,7 +21,7 @@ from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
 from metastar.losses import objective
 from metastar.methods import contextual
-from metastar.methods.contextual import ENCODER, NET, OPPONENTS, TASK_LOSSES
+from metastar.methods.contextual import ENCODER, ENSEMBLE, NET, OPPONENTS, TASK_LOSSES
 from metastar.models.acting import AGENT, one_batch
 from metastar.types import Agent, Batch, Codes, Learner, Opponent, TaskLoss
 from model_helpers import random_view
@@ -261,6 +261,34 @@ def test_opponents_answer_before_the_encoder_moves(inner_steps):
     assert moved and OPPONENTS in end
     moved, w, _ = play(0.0)  # what an encoder that went first would see: w is still 0
     assert w == 0 and not moved
+
+
+def test_an_ensemble_fits_rows_of_its_own_and_moves_no_code():
+    """IDAQ's models, two of each kind; encoder and agent end where they end without them."""
+    sizes = {"ensemble__members": 2, "ensemble__rows": 5, "ensemble__hidden": (8,)}
+    system, hp = bind(**sizes)
+    batch = some_batch(system)
+    assert batch.views["members"].reward.shape == (3, 10)
+    before, after, metrics = run(system, hp, batch)
+    assert metrics["ensemble_reward"] > 0 and metrics["ensemble_next_obs"] > 0
+    moved = jax.tree.map(
+        lambda a, b: (a != b).any((1, 2)[: a.ndim - 1]).all(),
+        *(state[ENSEMBLE].params["reward"]["output"] for state in (before, after)),
+    )
+    assert all(jax.tree.leaves(moved))  # of both members
+    alone, own = bind()
+    _, plain, _ = run(alone, own, batch)
+    assert not differ(plain, {part: after[part] for part in plain})
+
+    method = contextual.make(system.cfg, system.spec)
+    params, zeros = method.export(after), jnp.zeros(2)
+    reward, next_obs = method.task_model.members(params, zeros, zeros, jnp.ones(3))
+    assert reward.shape == (2,) and next_obs.shape == (2, 2)
+    args = params, zeros, zeros
+    found = method.task_model.next_obs(*args, jnp.ones((1, 3)))
+    np.testing.assert_allclose(found[0], next_obs.mean(0), rtol=1e-5)
+    found = method.task_model.reward(*args, found, jnp.ones((1, 3)))
+    np.testing.assert_allclose(found[0], reward.mean(), rtol=1e-5)
 
 
 def test_a_period_is_a_branch_and_the_agent_keeps_learning():

@@ -23,28 +23,32 @@ class Predicted(NamedTuple):
     next_obs: Array  # [E, T, O]
 
 
-def scorer(name: str, method: Method) -> Callable:
-    """Makes (params, episode View [T], code [Z] it was played on) -> its score [] by that name."""
+def scorer(name: str, method: Method, over: str = "members") -> Callable:
+    """Makes (params, episode View [T], code [Z] it was played on) -> its score [].
+
+    Args:
+        name: of `SCORES`.
+        method: its task model makes the predictions.
+        over: as for `spread`.
+    """
     model = method.task_model
 
-    def predict(params, episode, code):
-        """Of one model."""
-
-        def one(obs, action, next_obs):
-            args = params, obs, action
-            reward = model.reward(*args, next_obs[None], code[None])
-            return Predicted(reward, model.next_obs(*args, code[None]))
-
-        found = jax.vmap(one)(episode.obs, episode.action, episode.next_obs)
-        return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), found)
+    def one(params, obs, action, next_obs, code):
+        """Of one step: reward [E], next state [E, O]."""
+        if model.members is not None:
+            return model.members(params, obs, action, code)
+        reward = model.reward(params, obs, action, next_obs[None], code[None])
+        return reward, model.next_obs(params, obs, action, code[None])
 
     def score(params, episode, code):
         if name == "return":
             return belief.window_return(episode)
-        predicted = predict(params, episode, code)
+        steps = episode.obs, episode.action, episode.next_obs
+        over_steps = jax.vmap(one, in_axes=(None, 0, 0, 0, None), out_axes=1)
+        predicted = Predicted(*over_steps(params, *steps, code))
         if name == "error":
             return -prediction_error(predicted, episode).mean()
-        return -spread(predicted, episode.valid, "time")
+        return -spread(predicted, episode.valid, over)
 
     return score
 

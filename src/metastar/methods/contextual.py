@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import FrozenConfigDict
 
@@ -18,11 +19,12 @@ from metastar.data import contexts, normalize, sampler
 from metastar.data.normalize import unwhitener, view_whitener, whitener
 from metastar.data.rows import flatten, real_transitions
 from metastar.data.sampler import sample_task_id, sample_transitions
-from metastar.losses import objective
+from metastar.losses import objective, task_ensemble
 from metastar.losses.task import reconstruction
 from metastar.models import task_codes
+from metastar.models import task_ensemble as ensembles
 from metastar.models.acting import AGENT, code_policy, code_value
-from metastar.ops.optim import descend, make_optimizer
+from metastar.ops.optim import descend, gradient_step, make_optimizer
 from metastar.types import (
     Agent,
     Array,
@@ -35,10 +37,12 @@ from metastar.types import (
     Method,
     Phase,
     RowSpec,
+    TaskModel,
     TrainState,
 )
 
-ENCODER, OPPONENTS = "encoder", "opponents"  # parts of the state, beside the agent
+# Parts of the state, beside the agent.
+ENCODER, OPPONENTS, ENSEMBLE = "encoder", "opponents", "ensemble"
 NET = "net"  # parameters of the encoder; beside them are those of the task losses
 TASK_LOSSES = objective.WEIGHTS
 DEFAULTS = {
@@ -52,6 +56,7 @@ SECTIONS = {
     "sampler": (sampler, sampler.VIEWS, normalize),
     "encoder": (task_codes.SECTION,),
     "task_losses": (objective.WEIGHTED,),
+    "ensemble": (ensembles,),
     "agent": ({"name": Field("iql", "agent", "a file of agents/", selector=True)},),
 }
 
@@ -69,6 +74,7 @@ class System(NamedTuple):
     spec: DataSpec
     encoder: Encoder
     task_losses: objective.TaskLosses
+    ensemble: ensembles.TaskEnsemble | None
     agent: Agent
     context: Context  # what is encoded
     views: tuple[str, ...]  # "context", and "positive" if there is a second context of each task
@@ -82,9 +88,6 @@ def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: one phase, in which all parts learn together."""
     system = bind(cfg, spec)
 
-    def heads(params):
-        return params[ENCODER][TASK_LOSSES]["reconstruction"]
-
     return Method(
         init=partial(init, system),
         phases=(
@@ -94,12 +97,23 @@ def make(cfg, spec: DataSpec) -> Method:
         context=system.context,
         infer=task_codes.make_infer(system.encoder, lambda p: p[ENCODER][NET], system.whiten_view),
         policy=code_policy(system.agent, spec.action_dim, system.whiten),
-        task_model=reconstruction.make_task_model(
-            heads, cfg.reconstruction, spec, system.whiten, system.unwhiten
-        )
-        if "reconstruction" in system.task_losses
-        else None,
+        task_model=task_model(system),
         value=code_value(system.agent, system.whiten),
+    )
+
+
+def task_model(system: System) -> TaskModel | None:
+    """The ensemble's, or else that of the heads which the task loss `reconstruction` trains."""
+    spec, units = system.spec, (system.whiten, system.unwhiten)
+    if system.ensemble:
+        return task_ensemble.make_task_model(lambda p: p[ENSEMBLE], system.ensemble, spec, *units)
+    if "reconstruction" not in system.task_losses:
+        return None
+    return reconstruction.make_task_model(
+        lambda p: p[ENCODER][TASK_LOSSES]["reconstruction"],
+        system.cfg.reconstruction,
+        spec,
+        *units,
     )
 
 
@@ -119,6 +133,7 @@ def bind(cfg, spec: DataSpec) -> System:
         spec=spec,
         encoder=encoder,
         task_losses=objective.make(cfg, spec, code_dim, views, context.ordered),
+        ensemble=ensembles.make(cfg.ensemble, spec, code_dim),
         agent=registry.make("agent", cfg.agent.name, cfg.agent[cfg.agent.name], rows),
         context=context,
         views=views,
@@ -139,10 +154,11 @@ def update(
     3. The encoder: the gradient of `sum_n w_n L_n` in the codes, against the opponents of 2, is
        pulled back through the encoder, which takes a step at every `encoder_period`-th update.
     4. The agent learns from real rows with the codes of 1; its gradient does not reach the encoder.
+       Nor does that of an ensemble of task models, if there is one.
 
     Args:
         system: of `bind`.
-        state: the parts `encoder`, `agent` and, where task losses have them, `opponents`.
+        state: the parts `encoder`, `agent` and, where there are some, `opponents` and `ensemble`.
         batch: of `sample`.
         key: of this update.
         hp: traced numbers, by section of the config.
@@ -182,7 +198,29 @@ def update(
     state = {**state, ENCODER: encoder, AGENT: learner}
     if OPPONENTS in state:
         state[OPPONENTS] = opponents
+    if system.ensemble:
+        with jax.named_scope("ensemble"):
+            code = codes["context"].task
+            state[ENSEMBLE], fitted = fit_ensemble(system, state[ENSEMBLE], batch, code, hp)
+        learned |= fitted
     return state, {**found, **answered, **learned}
+
+
+def fit_ensemble(
+    system: System, part: Learner, batch: Batch, code: Array, hp: dict
+) -> tuple[Learner, dict[str, Array]]:
+    """One step of the ensemble on the view "members" [M, E * B] and the codes [M, Z], as data."""
+    cfg = system.cfg.ensemble
+
+    def of_members(x):
+        return jnp.moveaxis(x.reshape(x.shape[0], cfg.members, cfg.rows, *x.shape[2:]), 1, 0)
+
+    view = jax.tree.map(lambda x: of_members(x) if x.ndim > 1 else x, batch.views["members"])
+    given = jax.lax.stop_gradient(code), view, system.ensemble, cfg.first_dynamics
+    *moved, metrics = gradient_step(task_ensemble.loss, system.optimizer)(
+        part.params, part.opt_state, hp["ensemble"]["lr"], *given
+    )
+    return Learner(moved[0], opt_state=moved[1]), metrics
 
 
 def encode(system: System, net, batch: Batch, key: Array) -> dict[str, Codes]:
@@ -201,11 +239,15 @@ def init(system: System, key: Array) -> TrainState:
     }
     opponents = objective.init_opponents(key_opponents, task_losses)
     size = system.spec.obs_dim + cfg.encoder[cfg.encoder.name].code_dim
-    return {
+    state = {
         ENCODER: Learner(params, opt_state=system.optimizer.init(params)),
         AGENT: system.agent.init(key_agent, size),
         **({OPPONENTS: opponents} if opponents else {}),
     }
+    if system.ensemble:
+        members = system.ensemble.init(jax.random.fold_in(key, 1))
+        state[ENSEMBLE] = Learner(members, opt_state=system.optimizer.init(members))
+    return state
 
 
 def sample(system: System, data, key: Array, step: Array) -> Batch:
@@ -219,10 +261,14 @@ def sample(system: System, data, key: Array, step: Array) -> Batch:
     views = contexts.draw_views(data, task_id, keys[1], *own)
     num_rows = system.agent.num_batches * cfg.batch_size
     views["real"] = sample_transitions(data, task_id, keys[2], num_rows)
+    if system.ensemble:
+        own, key_own = system.cfg.ensemble, jax.random.fold_in(keys[2], 1)
+        views["members"] = sample_transitions(data, task_id, key_own, own.members * own.rows)
     views = {name: system.whiten_view(view) for name, view in views.items()}
     return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
 
 
 def export(system: System, state: TrainState) -> dict:
     """What inference, policy and the task model need."""
-    return {ENCODER: state[ENCODER].params, AGENT: system.agent.export(state[AGENT])}
+    exported = {ENCODER: state[ENCODER].params, AGENT: system.agent.export(state[AGENT])}
+    return exported | ({ENSEMBLE: state[ENSEMBLE].params} if system.ensemble else {})

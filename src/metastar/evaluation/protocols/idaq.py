@@ -36,8 +36,13 @@ DEFAULTS = {
         "return",
         predictions.SCORES,
         "what tells that an episode is in distribution: its return (IDAQ's best), or, of a method "
-        "with a task model, minus the squared errors of its predictions or minus the spread of "
-        "these over the steps of the episode, as IDAQ's code has it",
+        "with a task model, minus the squared errors of its predictions or minus their spread",
+    ),
+    "idaq_spread": Field(
+        "members",
+        ("members", "time"),
+        "over what: the members of the method's ensemble, or the steps of the episode, as in "
+        "IDAQ's code",
     ),
     "idaq_frozen": Field(
         False, "", "exploration sets the best score for good; IDAQ's code by prediction: True"
@@ -112,7 +117,14 @@ def expect_fit(cfg, method: Method) -> None:
         raise UserError(
             f"eval.idaq_score={cfg.idaq_score!r} scores an episode by a task model's predictions, "
             "and this run's method has none; set eval.idaq_score='return', or train a method with "
-            "task_losses.reconstruction above 0"
+            "task_losses.reconstruction above 0, or 'contextual' with ensemble.members above 0"
+        )
+    ensemble = method.task_model is not None and method.task_model.members is not None
+    if (cfg.idaq_score, cfg.idaq_spread) == ("spread", "members") and not ensemble:
+        raise UserError(
+            "eval.idaq_score='spread' is over the members of an ensemble, and this run's method "
+            "has one model; train 'contextual' with ensemble.members above 1, or set "
+            "eval.idaq_spread='time'"
         )
     if cfg.idaq_context and (method.context.ordered or method.context.num > 1):
         raise UserError(
@@ -169,7 +181,7 @@ def exploring(cfg, method: Method, spec: EnvSpec, context: Context) -> Policy:
         A `Policy` whose adaptation is `Known`.
     """
     length = spec.max_episode_steps
-    score_of = predictions.scorer(cfg.idaq_score, method)
+    score_of = predictions.scorer(cfg.idaq_score, method, cfg.idaq_spread)
 
     def init(params, known):
         empty, code = history.empty_window(spec, steps_of(context)), jnp.zeros_like(known.bank[0])
