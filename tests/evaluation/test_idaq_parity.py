@@ -134,5 +134,10 @@ def recorded(request):
         yield Idaq(request.param, file_of("baselines", request.config))
 
 
-def test_every_recorded_number(recorded):
+def test_every_recorded_number(recorded, monkeypatch):
     assert not recorded.misses(recorded.results())
+    # A twin whose best score rises by prediction and stays by return.
+    monkeypatch.setitem(FROZEN, "return", True)
+    monkeypatch.setitem(FROZEN, "error", False)
+    found = " ".join(recorded.misses(recorded.results()))
+    assert "adapt_return/best_score" in found and "adapt_error/best_score" in found

@@ -107,6 +107,10 @@ def test_targets_are_data_to_the_loss_of_a_code(name):
         ({"encoder.name": "gru"}, "which encoder 'gru' does not make; set encoder.name='mean_mlp'"),
         ({"corro.num_negatives": 0}, "corro.num_negatives is 0 but must lie in [1, inf)"),
         ({"corro.negatives": "relabelled"}, "corro.negatives is 'relabelled'"),
+        (
+            {"sweep.corro.noise_std": (0.1, 0.2)},
+            "changes nothing while corro.negatives='generated'",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(changes, sentence):

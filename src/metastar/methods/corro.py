@@ -84,6 +84,14 @@ def check(cfg) -> None:
     task_codes.check(cfg, "corro")
 
 
+def idle(cfg) -> dict[str, str]:
+    """Settings without effect under the other settings, which must not be swept, and why."""
+    where = f"while corro.negatives={cfg.negatives!r}; set that to"
+    if cfg.negatives == "generated":
+        return {"noise_std": f"{where} 'noised'"}
+    return dict.fromkeys(("generator_lr", "kl_weight"), f"{where} 'generated'")
+
+
 class System(NamedTuple):
     """The constant inputs of an update."""
 

@@ -27,6 +27,11 @@ DEFAULTS = {
 }
 
 
+def idle(cfg) -> dict[str, str]:
+    """Settings without effect under the other settings, which must not be swept, and why."""
+    return {} if cfg.members else {"lr": "without members; set ensemble.members above 0"}
+
+
 class TaskEnsemble(NamedTuple):
     """The models as functions of their stacked parameters."""
 
