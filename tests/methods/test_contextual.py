@@ -289,6 +289,8 @@ def test_an_ensemble_fits_rows_of_its_own_and_moves_no_code():
     np.testing.assert_allclose(found[0], next_obs.mean(0), rtol=1e-5)
     found = method.task_model.reward(*args, found, jnp.ones((1, 3)))
     np.testing.assert_allclose(found[0], reward.mean(), rtol=1e-5)
+    lone, _ = bind(ensemble__members=1)
+    assert contextual.make(lone.cfg, lone.spec).task_model.members is None
 
 
 def test_a_period_is_a_branch_and_the_agent_keeps_learning():

@@ -64,8 +64,8 @@ def prediction_error(predicted: Predicted, episode: View) -> Array:
 def spread(predicted: Predicted, valid: Array, over: str) -> Array:
     """`mean std(r^) + mean std(s'^)` over the "members" or the "time" of an episode: [].
 
-    Standard deviations have the divisor n - 1. IDAQ means those over members, and its code takes
-    those over time; means are over the rest.
+    Standard deviations have the divisor n - 1; means are over the rest. The paper's are over the
+    members of its ensemble, those of its code over time.
     """
     if over == "members":
         steps = jnp.std(predicted.reward, 0, ddof=1)

@@ -74,4 +74,4 @@ def make_task_model(
         return of_codes(params, obs, action, code)[0].mean(0)
 
     std = LIKELIHOOD_STD * max(spec.reward_std, 1e-6)
-    return TaskModel(next_obs, reward, std, members)
+    return TaskModel(next_obs, reward, std, members if ensemble.members > 1 else None)

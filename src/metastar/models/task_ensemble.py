@@ -35,6 +35,7 @@ def idle(cfg) -> dict[str, str]:
 class TaskEnsemble(NamedTuple):
     """The models as functions of their stacked parameters."""
 
+    members: int  # E
     init: Callable  # (key) -> params, leaves [E, ...]
     # (params, code [..., Z], obs [..., O], action [..., A]) -> reward [E, ...] and next state
     # [E, ..., O]
@@ -59,6 +60,7 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskEnsemble | None:
         return out["reward"][..., 0], out["next_obs"]
 
     return TaskEnsemble(
+        members=cfg.members,
         init=lambda key: jax.vmap(init_one)(jax.random.split(key, cfg.members)),
         predict=jax.vmap(predict_one, in_axes=(0, None, None, None)),
         predict_each=jax.vmap(predict_one),

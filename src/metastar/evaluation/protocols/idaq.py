@@ -85,6 +85,7 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     context = Context(cfg.idaq_context, ordered=False) if cfg.idaq_context else method.context
     budget = cfg.idaq_budget * spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
+    score = predictions.scorer(cfg.idaq_score, method, cfg.idaq_spread)
     empty = folded(history.empty_window(spec, steps_of(method.context)), method.context)
 
     def prepare(params, train, given, streams, key):
@@ -97,7 +98,7 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
         name="idaq",
         title=f"IDAQ, by {cfg.idaq_score}",
         prepare=prepare,
-        policy=exploring(cfg, method, spec, context),
+        policy=exploring(Setting(cfg, method, spec, context, score)),
         streams=cfg.eval.zero_shot_streams,
         episodes=episodes,
         budget=budget,
@@ -161,76 +162,41 @@ class Memory(NamedTuple):
     inner: Any  # the carry of the wrapped policy
 
 
-def exploring(cfg, method: Method, spec: EnvSpec, context: Context) -> Policy:
-    """The policy of the protocol; codes change at the start of an episode alone.
+class Setting(NamedTuple):
+    """The constant inputs of the policy."""
 
-    1. For each of the first `idaq_explore` episodes some codes of the bank are drawn, and the one
-       farthest from its nearest tried one is acted on.
-    2. After every episode within the budget its score decides what it is good for: `learn`.
-    3. The first episode after exploration acts on the code inferred from the best episode, later
-       ones on what `learn` leaves.
-    4. Episodes that begin after the budget are scored, and teach nothing more.
+    cfg: Any  # settings of this file
+    method: Method  # whose `infer` and `policy` are wrapped
+    spec: EnvSpec
+    context: Context  # form of what is inferred from
+    score: Callable  # (params, episode View [T], code [Z]) -> []
 
-    Args:
-        cfg: settings of this file.
-        method: the method whose `infer` and `policy` are wrapped.
-        spec: sizes of observation and action, and the length of an episode.
-        context: form of what is inferred from.
 
-    Returns:
-        A `Policy` whose adaptation is `Known`.
+def exploring(setting: Setting) -> Policy:
+    """The policy of the protocol; codes change at the start of an episode alone, by `begin`.
+
+    Its adaptation is `Known`. An episode is recorded while it is played.
     """
-    length = spec.max_episode_steps
-    score_of = predictions.scorer(cfg.idaq_score, method, cfg.idaq_spread)
+    method, spec = setting.method, setting.spec
 
     def init(params, known):
-        empty, code = history.empty_window(spec, steps_of(context)), jnp.zeros_like(known.bank[0])
-        untried = jnp.zeros(known.bank.shape[0], bool)
-        none = jnp.full((), -jnp.inf)
+        empty = history.empty_window(spec, steps_of(setting.context))
+        code, untried = jnp.zeros_like(known.bank[0]), jnp.zeros(known.bank.shape[0], bool)
+        nothing = StepIn(
+            obs=jnp.zeros(spec.obs_dim),
+            prev_action=jnp.zeros(spec.action_dim),
+            prev_reward=jnp.zeros(()),
+            prev_next_obs=jnp.zeros(spec.obs_dim),
+            first=jnp.zeros((), bool),
+            time=jnp.zeros((), int),
+        )
         return Memory(
-            window=history.empty_window(spec, length),
-            search=Search(empty, empty, code, code, none, untried),
+            window=history.empty_window(spec, spec.max_episode_steps),
+            search=Search(empty, empty, code, code, jnp.full((), -jnp.inf), untried),
             finished=jnp.zeros((), bool),
-            last=StepIn(
-                obs=jnp.zeros(spec.obs_dim),
-                prev_action=jnp.zeros(spec.action_dim),
-                prev_reward=jnp.zeros(()),
-                prev_next_obs=jnp.zeros(spec.obs_dim),
-                first=jnp.zeros((), bool),
-                time=jnp.zeros((), int),
-            ),
+            last=nothing,
             num_steps=jnp.zeros((), int),
             inner=method.policy.init(params, Adaptation(code)),
-        )
-
-    def begin(params, known, memory, episode, key):
-        """The memory at the start of an episode, [] int: the last one has taught, a code is set."""
-        key_drawn, key_infer = jax.random.split(key)
-        search, window = memory.search, memory.window
-
-        def infer(view):
-            return method.infer(params, folded(view, context), None, key_infer).code
-
-        window = window._replace(episode=jnp.full_like(window.episode, episode - 1))
-        score = score_of(params, window, search.code)
-        explored = episode <= cfg.idaq_explore
-        learned, _ = learn(search, window, score, explored, infer, cfg.idaq_frozen)
-        counts = (episode > 0) & ~memory.finished
-        search = jax.tree.map(partial(jnp.where, counts), learned, search)
-
-        finished = memory.num_steps >= cfg.idaq_budget * length
-        explores = episode < cfg.idaq_explore
-        drawn = jax.random.randint(key_drawn, (cfg.idaq_candidates,), 0, known.bank.shape[0])
-        chosen, _ = belief.farthest(known.bank, search.tried, drawn)
-        code = jnp.where(episode == cfg.idaq_explore, infer(search.context), search.code)
-        code = jnp.where(explores, known.bank[chosen], code)
-        if cfg.idaq_final == "best":
-            code = jnp.where(finished, search.best_code, code)
-        tried = jnp.where(explores, search.tried.at[chosen].set(True), search.tried)
-        return memory._replace(
-            window=history.empty_window(spec, length),
-            search=search._replace(code=code, tried=tried),
-            finished=finished,
         )
 
     def act(params, known, memory, step, key, greedy):
@@ -240,9 +206,10 @@ def exploring(cfg, method: Method, spec: EnvSpec, context: Context) -> Policy:
         window = jax.tree.map(partial(jnp.where, started), pushed, memory.window)
         memory = memory._replace(window=window)
         # `StepIn.time` is common to all streams, so that the branch stays a branch under vmap.
+        episode, time = jnp.divmod(step.time, spec.max_episode_steps)
         memory = jax.lax.cond(
-            step.time % length == 0,
-            lambda: begin(params, known, memory, step.time // length, key_begin),
+            time == 0,
+            lambda: begin(setting, params, known.bank, memory, episode, key_begin),
             lambda: memory,
         )
         adaptation = Adaptation(memory.search.code)
@@ -251,6 +218,48 @@ def exploring(cfg, method: Method, spec: EnvSpec, context: Context) -> Policy:
         return action, memory._replace(last=step, num_steps=num_steps, inner=inner)
 
     return Policy(init, act)
+
+
+def begin(
+    setting: Setting, params: Any, bank: Array, memory: Memory, episode: Array, key: Array
+) -> Memory:
+    """The memory at the start of an episode, [] int: what the last one taught, and a code for it.
+
+    1. The score of the last episode decides what it is good for, if it was within the budget.
+    2. For an episode of exploration some codes of the bank are drawn, and the one farthest from its
+       nearest tried one is acted on.
+    3. The first episode after exploration acts on the code inferred from the best episode, later
+       ones on what `learn` leaves, and those that are scored as `idaq_final` has it.
+    """
+    cfg, search, length = setting.cfg, memory.search, setting.spec.max_episode_steps
+    key_drawn, key_infer = jax.random.split(key)
+
+    def infer(view):
+        folds = folded(view, setting.context)
+        return setting.method.infer(params, folds, None, key_infer).code
+
+    last = memory.window._replace(episode=jnp.full_like(memory.window.episode, episode - 1))
+    score = setting.score(params, last, search.code)
+    explored = episode <= cfg.idaq_explore
+    learned, _ = learn(search, last, score, explored, infer, cfg.idaq_frozen)
+    counts = (episode > 0) & ~memory.finished
+    search = jax.tree.map(partial(jnp.where, counts), learned, search)
+
+    explores = episode < cfg.idaq_explore
+    drawn = jax.random.randint(key_drawn, (cfg.idaq_candidates,), 0, bank.shape[0])
+    chosen, _ = belief.farthest(bank, search.tried, drawn)
+    tried = jnp.where(explores, search.tried.at[chosen].set(True), search.tried)
+
+    code = jnp.where(episode == cfg.idaq_explore, infer(search.context), search.code)
+    code = jnp.where(explores, bank[chosen], code)
+    finished = memory.num_steps >= cfg.idaq_budget * length
+    if cfg.idaq_final == "best":
+        code = jnp.where(finished, search.best_code, code)
+    return memory._replace(
+        window=history.empty_window(setting.spec, length),
+        search=search._replace(code=code, tried=tried),
+        finished=finished,
+    )
 
 
 def learn(
