@@ -65,14 +65,19 @@ def test_the_encoder_learns_to_tell_negatives():
 def test_a_context_without_a_step_has_the_code_zero():
     method = made()
     empty = history.empty_window(EnvSpec("point", 2, 2, 60), 12)
-    code = method.infer(method.export(method.init(KEY)), one_window(empty), None, KEY).code
+
+    @jax.jit
+    def infer(key):
+        return method.infer(method.export(method.init(key)), one_window(empty), None, key).code
+
+    code = infer(KEY)
     assert code.shape == (3,) and not code.any()
 
 
 def test_pooling_by_hand():
     each = jnp.array([[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]])
     params = {"score": {"kernel": jnp.array([[np.log(3.0)], [0.0]]), "bias": jnp.ones(1)}}
-    pool = lambda each, valid: AttentionPooling().apply({"params": params}, each, valid)  # noqa: E731
+    pool = jax.jit(lambda each, valid: AttentionPooling().apply({"params": params}, each, valid))
     code, weight = pool(each, jnp.array([True, True, False]))
     np.testing.assert_allclose(weight, [0.75, 0.25, 0], rtol=1e-6)
     np.testing.assert_allclose(code, [0.75, 0.25], rtol=1e-6)
@@ -85,17 +90,15 @@ def test_pooling_by_hand():
 def test_targets_are_data_to_the_loss_of_a_code(name):
     values = make_config.base(method="corro", agent__name=name)
     agent = registry.make("agent", name, values.agent[name], RowSpec(2, 4))
-    learner = agent.init(KEY, 3)
-    noise = jax.random.normal(KEY, (4, 3))
-    yes = jnp.ones(4, bool)
+    noise, yes = jax.random.normal(KEY, (4, 3)), jnp.ones(4, bool)
     rows = Transitions(noise, jnp.tanh(noise[:, :2]), noise[:, 0], noise + 1, ~yes, yes)
-    hp = {name: value for name, value in values.agent[name].items()}
 
     def loss(now, after):
         given = rows._replace(obs_code=now, next_obs_code=after)
-        return agent.code_loss(learner, given, KEY, hp, 0)
+        return agent.code_loss(agent.init(KEY, 3), given, KEY, dict(values.agent[name]), 0)
 
-    value, (now, after) = jax.value_and_grad(loss, (0, 1))(rows.obs_code, rows.next_obs_code)
+    run = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    value, (now, after) = run(rows.obs_code, rows.next_obs_code)
     assert np.isfinite(value) and now.any() and not after.any()
 
 
