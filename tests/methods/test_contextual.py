@@ -13,6 +13,7 @@ import pytest
 
 import make_config
 from focal_record import Focal
+from golden_npz import PRECISIONS, file_of
 from jaxprs import equations
 from metastar import config, registry
 from metastar import main as cli
@@ -127,10 +128,11 @@ class FocalUpdate(Focal):
         return found
 
 
-@pytest.mark.parametrize("bits", [pytest.param(32, marks=pytest.mark.slow), 64])
-def test_the_update_gives_the_recorded_numbers(bits):
+@pytest.mark.parity("baselines")
+@pytest.mark.parametrize("bits", PRECISIONS)
+def test_the_update_gives_the_recorded_numbers(bits, pytestconfig):
     with jax.enable_x64(bits == 64):
-        focal = FocalUpdate(bits)
+        focal = FocalUpdate(bits, file_of("baselines", pytestconfig))
         found = focal.updates("reward") | focal.updates("dynamics")
         assert len(found) == 2 * 3 + 5 * len(focal.names)
         assert set(found) <= set(focal.expected)
