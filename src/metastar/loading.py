@@ -83,6 +83,7 @@ class Adapted:
         self._last_obs = jnp.zeros(agent.spec.obs_dim)  # what `act` saw, or where that led
         self._started = False
         self._first = True
+        self._time = 0  # of the next step, in the stream: episodes begin at full lengths
 
     def begin_episode(self, last_next_obs=None) -> None:
         """Says that the next `act` is the first of a new episode.
@@ -114,7 +115,15 @@ class Adapted:
         obs = jnp.asarray(numbers("obs", obs, (agent.spec.obs_dim,)))
         prev_reward = jnp.asarray(numbers("prev_reward", prev_reward, ()))
         led_to = self._last_obs if self._first else obs
-        step = StepIn(obs, self._last_action, prev_reward, led_to, self._first)
+        time, full = self._time, agent.spec.max_episode_steps
+        if self._first:
+            time = -(-time // full) * full
+        elif time % full == 0 and agent.method.longest_episode is not None:
+            raise UserError(
+                f"this agent was trained on episodes of {agent.method.longest_episode} steps and "
+                "has no more; call begin_episode before the next act"
+            )
+        step = StepIn(obs, self._last_action, prev_reward, led_to, self._first, time)
         action, carry = agent.policy_act(
             agent.params, self.adaptation, self._carry, step, jax.random.key(0), True
         )
@@ -125,6 +134,7 @@ class Adapted:
             )
         self._last_action, self._carry = action, carry
         self._last_obs, self._started, self._first = obs, True, False
+        self._time = time + 1
         return np.asarray(action)
 
 

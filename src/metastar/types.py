@@ -232,6 +232,8 @@ class Method(NamedTuple):
     # (params, obs [O], action [A], code [Z]) -> []: the discounted return that the agent expects,
     # the lower of its critics; None without critics
     value: Callable | None = None
+    # steps of the longest episode in which `policy` can act; None: it may be of any length
+    longest_episode: int | None = None
     # numbers by section of the config: traced, so that seeds and sweeps are axes of one program;
     # `training.runs.make_method` fills it in
     hp: Any = ()

@@ -3,9 +3,12 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
+from metastar.data.contexts import folded, steps_of
 from metastar.errors import UserError
-from metastar.types import Array, Method, View, code_of
+from metastar.evaluation.history import empty_window
+from metastar.types import Array, EnvSpec, Method, View, code_of
 
 
 def infer_all(method: Method, params: Any, view: View, task: Any, key: Array) -> Any:
@@ -17,6 +20,16 @@ def infer_all(method: Method, params: Any, view: View, task: Any, key: Array) ->
     task = task if method.privileged else None
     over_streams = jax.vmap(method.infer, in_axes=(None, 0, None, 0))
     return jax.vmap(over_streams, in_axes=(None, 0, 0, 0))(params, view, task, keys)
+
+
+def infer_empty(
+    method: Method, spec: EnvSpec, params: Any, task: Any, streams: int, key: Array
+) -> Any:
+    """Infers adaptations from contexts without a valid step; leaves [N, `streams`, ...]."""
+    shape = len(jax.tree.leaves(task)[0]), streams
+    empty = folded(empty_window(spec, steps_of(method.context)), method.context)
+    view = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), empty)
+    return infer_all(method, params, view, task, key)
 
 
 def expect_code(adaptation: Any, who: str) -> Array:

@@ -14,7 +14,7 @@ from metastar.data.contexts import folded, steps_of
 from metastar.envs.rollout import uniform_policy
 from metastar.evaluation import history
 from metastar.evaluation.history import empty_window, push
-from metastar.evaluation.inference import infer_all
+from metastar.evaluation.inference import infer_empty
 from metastar.evaluation.protocol import Protocol
 from metastar.types import Array, EnvSpec, Method, Policy, StepIn, View
 
@@ -56,10 +56,7 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
 
     def prepare(params, train, given, streams, key):
         del train
-        shape = (len(jax.tree.leaves(given.task)[0]), streams)
-        empty = folded(empty_window(spec, steps_of(method.context)), method.context)
-        view = jax.tree.map(lambda x: jnp.broadcast_to(x, (*shape, *x.shape)), empty)
-        return infer_all(method, params, view, given.task, key), None
+        return infer_empty(method, spec, params, given.task, streams, key), None
 
     return Protocol(
         name="zero_shot",
