@@ -32,6 +32,7 @@ LAYOUTS = {
     "metastar": Layout("reference_step.npz", "cfg/imag_horizon"),
     "spc": Layout("spc_step.npz", "cfg/fsq_levels"),
     "baselines": Layout("baselines_step.npz", "focal/cfg/encoder_hidden"),
+    "meta_dt": Layout("meta_dt_step.npz", "cfg/dt_warmup"),
 }
 
 
@@ -77,6 +78,17 @@ COMPARED = {  # by layout
         "idaq": Part("idaq/", r"(?!\w+/train(_repaired)?/)"),
         "idaq_train": Part("idaq/", r"\w+/train(_repaired)?/"),
     },
+    "meta_dt": {
+        "history_model": Part("", r"(out|grad|after)/(ctx|wm_\w+)/(?!sdec/reward_encoder)"),
+        "prompts": Part(
+            "", r"out/(sel|data|evalprompt)/(?!(\w+_)?(rewards|dones)$|state_(mean|std)$)"
+        ),
+        "transformer": Part(
+            "",
+            r"(out|grad|after)/(dt_\w+|act_\w+|eval_\w+|probe)/"
+            r"(?!(state|return)_preds|avg_|dt/(transformer\.wte|predict_(state|return)))",
+        ),
+    },
 }
 INPUTS = r"(\w+/)?(cfg|param|in|noise|gate)/"
 LEFT_OUT = {  # results that nothing here is compared with: pattern -> why
@@ -90,6 +102,14 @@ LEFT_OUT = {  # results that nothing here is compared with: pattern -> why
         r"host/out/metric/mec_mixed_explicitness$": "of a logistic regression of scikit-learn",
     },
     "baselines": {},
+    "meta_dt": {
+        r"after/wm_s_\w+/sdec/reward_encoder": "a layer that is never used, and not built",
+        r"after/dt_\w+/dt/(transformer\.wte|predict_(state|return))": "likewise",
+        r"out/dt_\w+/(state|return)_preds": "of heads without a loss, which are not built",
+        r"out/(data|evalprompt)/(\w+_)?(rewards|dones)$": "carried along, but read by nothing",
+        "out/data/state_(mean|std)$": "moments of observations; ours are those of a data set",
+        r"out/eval_\w+/avg_": "sums of the script",
+    },
 }
 
 

@@ -17,7 +17,8 @@ from metastar.types import Array, DataSpec, View
 DEFAULTS = {
     "history": Field(4, COUNT, "h, transitions that a code comes from; Meta-DT 4"),
     "code_dim": Field(16, COUNT, "Z, and the size of every embedding; Meta-DT 16"),
-    "width": Field(128, COUNT, "of the GRU and of the decoders; Meta-DT 128"),
+    "width": Field(128, COUNT, "of the GRU; Meta-DT 128"),
+    "decoder_width": Field(128, COUNT, "of the two hidden layers of a decoder; Meta-DT 128"),
     "predicts": Field(
         "reward",
         ("reward", "next_obs", "both"),
@@ -43,7 +44,7 @@ def make(cfg: Any, spec: DataSpec) -> HistoryModel:
     heads = ("reward", "next_obs") if cfg.predicts == "both" else (cfg.predicts,)
     encoder = HistoryEncoder(obs_dim, action_dim, size, cfg.width, size)
     widths = {"reward": 1, "next_obs": obs_dim}
-    decoders = {head: Decoder(size, cfg.width, widths[head]) for head in heads}
+    decoders = {head: Decoder(size, cfg.decoder_width, widths[head]) for head in heads}
 
     def init(key: Array) -> dict:
         obs, action, code = (jnp.zeros(n) for n in (obs_dim, action_dim, size))

@@ -55,6 +55,7 @@ class Memory(NamedTuple):
     rows: Array  # [h, O + A + 1] the last transitions, zeros before the first
     obs: Array  # [O] of one step ago
     to_go: Array  # [] what is left of the target, in units of the return's scale
+    code: Array  # [Z] the newest
 
 
 def make(
@@ -81,7 +82,6 @@ def make(
         return net.apply({"params": params["agent"]}, *given, method=method)
 
     def init(params, adaptation):
-        del adaptation
         rows = jnp.zeros((history, spec.obs_dim + spec.action_dim + 1))
         return Memory(
             cache=apply(params, head + TOKENS * max_len, method="empty"),
@@ -89,17 +89,18 @@ def make(
             rows=rows,
             obs=jnp.zeros(spec.obs_dim),
             to_go=jnp.zeros(()),
+            code=jnp.zeros_like(adaptation.code),
         )
 
     def observe(params, adaptation, memory, step: StepIn, time):
-        """Takes in what the last action led to; returns the code too."""
+        """Takes in what the last action led to."""
         row = jnp.concatenate([memory.obs, step.prev_action, step.prev_reward[None]])
         rows = jnp.where(time == 0, 0, jnp.append(memory.rows[1:], row[None], axis=0))
         left = memory.to_go - step.prev_reward / scale
         to_go = jnp.where(time == 0, adaptation.target / scale, left)
         code = encode(params, jnp.where((time < history) & early_zeros, 0, rows))
         code = jnp.where((time == 0) & early_zeros, 0, code)
-        return memory._replace(rows=rows, obs=step.obs, to_go=to_go), code
+        return memory._replace(rows=rows, obs=step.obs, to_go=to_go, code=code)
 
     def begin(params, adaptation, memory, seen):
         """An episode begins: the cache holds the prompt alone."""
@@ -117,7 +118,7 @@ def make(
 
     def act(params, adaptation, memory, step, key, greedy):
         time = step.time % spec.max_episode_steps
-        memory, code = observe(params, adaptation, memory, step, time)
+        memory = observe(params, adaptation, memory, step, time)
         # A block of rows begins with the action before its first step, which none may see.
         own = jnp.arange(TOKENS * max_len) > 0
         seen = jnp.concatenate([jnp.repeat(adaptation.prompt.valid, TOKENS), own])
@@ -129,7 +130,7 @@ def make(
             *(params, adaptation, memory, seen),
         )
         number = jnp.where(over < 0, time, kept + over % drop)
-        x = apply(params, two_steps(memory, code, step, time), method="tokens")
+        x = apply(params, two_steps(memory, step, time), method="tokens")
         x = x[TOKENS - 1 : 2 * TOKENS - 1]  # the last action, and this step without its own
         place = TOKENS * number
         tokens = jax.lax.dynamic_update_slice(memory.tokens, x, (place, 0))
@@ -139,7 +140,7 @@ def make(
         action = jnp.clip(action + cfg.acting.exploration_noise * noise, -1, 1)
         return action, memory._replace(cache=cache, tokens=tokens)
 
-    def two_steps(memory, code, step, time) -> Steps:
+    def two_steps(memory, step, time) -> Steps:
         """The step before, of which only the action counts, and this one, without an action."""
 
         def second(x):
@@ -148,7 +149,7 @@ def make(
         return Steps(
             to_go=second(memory.to_go),
             obs=second(whiten(step.obs)),
-            code=second(code),
+            code=second(memory.code),
             action=jnp.stack([step.prev_action, jnp.zeros_like(step.prev_action)]),
             step=jnp.maximum(jnp.stack([time - 1, time]), 0),
             valid=jnp.ones(2, bool),
