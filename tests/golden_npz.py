@@ -80,9 +80,7 @@ COMPARED = {  # by layout
     },
     "meta_dt": {
         "history_model": Part("", r"(out|grad|after)/(ctx|wm_\w+)/(?!sdec/reward_encoder)"),
-        "prompts": Part(
-            "", r"out/(sel|data|evalprompt)/(?!(\w+_)?(rewards|dones)$|state_(mean|std)$)"
-        ),
+        "prompts": Part("", r"out/(sel|data|evalprompt)/(?!(\w+_)?(rewards|dones)$)"),
         "transformer": Part(
             "",
             r"(out|grad|after)/(dt_\w+|act_\w+|eval_\w+|probe)/"
@@ -107,7 +105,6 @@ LEFT_OUT = {  # results that nothing here is compared with: pattern -> why
         r"after/dt_\w+/dt/(transformer\.wte|predict_(state|return))": "likewise",
         r"out/dt_\w+/(state|return)_preds": "of heads without a loss, which are not built",
         r"out/(data|evalprompt)/(\w+_)?(rewards|dones)$": "carried along, but read by nothing",
-        "out/data/state_(mean|std)$": "moments of observations; ours are those of a data set",
         r"out/eval_\w+/avg_": "sums of the script",
     },
 }

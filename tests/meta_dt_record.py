@@ -233,6 +233,16 @@ class PromptsRecord(MetaDt):
     def start(self):
         return {head: self.model(head) for head in HEADS}
 
+    def moments(self):
+        """Mean and deviation of the observations of the episodes that are cut, and the division."""
+        whole = self.T * self.cfg["total_epi"]
+        obs = self.view("data/").obs[:, :whole].reshape(-1, self.spec.obs_dim)
+        return obs.mean(0), obs.std(0) + self.cfg["std_eps"]
+
+    def whiten(self, obs):
+        mean, std = (jnp.expand_dims(x, range(obs.ndim - 1)) for x in self.moments())
+        return (obs - mean) / std
+
     def codes(self, params, view, step=None):
         number = np.arange(view.reward.shape[-1])
         rows = histories(rows_of(view), number if step is None else step, number, self.h)
@@ -283,14 +293,17 @@ class PromptsRecord(MetaDt):
         code, starts = episodes(codes), np.arange(T - 1)
 
         def cut(view, to_go, code):
-            seen = view._replace(obs=self.system().whiten(view.obs))
+            seen = view._replace(obs=self.whiten(view.obs))
             one = lambda s, n: prompts.cut(seen, to_go / self.scale, code, s, n)  # noqa: E731
-            return jax.vmap(lambda s: self.padded_left(one(s, K), one(s, K + 1)))(starts)
+            return jax.vmap(lambda s: self.padded_left(one(s, K), one(s, K + 1), self.whiten))(
+                starts
+            )
 
         found = jax.vmap(cut)(view, to_go, code)
         found = {k: x.reshape(-1, *x.shape[2:]) for k, x in found.items()}
         found = {f"window_{k}": x for k, x in found.items()}
         found |= {"contexts": codes, "contexts_reset": reset}
+        found |= dict(zip(("state_mean", "state_std"), self.moments()))
         found |= {"return_min": total.min(), "return_max": total.max(), "return_avg": total.mean()}
         return {f"out/data/{k}": x for k, x in found.items()}
 
@@ -303,26 +316,26 @@ class PromptsRecord(MetaDt):
             index = j // self.cfg["total_epi"], chosen
             length = self.source["in/data/prompt_len"][index]
             view = self.view("data/prompt_", index, length)
-            found.append(self.prompt(start["reward"], view, places, u[j]))
+            found.append(self.prompt(start["reward"], view, places, u[j], self.whiten))
         found = jax.tree.map(lambda *x: jnp.stack(x), *found)
         return {f"out/data/prompt_{k}": x for k, x in found.items() if k != "contexts"}
 
-    def prompt(self, params, view, places, u, tail=False):
+    def prompt(self, params, view, places, u, whiten, tail=False):
         model = self.system().model
         error = errors(model, params, view, self.codes(params, view))
         total = prompts.segment_errors(error, view, self.k, tail)
         allowed = np.isin(np.arange(self.T), places)
         begin = prompts.draw_start(total, allowed, u)
-        seen = view._replace(obs=self.system().whiten(view.obs))
+        seen = view._replace(obs=whiten(view.obs))
         to_go = prompts.to_go(view) / self.scale
         cuts = (prompts.cut(seen, to_go, None, begin, n) for n in (self.k, self.k + 1))
         found = {"start": begin, "probs": total[places] / total[places].sum()}
-        return {**self.padded_left(*cuts), **found}
+        return {**self.padded_left(*cuts, whiten), **found}
 
-    def padded_left(self, cut, longer):
+    def padded_left(self, cut, longer, whiten):
         """Cuts as their windows: padding before what exists, with their fillings."""
         missing = len(cut.valid) - cut.valid.sum()
-        white = self.system().whiten(jnp.zeros(self.spec.obs_dim))
+        white = whiten(jnp.zeros(self.spec.obs_dim))
 
         def left(x, fill):
             valid = jnp.expand_dims(cut.valid, range(1, x.ndim))
@@ -350,7 +363,8 @@ class PromptsRecord(MetaDt):
         places, params = np.arange(self.h, self.T - self.k + 1), start["reward"]
         error = errors(self.system().model, params, view, self.codes(params, view))
         total = prompts.segment_errors(error, view, self.k, tail=True)
-        found = self.prompt(params, view, places, source["in/evalprompt/u"], tail=True)
+        stored = self.system().whiten
+        found = self.prompt(params, view, places, source["in/evalprompt/u"], stored, tail=True)
         found["rtg"] = found["rtg"][:-1]
         found |= {
             "returns": returns,
