@@ -45,6 +45,7 @@ PRESETS = {
     },
     "debug": {
         **OURS,
+        "eval.protocols": "few_shot,zero_shot",
         "transformer.width": 16,
         "transformer.num_layers": 2,
         "meta_dt.context_len": 6,
@@ -62,7 +63,6 @@ PRESETS = {
         "eval.windows": 3,
         "eval.zero_shot_streams": 2,
         "eval.curve_windows": 2,
-        "eval.shots": 1,
     },
     "paper": {
         **PROTOCOLS,

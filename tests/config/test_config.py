@@ -15,7 +15,7 @@ from metastar.config import fields, schema
 from metastar.errors import UserError
 
 ROOT = Path(__file__).parents[2]
-METHODS = ("metastar", "bc", "contextual", "corro", "oracle", "spc", "task_blind")
+METHODS = ("metastar", "bc", "contextual", "corro", "meta_dt", "oracle", "spc", "task_blind")
 PRESETS = ("", "quick", "debug", "paper")
 FAMILIES = registry.names("family")
 

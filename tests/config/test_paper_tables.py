@@ -135,6 +135,42 @@ SETTINGS = {
         "agent.iql.reward_scale": 1.0,
         "agent.iql.advantage_value": "previous",
     },
+    "meta_dt": {
+        "train.lr_decay": "none",
+        "sampler.normalize_obs": True,
+        "sampler.with_replacement": True,
+        "sampler.meta_batch": 64,  # of two sequences: 128
+        "sampler.batch_size": 2,
+        "world_model.history": 4,
+        "world_model.code_dim": 16,
+        "world_model.width": 128,
+        "world_model.decoder_width": 128,
+        "world_model.predicts": "reward",
+        "world_model.lr": 1e-3,
+        "world_model.clip_norm": 1.0,
+        "world_model.rows": 1,
+        "train.pretrain_updates": 4_226_000,  # 601 passes of 45 * 20 000 / 128
+        "train.updates": 200_000,
+        "meta_dt.context_len": 20,
+        "meta_dt.lr": 5e-5,
+        "meta_dt.lr_warmup": 10_000,
+        "meta_dt.weight_decay": 1e-4,
+        "meta_dt.clip_norm": 0.25,
+        "meta_dt.return_scale": 500.0,
+        "meta_dt.target": "context",
+        "transformer.width": 128,
+        "transformer.num_layers": 3,
+        "transformer.num_heads": 1,
+        "transformer.dropout": 0.1,
+        "prompt.choice": "sampled",
+        "prompt.length": 5,
+        "prompt.share": 1.0,
+        "prompt.after": 20_001,
+        "prompt.error": "tail",
+        "prompt.normalized_target": True,
+        "acting.kept": 19,
+        "acting.early_codes": "zeros",
+    },
     "focal": {
         **FOCAL_STACK,
         "sampler.with_replacement": True,  # since December 2023
@@ -259,6 +295,7 @@ NETWORKS = {
         "agent/critic": (LATENT + 5 + A, 256, 256, 1),
         "agent/value": (LATENT + 5, 256, 256, 1),
     },
+    "meta_dt": {"world_model/reward": (16 * 4, 128, 128, 1)},  # GRU and Transformer: below
     "focal": {"encoder/net": (O + A + 1, 200, 200, 200, 20), **BRAC},
     "idaq": {
         "encoder/net": (O + A + 1, 200, 200, 200, 20),
@@ -313,6 +350,14 @@ ELSEWHERE = {
         "eval.idaq_candidates": 20,
     },
     ("idaq", "cheetah_dir"): {"agent.brac.value_penalty": 1.0},
+    ("meta_dt", "point_robot"): {
+        "meta_dt.lr": 1e-4,
+        "meta_dt.return_scale": 10.0,
+        "train.updates": 100_000,
+        "train.pretrain_updates": 212_000,  # 301 passes of 45 * 2000 / 128
+    },
+    ("meta_dt", "point_robot_wind"): {"world_model.predicts": "next_obs"},
+    ("meta_dt", "cheetah_dir"): {"meta_dt.lr": 6e-6, "train.updates": 100_000},
     ("csro", "point_robot"): {**POINT, "train.updates": 65 * 1000, "task_losses.club": 25.0},
     ("corro", "point_robot"): {
         "agent.sac.hidden": (64, 64),
@@ -370,8 +415,21 @@ def test_networks(name):
     assert widths(shapes(name)) == NETWORKS[name]
 
 
+def test_the_gru_and_the_transformer_of_meta_dt():
+    params = shapes("meta_dt")
+    encoder, net = params["world_model"]["encoder"], params["agent"]
+    assert encoder["gates_input"]["kernel"].shape == (3 * 16, 3 * 128)
+    assert encoder["gates_state"]["kernel"].shape == (128, 3 * 128)
+    assert encoder["output"]["kernel"].shape == (128, 16)
+    assert [name for name in net if "blocks" in name] == ["blocks_0", "blocks_1", "blocks_2"]
+    assert net["blocks_0"]["expand"]["kernel"].shape == (128, 512)
+    assert net["embed"]["joined"]["kernel"].shape == (16 + 16, 128)
+    assert net["prompt"]["joined"]["kernel"].shape == (O, 128)
+    assert net["embed"]["time"].shape == net["prompt"]["time"].shape == (200, 128)
+
+
 def test_two_critics_and_the_bounds_of_a_log_deviation():
-    for name in SETTINGS:
+    for name in SETTINGS.keys() - {"meta_dt"}:
         critic = shapes(name)["agent"]["critic"]
         assert critic["output"]["kernel"].shape[0] == 2
     assert (actor_forms.LOG_STD_MIN, actor_forms.LOG_STD_MAX) == (-5.0, 2.0)
