@@ -253,10 +253,29 @@ def test_own_episodes_are_prompts_from_their_next_episode_on():
     assert found == T * [[0, 0]] + T * [[0, T]] + 2 * T * [[T, T]]
 
 
-def test_only_whole_episodes_are_the_context_of_own_episodes():
-    method = make()._replace(context=meta_dt.Context(T - 1))
-    cfg = config.build({"method": "meta_dt", "eval.protocols": "own_episodes"})
-    with pytest.raises(UserError, match="whole episodes of 15 steps"):
+def test_a_shorter_context_is_the_last_steps_of_own_episodes():
+    env, seen = EnvSpec("stub", 2, 2, T), []
+    method = make()._replace(
+        context=meta_dt.Context(T - 1, num=2),
+        infer=lambda params, view, task, key: seen.append(view) or view.valid.sum(),
+        policy=sequence_policy.Policy(lambda p, a: (), lambda p, a, c, *rest: (jnp.zeros(2), c)),
+    )
+    policy = own_episodes.from_episodes(method, env, shots=3)
+    given = jnp.zeros((), int)
+    carry = policy.init(None, given)._replace(num_steps=jnp.array(T))
+    full = carry.now._replace(valid=jnp.ones(T, bool), obs=jnp.ones((T, 2)))
+    nothing = StepIn(*(jnp.zeros(n) for n in (2, 2, ())), jnp.zeros(2), jnp.array(True), T)
+    with jax.disable_jit():
+        policy.act(None, given, carry._replace(now=full), nothing, KEY, True)
+    (view,) = seen
+    assert view.obs.shape == (2, T - 1, 2)
+    assert view.valid.tolist() == [[True] * (T - 1), [True] + [False] * (T - 2)]
+
+
+def test_a_context_longer_than_the_own_episodes_is_refused():
+    method = make()._replace(context=meta_dt.Context(T, num=2))
+    cfg = config.build({"method": "meta_dt", "eval.protocols": "own_episodes", "eval.shots": 1})
+    with pytest.raises(UserError, match="own episodes have 15 steps, and a context 30"):
         config.make(cfg, "protocol", "own_episodes", method, EnvSpec("stub", 2, 2, T))
 
 

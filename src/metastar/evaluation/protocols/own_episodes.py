@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, Field
-from metastar.data.contexts import folded
+from metastar.data.contexts import folded, steps_of
 from metastar.errors import UserError
 from metastar.evaluation import history
 from metastar.evaluation.inference import infer_empty
@@ -28,14 +28,13 @@ SECTIONS = {"eval": (history,)}
 def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     """The policy `from_episodes`, scored in whole episodes after `shots` of full length.
 
-    Raises `UserError` for a method whose context is not a whole episode.
+    Raises `UserError` for a method whose context is longer than that.
     """
-    if not method.context.ordered or method.context.length != spec.max_episode_steps:
+    if steps_of(method.context) > cfg.shots * spec.max_episode_steps:
         raise UserError(
-            f"protocol 'own_episodes' gives whole episodes of {spec.max_episode_steps} steps as "
-            f"the context, and this method asks for {method.context.length} "
-            f"{'steps in order' if method.context.ordered else 'steps in any order'}; leave it out "
-            "of eval.protocols"
+            f"eval.shots={cfg.shots} own episodes have {cfg.shots * spec.max_episode_steps} steps, "
+            f"and a context {steps_of(method.context)}; raise eval.shots, or leave own_episodes "
+            "out of eval.protocols"
         )
     budget = cfg.shots * spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
@@ -74,9 +73,11 @@ def from_episodes(method: Method, spec: EnvSpec, shots: int) -> Policy:
     These are the last C = `shots` ones; those that do not exist yet have no valid step. Before the
     first episode the given adaptation serves, which a privileged method keeps. When the agent has
     made as many steps as C episodes of full length have, the adaptation stays.
+
+    A method whose context is a whole episode is given them as C windows, any other the last steps
+    of them, as many as it asks for.
     """
-    length = spec.max_episode_steps
-    context = Context(length, shots)
+    length, asked = spec.max_episode_steps, method.context
 
     def init(params, adaptation):
         nothing = StepIn(
@@ -110,7 +111,7 @@ def from_episodes(method: Method, spec: EnvSpec, shots: int) -> Policy:
             empty = history.empty_window(spec, length)
             if method.privileged:
                 return episodes, empty, carry.adaptation
-            found = method.infer(params, folded(episodes, context), None, key_infer)
+            found = method.infer(params, as_context(episodes), None, key_infer)
             found = jax.tree.map(lambda new, old: jnp.where(still, new, old), found, adaptation_of)
             return episodes, empty, found
 
@@ -121,6 +122,13 @@ def from_episodes(method: Method, spec: EnvSpec, shots: int) -> Policy:
         action, inner = method.policy.act(params, adaptation, carry.inner, step, key_act, greedy)
         count = carry.num_steps + 1
         return action, OwnEpisodes(episodes, now, step, count, adaptation, inner)
+
+    def as_context(episodes: View) -> View:
+        if asked.ordered and asked.length == length:
+            return folded(episodes, Context(length, shots))
+        last = jnp.arange(len(episodes.valid) - steps_of(asked), len(episodes.valid))
+        order = last[jnp.argsort(~episodes.valid[last], stable=True)]  # padding comes last
+        return folded(jax.tree.map(lambda x: x[order] if x.ndim else x, episodes), asked)
 
     def join(episodes: View, now: View) -> View:
         """The window [C * T] without its oldest episode, and with the newest."""
