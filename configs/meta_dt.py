@@ -56,6 +56,7 @@ PRESETS = {
         "world_model.decoder_width": 16,
         "sampler.meta_batch": 3,
         "sampler.batch_size": 4,
+        "train.pretrain_updates": 8,
         "train.chunk": 4,
         "train.validate_every": 3,
         "train.eval_every": 8,

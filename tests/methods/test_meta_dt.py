@@ -227,6 +227,50 @@ def test_the_target_is_the_mean_of_the_best_returns_of_the_training_tasks(traine
     np.testing.assert_allclose(metrics["target"], np.mean(best))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt__choice": "max", "world_model__predicts": "both", "prompt__error": "tail"},
+        {"prompt__choice": "random", "meta_dt__use_model": False, "transformer__dropout": 0.0},
+        {
+            "prompt__choice": "none",
+            "world_model__predicts": "next_obs",
+            "acting__early_codes": "zeros",
+        },
+        {"world_model__predicts": "both", "prompt__normalized_target": True},
+    ],
+    ids=lambda fields: "-".join(map(str, fields.values())),
+)
+def test_every_choice_fits_the_others(fields):
+    """Traced only: an update gives back a state of the same shapes, and an action follows."""
+    system, method = (
+        bind(spec=point_robot_spec(), **fields),
+        make(spec=point_robot_spec(), **fields),
+    )
+    data, state = point_robot_data(), jax.eval_shape(method.init, KEY)
+    hp = {"meta_dt": {"lr": 1e-3}, "world_model": {"lr": 1e-3}}
+    for phase in (meta_dt.pretrain, meta_dt.update):
+
+        def step(state, phase=phase):
+            batch = meta_dt.sample(system, data, KEY, 0)
+            return phase(system, state, batch, KEY, hp, jnp.int32(0))
+
+        new, metrics = jax.eval_shape(step, state)
+        assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, state)
+        assert all(x.shape == () for x in metrics.values())
+
+    def act(state):
+        params = method.export(state)
+        view = sample_windows(data, jnp.array([0]), KEY, 60)
+        found = method.infer(params, view, None, KEY)
+        nothing = StepIn(*(jnp.zeros(n) for n in (2, 2, ())), jnp.zeros(2), jnp.array(True))
+        carry = method.policy.init(params, found)
+        return method.policy.act(params, found, carry, nothing, KEY, True)
+
+    action, carry = jax.eval_shape(act, state)
+    assert action.shape == (2,) and carry.code.shape == (3,)
+
+
 def test_own_episodes_are_prompts_from_their_next_episode_on():
     """The number of prompts is fixed: after it the adaptation stays."""
     env = EnvSpec("stub", 2, 2, T)

@@ -170,7 +170,7 @@ def pretrain(
     cfg, view, learner = system.cfg, batch.views["episode"], state[MODEL]
     length = view.valid.sum(-1, keepdims=True)
     u = jax.random.uniform(key, (*length.shape[:-1], cfg.world_model.rows))
-    position = (u * length).astype(int)  # [M, B, rows]
+    position = prompts.whole_number(u, length)  # [M, B, rows]
 
     def look_up(view, position):
         rows = histories(rows_of(view), view.step, position, cfg.world_model.history)
@@ -191,7 +191,7 @@ def update(
 
     1. Of each drawn episode K steps are cut, their start uniform, with returns-to-go and with
        codes of the world model, which is frozen.
-    2. Each task's prompt is a segment of another of its episodes, chosen by the model's errors.
+    2. Each task's prompt is a segment of one more of its episodes, chosen by the model's errors.
     3. Squared errors of actions; one norm limits the whole gradient; AdamW, whose step for what
        embeds prompts is taken only when there are prompts.
 
@@ -209,7 +209,7 @@ def update(
     shape = view.valid.shape[:-1]  # [M, B]
 
     with jax.named_scope("cut"):
-        start = (jax.random.uniform(key_start, shape) * view.valid.sum(-1)).astype(int)
+        start = prompts.whole_number(jax.random.uniform(key_start, shape), view.valid.sum(-1))
         sequence = partial(sequence_of, system, state[MODEL].params)
         steps = jax.vmap(jax.vmap(sequence))(view, start)  # [M, B, K]
 
@@ -219,9 +219,7 @@ def update(
         share = cfg.prompt.share * (cfg.prompt.choice != "none")
         given = jax.random.bernoulli(key_share, share, shape[:1]) & (step >= cfg.prompt.after)
         prompt = prompt._replace(valid=prompt.valid & given[:, None])
-        prompt = jax.tree.map(
-            lambda x: jnp.broadcast_to(x[:, None], (*shape, *x.shape[1:])), prompt
-        )
+        prompt = jax.tree.map(lambda x: jnp.repeat(x[:, None], shape[1], 1), prompt)
 
     with jax.named_scope("transformer"):
         num = cfg.context_len + cfg.prompt.length

@@ -111,14 +111,18 @@ def largest(error: Array, allowed: Array) -> Array:
     return jnp.argmax(jnp.where(allowed, error, -jnp.inf))
 
 
+def whole_number(u: Array, num: Array) -> Array:
+    """0, ..., `num` - 1 with equal probability, for uniform `u` of [0, 1); 0 where `num` is 0."""
+    return jnp.clip((u * num).astype(int), 0, jnp.maximum(num - 1, 0))
+
+
 def best_of(returns: Array, present: Array, u: Array) -> Array:
     """One [] of the `BEST` streams of the highest return [C], by a uniform number u [].
 
     Streams that are not `present` [C] count last; the first of equal ones counts more.
     """
     order = jnp.argsort(-jnp.where(present, returns, -jnp.inf), stable=True)
-    num = jnp.clip(present.sum(), 1, BEST)
-    return order[jnp.minimum((u * num).astype(int), num - 1)]
+    return order[whole_number(u, jnp.minimum(present.sum(), BEST))]
 
 
 def best_return(view: View, max_steps: int, otherwise: Array) -> Array:
