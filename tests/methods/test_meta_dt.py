@@ -333,7 +333,7 @@ def test_a_context_longer_than_the_own_episodes_is_refused():
         ({"meta_dt__use_model": False}, "use_model=False has none"),
         ({"meta_dt__target_return": float("nan")}, "must lie in"),
         ({"meta_dt__target_return": float("inf")}, "must lie in"),
-        ({"eval__shots": 0}, "eval.shots is 0 but must lie in"),
+        ({"eval__protocols": "own_episodes", "eval__shots": 0}, "eval.shots is 0 but must lie in"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(fields, sentence):
