@@ -23,7 +23,10 @@ RESULTS = ROOT / "benchmarks/results"
 POINT = "--config=configs/metastar.py:point_robot_sparse,paper"
 CHEETAH = "--config=configs/metastar.py:cheetah_vel,paper"
 QUICK = "--config=configs/metastar.py:point_robot_sparse,quick"
-OTHERS = ("spc", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro", "bc", "oracle")
+OTHERS = (
+    *("spc", "meta_dt", "corro", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro"),
+    *("bc", "oracle"),
+)
 
 
 def side_by_side(preset: str) -> str:

@@ -10,13 +10,17 @@ from ml_collections import ConfigDict
 
 FAMILIES = ("point_robot_sparse", "cheetah_vel")
 BOUNDS = ("oracle", "bc", "task_blind")
-METHODS = ("metastar", "spc", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro")
+METHODS = (
+    *("metastar", "spc", "meta_dt", "corro"),
+    *("focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro", "idaq"),
+)
 TITLES = {  # of those that are one method of this code, `contextual`
     "focal": "FOCAL",
     "er_trl": "ER-TRL",
     "unicorn_ss": "UNICORN-SS",
     "unicorn_sup": "UNICORN-SUP",
     "csro": "CSRO",
+    "idaq": "IDAQ",
 }
 
 # MetaSTAR's task objective, in place of what the method has.
