@@ -185,7 +185,7 @@ def test_an_agent_of_several_batches_refuses_a_method_that_draws_one(method):
 
 
 def test_a_strategy_that_needs_a_model_refuses_an_objective_without_one():
-    method, _ = made("gru", "distance", "iql")
+    method, _ = made("gru", ("distance",), "iql")
     cfg = cfg_of(eval__protocols="explored", eval__strategy="posterior")
     with pytest.raises(UserError, match=r"by a model of their rewards, and this run has none"):
         protocols_of(cfg, method, ENV)
