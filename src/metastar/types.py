@@ -22,6 +22,11 @@ class EnvSpec(NamedTuple):
     max_episode_steps: int
     done_ends_episode: bool = False
 
+    @property
+    def episode_bytes(self) -> int:
+        """Of a recorded episode in float32: two observations, an action and a reward a step."""
+        return 4 * self.max_episode_steps * (2 * self.obs_dim + self.action_dim + 1)
+
 
 class DataSpec(NamedTuple):
     """What a method must know of a data set to build itself; hashable, saved with a run as JSON.

@@ -30,8 +30,7 @@ class Behavior(NamedTuple):
 
 def expect_room(spec: EnvSpec, num_tasks: int, num_episodes: int) -> None:
     """Raises `UserError` if so many episodes of each task are more than all memory there is."""
-    step = 2 * spec.obs_dim + spec.action_dim + 1
-    needed = 4 * num_tasks * num_episodes * spec.max_episode_steps * step
+    needed = num_tasks * num_episodes * spec.episode_bytes
     if needed > (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
         raise UserError(
             f"{num_episodes} episodes of {num_tasks} tasks need {needed / 2**30:.1f} GiB, and this "

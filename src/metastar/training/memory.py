@@ -61,8 +61,7 @@ def expect_products(jaxpr: Any) -> None:
 
 def expect_streams(spec: EnvSpec, protocol: str, num: int, episodes: int) -> None:
     """Raises `UserError` if the steps of `num` streams of episodes alone take more than is left."""
-    step = 2 * spec.obs_dim + spec.action_dim + 1
-    needed = 4 * num * episodes * spec.max_episode_steps * step
+    needed = num * episodes * spec.episode_bytes
     if needed > (left := available()):
         raise UserError(
             f"protocol {protocol!r} plays {num} streams of {episodes} episodes at once, which take "
