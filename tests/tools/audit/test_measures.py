@@ -137,7 +137,9 @@ def test_trees_and_neighbors_agree_where_scikit_learn_is_installed(perfect):
     assert min(found["informativeness"]) > 0.8
     assert found["spc_informativeness"] > np.mean(found["informativeness"])
     assert found["spc_disentanglement"] > 0.7
-    assert 0 < found["spc_modularity"] < 1  # of twelve tasks neighbours say something by chance
+    # Twelve tasks share values by chance, which neighbours take for information: hardly above the
+    # least that two factors can have, 0.5. The estimate itself is held in tests/ops/test_trees.py.
+    assert found["spc_modularity"] == pytest.approx(0.53, abs=0.03)
 
 
 def test_without_scikit_learn_the_rest_is_measured(monkeypatch):
