@@ -52,6 +52,8 @@ SWEEPS = {
     "exploring": ("",),
     "critics": ("", *critics.TABLES),
     "neighbours": ("", "cheetah_vel", "cheetah_vel,6"),
+    "own_context": ("",),
+    "meta_dt": ("", "cheetah_vel"),
 }
 
 

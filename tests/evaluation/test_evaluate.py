@@ -192,6 +192,8 @@ def test_zero_shot_scores_the_second_episode_only(runs):
     assert block["mean"] == pytest.approx(arrays["zero_shot_return"][test].mean())
     first = arrays["zero_shot_first_return"]
     assert block["first_episode"] == pytest.approx(first[test].mean())
+    expected = [first[test].mean(), block["mean"]]
+    assert block["by_episode"] == pytest.approx(expected)
     assert not np.array_equal(first, arrays["zero_shot_return"])
     success = arrays["zero_shot_reached"][test].any(-1).mean()
     assert block["success"] == pytest.approx(success)

@@ -23,15 +23,15 @@ def make_measure(
 
     All draws follow from `key`, whatever the method: see `Protocol.keys`.
 
-    N tasks, W streams, E episodes, K sources of context. Every protocol has `title`;
-    `return` and `optimum` [N, W], undiscounted means over the scored episodes of a stream, NaN
-    where there is none or the family knows no optimum; `scored` [N, W], their number;
-    `random_return` [N, W], of uniform actions in as many streams; `reached` [N, W, E], whether the
-    goal was met; `path`. A protocol with a budget also has `first_return` [N, W], of episode 1, and
-    its `path` holds the first and the last episode. A protocol whose contexts are drawn from data
-    also has `rewarded` [N, W]; `source_return` and `source_present` [K, N, W], for contexts of one
-    source, cross-task ones among them, and the names of these in `sources`; `code` and
-    `source_code` [..., Z] for methods with codes; and the arrays of `episodes.values` under the
+    N tasks, W streams, E episodes, K sources of context. Every protocol has `title`; `return` and
+    `optimum` [N, W], undiscounted means over the scored episodes of a stream, NaN where there is
+    none or the family knows no optimum; `scored` [N, W], their number; `random_return` [N, W], of
+    uniform actions in as many streams; `reached` [N, W, E], whether the goal was met; `path`. A
+    protocol with a budget also has `episode_return` [N, W, E], `first_return` [N, W], that of
+    episode 1, and its `path` holds the first and the last episode. A protocol whose contexts are
+    drawn from data also has `rewarded` [N, W]; `source_return` and `source_present` [K, N, W], for
+    contexts of one source, cross-task ones among them, and the names of these in `sources`; `code`
+    and `source_code` [..., Z] for methods with codes; and the arrays of `episodes.values` under the
     discount `gamma`.
     """
     env, family = make_env(cfg), family_of(cfg.family)
@@ -61,7 +61,10 @@ def make_measure(
             "reached": played.reached,
             "path": played.path[:, :, [0, -1]] if own else played.path,
         }
-        return arrays | ({"first_return": played.episode_return[..., 0]} if own else {})
+        if own:
+            arrays["episode_return"] = played.episode_return
+            arrays["first_return"] = played.episode_return[..., 0]
+        return arrays
 
     def of_sources(run: Callable, params, keys: tuple) -> dict:
         returns, present, codes = [], [], []

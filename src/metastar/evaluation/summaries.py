@@ -75,11 +75,11 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
         None if it is 0. `success` is the share of episodes that met the goal, None in families
         without one; under a protocol with a budget the share of streams that met it in any episode,
         warm-up included, as in the reference.
-        A protocol with a budget also has `first_episode`, the mean return of episode 1. A protocol
-        whose contexts are drawn from data also has `value`, of `overestimation`;
-        `by_context_source`, a summary by name of the source; `informative` and `uninformative`, the
-        summaries of contexts with and without reward (None in dense families, and if there are
-        none).
+        A protocol with a budget also has `by_episode`, the mean return of each episode of a stream,
+        scored or not, and `first_episode`, that of the first. A protocol whose contexts are drawn
+        from data also has `value`, of `overestimation`; `by_context_source`, a summary by name of
+        the source; `informative` and `uninformative`, the summaries of contexts with and without
+        reward (None in dense families, and if there are none).
     """
     score, random = arrays["return"][rows], arrays["random_return"][rows]
     optimum, reached = arrays["optimum"][rows], arrays["reached"][rows]
@@ -95,6 +95,7 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     }
     if own:
         found["first_episode"] = float(arrays["first_return"][rows].mean())
+        found["by_episode"] = arrays["episode_return"][rows].mean((0, 1)).tolist()
     if "source_return" in arrays:
         sources = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
         rewarded = arrays["rewarded"][rows] if arrays["rewarded"].size else None

@@ -1,0 +1,56 @@
+"""Meta-DT taken apart, and how many own episodes it needs: what `experiments/meta_dt.py` shows.
+
+    metastar sweep experiments/sweeps/meta_dt.py:point_robot_sparse
+
+The last six training tasks are withheld and take the place of the test tasks: settings are chosen
+by this table. `own_episodes` plays ten episodes before the one it scores, and results hold the
+return of each, so that one evaluation tells it after 1, 3 and 10 own episodes.
+"""
+
+from ml_collections import ConfigDict
+
+FAMILIES = ("point_robot_sparse", "cheetah_vel")
+SHARED = ("data.validation_tasks=6", "eval.shots=10")
+ARMS = {  # title: changes
+    "default": (),
+    "no world model": ("meta_dt.use_model=False", "prompt.choice=random"),
+    "prompt of the largest error": ("prompt.choice=max",),
+    "random prompt": ("prompt.choice=random",),
+    "no prompt": ("prompt.choice=none",),
+    "prompt of 3 steps": ("prompt.length=3",),
+    "prompt of 10 steps": ("prompt.length=10",),
+    "context of 10 steps": ("meta_dt.context_len=10", "acting.kept=5"),
+    "context of 40 steps": ("meta_dt.context_len=40", "acting.kept=20"),
+    "data of experts": ("data.stages=expert",),
+    "data of beginners": ("data.stages=random,medium",),
+}
+
+
+def label_of(family: str) -> str:
+    return f"meta_dt_{family}_validation6"
+
+
+def variant(title: str) -> str:
+    """Name of a cell in files and folders."""
+    return title.replace(" ", "_")
+
+
+def get_config(family: str = FAMILIES[0]) -> ConfigDict:
+    label = label_of(family)
+    shared = {
+        "families": (family,),
+        "presets": ("quick",),
+        "seeds": (0, 1, 2),
+        "runs_per_program": 3,
+    }
+    arms = {variant(arm): (*SHARED, f"preset={arm}", *changes) for arm, changes in ARMS.items()}
+    return ConfigDict(
+        {
+            "results": f"experiments/results/{label}",
+            "runs": f"runs/{label}",
+            "grids": (
+                {"methods": ("oracle",), "overrides": {"": SHARED[:1]}, **shared},
+                {"methods": ("meta_dt",), "overrides": arms, **shared},
+            ),
+        }
+    )
