@@ -12,6 +12,7 @@ from metastar.tools.report import codes, compare, groups, tables
 from metastar.tools.sweep import cell as cell_files
 from metastar.tools.sweep import grid
 from metastar.tools.sweep.grid import Cell
+from metastar.training import metrics
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -45,6 +46,12 @@ def compared(sources: list[Path], out: Path) -> str:
 def read(folder: Path, name: str) -> dict:
     """The JSON file `name` of a folder, results in today's shape; a checksum must match."""
     return results.translate(files.read_json(folder / name, "make it again", sealed=False))
+
+
+def curve(folder: Path, name: str) -> tuple[list[int], list[float]]:
+    """Updates and means of the evaluations `name` during a run's training, of its workdir."""
+    rows = [row for row in metrics.read_rows(folder / metrics.FILE) if f"eval/{name}" in row]
+    return [row["step"] for row in rows], [row[f"eval/{name}"] for row in rows]
 
 
 def spread(values: np.ndarray | list[float | None], form: str = "{:.3f}") -> str:

@@ -253,7 +253,7 @@ class PromptsRecord(MetaDt):
         view, places = self.view("sel/"), np.arange(self.h, self.T - self.k + 1)
         allowed = prompts.starts(view, self.k, self.h, self.T)
         actual = {"starts": jnp.nonzero(allowed, size=len(places))[0]}
-        white = self.system().whiten(view.next_obs)
+        white = self.system().reader.whiten(view.next_obs)
         for name, head in (("reward", "reward"), ("state", "next_obs")):
             model, params = self.system(head).model, start[head]
             actual["z"] = code = self.codes(params, view)
@@ -363,7 +363,7 @@ class PromptsRecord(MetaDt):
         places, params = np.arange(self.h, self.T - self.k + 1), start["reward"]
         error = errors(self.system().model, params, view, self.codes(params, view))
         total = prompts.segment_errors(error, view, self.k, tail=True)
-        stored = self.system().whiten
+        stored = self.system().reader.whiten
         found = self.prompt(params, view, places, source["in/evalprompt/u"], stored, tail=True)
         found["rtg"] = found["rtg"][:-1]
         found |= {
@@ -492,10 +492,8 @@ class TransformerRecord(MetaDt):
         system = self.system()
         params = {"agent": start["dt"], meta_dt.MODEL: start["model"]}
 
-        def encode(params, rows):
-            return meta_dt.codes_of(system, params, rows)
-
-        policy = sequence_policy.make(system.cfg, system.net, encode, system.whiten, self.spec)
+        encode, whiten = partial(meta_dt.encode, system), system.reader.whiten
+        policy = sequence_policy.make(system.cfg, system.net, encode, whiten, self.spec)
         states, rewards = (jnp.asarray(self.source[f"in/eval/{k}"]) for k in ("states", "rewards"))
         prompt = jax.tree.map(lambda x: x[0], self.steps("eval", "prompt_"))
         none = sequence_policy.no_prompt(self.k, self.spec)
@@ -514,7 +512,7 @@ class TransformerRecord(MetaDt):
             begin = policy.init(params, adaptation), zero, jnp.zeros(())
             found = jax.lax.scan(partial(step, adaptation), begin, jnp.arange(self.T))[1]
             found = dict(zip(("actions", "contexts", "rtg"), found))
-            found |= {"states": system.whiten(states[:-1]), "timesteps": jnp.arange(self.T)}
+            found |= {"states": whiten(states[:-1]), "timesteps": jnp.arange(self.T)}
             actual |= {f"out/{case}/{k}": x for k, x in found.items()}
         return actual
 

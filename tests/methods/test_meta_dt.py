@@ -82,7 +82,7 @@ def encoded_anew(system, params, adaptation, obs, found):
         index = np.append(np.full(missing, t), index)  # padded, so that all are one program
         valid = np.arange(max_len) >= missing
         steps = Steps(
-            *(to_go[index], system.whiten(obs[index]), code[index], action[index]),
+            *(to_go[index], system.reader.whiten(obs[index]), code[index], action[index]),
             *(jnp.asarray(index % T), jnp.asarray(valid)),
         )
         actions.append(jax.jit(net)(steps, prompt)[-1])

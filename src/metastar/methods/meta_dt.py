@@ -20,12 +20,13 @@ from metastar.data.sampler import draw_sequences, gather, sample_task_id
 from metastar.errors import UserError
 from metastar.losses import history_model as model_loss
 from metastar.losses import sequence_cloning
-from metastar.models import history_model, prompts, sequence_policy
+from metastar.models import history_model, prompts, sequence_policy, sequences
 from metastar.models.acting import AGENT
 from metastar.models.history_model import HistoryModel, histories, rows_of
 from metastar.models.nets import decision_transformer
 from metastar.models.nets.decision_transformer import DecisionTransformer, Steps, draw_keep
 from metastar.models.sequence_policy import Prompted
+from metastar.models.sequences import Reader
 from metastar.ops.optim import clip_norm, descend, global_norm, gradient_step, make_optimizer
 from metastar.types import (
     Array,
@@ -99,9 +100,9 @@ class System(NamedTuple):
     spec: DataSpec
     model: HistoryModel
     model_step: Callable  # of the world model, by `gradient_step`
+    reader: Reader
     net: DecisionTransformer
     optimizer: optax.GradientTransformation
-    whiten: Callable
 
 
 def make(cfg, spec: DataSpec) -> Method:
@@ -118,7 +119,7 @@ def make(cfg, spec: DataSpec) -> Method:
         context=Context(spec.max_episode_steps),
         infer=partial(infer, system),
         policy=sequence_policy.make(
-            cfg, system.net, partial(codes_of, system), system.whiten, spec
+            cfg, system.net, partial(encode, system), system.reader.whiten, spec
         ),
         longest_episode=spec.max_episode_steps,
     )
@@ -151,14 +152,16 @@ def bind(cfg, spec: DataSpec) -> System:
         state_dim=cfg.world_model.code_dim,
         code_dim=cfg.world_model.code_dim,
     )
+    model = history_model.make(cfg.world_model, spec)
+    whiten = whitener(cfg.sampler.normalize_obs, spec)
     return System(
         cfg=cfg,
         spec=spec,
-        model=history_model.make(cfg.world_model, spec),
+        model=model,
         model_step=gradient_step(model_loss.loss, make_optimizer(cfg.world_model.clip_norm)),
+        reader=Reader(cfg, model, whiten, spec.max_episode_steps),
         net=net,
         optimizer=make_optimizer(weight_decay=cfg.weight_decay),
-        whiten=whitener(cfg.sampler.normalize_obs, spec),
     )
 
 
@@ -210,11 +213,11 @@ def update(
 
     with jax.named_scope("cut"):
         start = prompts.whole_number(jax.random.uniform(key_start, shape), view.valid.sum(-1))
-        sequence = partial(sequence_of, system, state[MODEL].params)
+        sequence = partial(sequences.sequence, system.reader, state[MODEL].params)
         steps = jax.vmap(jax.vmap(sequence))(view, start)  # [M, B, K]
 
     with jax.named_scope("prompt"):
-        choose = partial(prompt_of, system, state[MODEL].params, tail=False)
+        choose = partial(sequences.prompt, system.reader, state[MODEL].params, tail=False)
         prompt, _ = jax.vmap(choose)(asked, jax.random.uniform(key_prompt, shape[:1]))
         share = cfg.prompt.share * (cfg.prompt.choice != "none")
         given = jax.random.bernoulli(key_share, share, shape[:1]) & (step >= cfg.prompt.after)
@@ -261,38 +264,6 @@ def divided(params: dict) -> tuple[dict, dict]:
     return rest, {PROMPT: params[PROMPT]}
 
 
-def sequence_of(system: System, params, view: View, start: Array) -> Steps:
-    """K steps from `start` [] on of one episode [T], with their codes."""
-    cfg = system.cfg
-    seen = view._replace(obs=system.whiten(view.obs))
-    steps = prompts.cut(seen, prompts.to_go(view) / cfg.return_scale, None, start, cfg.context_len)
-    position = jnp.minimum(start + jnp.arange(cfg.context_len), len(view.step) - 1)
-    rows = histories(rows_of(view), view.step, position, cfg.world_model.history)
-    return steps._replace(code=codes_of(system, {MODEL: params}, rows))
-
-
-def prompt_of(system: System, params, view: View, u: Array, tail: bool) -> tuple[Steps, Array]:
-    """The prompt [k] of one stream [L], and the codes [L, Z] of its steps; `u` [] is uniform."""
-    cfg, history = system.cfg, system.cfg.world_model.history
-    rows = histories(rows_of(view), view.step, jnp.arange(len(view.step)), history)
-    code = codes_of(system, {MODEL: params}, rows)
-    error = jnp.ones(view.reward.shape)
-    if cfg.prompt.choice in prompts.BY_ERROR:
-        target = system.whiten(view.next_obs) if cfg.prompt.normalized_target else None
-        error = history_model.errors(system.model, params, view, code, target)
-    seen = view._replace(obs=system.whiten(view.obs))
-    to_go = prompts.to_go(view) / cfg.return_scale
-    limits = history, system.spec.max_episode_steps
-    return prompts.choose(cfg.prompt, seen, to_go, error, u, limits, tail), code
-
-
-def codes_of(system: System, params, rows: Array) -> Array:
-    """Codes [..., Z] of histories [..., h, n], of the world model, which no gradient reaches."""
-    if not system.cfg.use_model:
-        return jnp.zeros((*rows.shape[:-2], system.cfg.world_model.code_dim))
-    return jax.lax.stop_gradient(system.model.encode(params[MODEL], rows))
-
-
 def target_of(best: Array) -> Array:
     """The mean [] of the best returns [N] of tasks, as far as they are known; 0 if none is."""
     known = best > UNKNOWN
@@ -334,6 +305,11 @@ def export(system: System, state: TrainState) -> dict:
     return {MODEL: state[MODEL].params, AGENT: state[AGENT].params, "target": target}
 
 
+def encode(system: System, params, rows: Array) -> Array:
+    """Codes [..., Z] of histories [..., h, n], of the exported world model."""
+    return sequences.codes(system.reader, params[MODEL], rows)
+
+
 def infer(system: System, params, view: View, task, key: Array) -> Prompted:
     """Prompt and target of a context [C, L], of which one of the best windows gives the prompt.
 
@@ -341,7 +317,8 @@ def infer(system: System, params, view: View, task, key: Array) -> Prompted:
     """
     cfg = system.cfg
     keys = jax.random.split(key)
-    choose = partial(prompt_of, system, params[MODEL], tail=cfg.prompt.error == "tail")
+    tail = cfg.prompt.error == "tail"
+    choose = partial(sequences.prompt, system.reader, params[MODEL], tail=tail)
     draws = jax.random.uniform(keys[0], view.reward.shape[:1])
     prompt, code = jax.vmap(choose)(view, draws)
     returns = jnp.where(view.valid, view.reward, 0).sum(-1)
