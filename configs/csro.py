@@ -5,7 +5,7 @@
 It is `configs/focal.py` with a second task loss, `club` on codes of single transitions, an upper
 bound on their information about state and action. At test time its agent explores without a prior,
 which is the protocol `non_prior`. Few-shot return 25 of at most 52, where FOCAL has 22
-(docs/results.md). Nothing is tuned beside the weights of the paper.
+(docs/systems.md). Nothing is tuned beside the weights of the paper.
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: the sizes, weights and
 rates of the released code, with its agent, BRAC.

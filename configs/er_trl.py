@@ -3,7 +3,7 @@
     metastar train --config=configs/er_trl.py:point_robot_sparse,quick --workdir=runs/er_trl
 
 It is `configs/focal.py` with a second task loss, `conditional_entropy`, whose opponent are the two
-adversarial networks. Few-shot return 27 of at most 52, where FOCAL has 22 (docs/results.md).
+adversarial networks. Few-shot return 27 of at most 52, where FOCAL has 22 (docs/systems.md).
 Nothing is tuned beside the weights of the paper.
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: the sizes, weights and

@@ -2,7 +2,7 @@
 
     metastar train --config=configs/spc.py:point_robot_sparse,quick --workdir=runs/spc
 
-Two CPU cores, about 7 minutes: few-shot return 39 of at most 52, zero-shot 7 (docs/results.md). Not
+Two CPU cores, about 7 minutes: few-shot return 39 of at most 52, zero-shot 7 (docs/systems.md). Not
 tuned.
 
 Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which

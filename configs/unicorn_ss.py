@@ -5,7 +5,7 @@
 Li et al. 2024 (NeurIPS, arXiv 2402.02429). It is `configs/focal.py` with a second task loss,
 `reconstruction`, and a small weight on the distances. In ours each of two contexts is predicted
 from the code of the other, the reward's head sees the next state, and means are fitted as by
-squared errors. Few-shot return 37 of at most 52 (docs/results.md). Nothing is tuned.
+squared errors. Few-shot return 37 of at most 52 (docs/systems.md). Nothing is tuned.
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: sizes, weights and the
 sampled code of the released code, and its agent, which on these families is soft actor-critic

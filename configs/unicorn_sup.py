@@ -5,7 +5,7 @@
 Li et al. 2024 (NeurIPS, arXiv 2402.02429), who describe it and released no code for it. It is
 `configs/unicorn_ss.py` with the task loss `classification` in place of both others; the size of the
 classifier is not published, ours is linear and that of `paper` has two hidden layers. Nothing is
-tuned; few-shot return 43 of at most 52 (docs/results.md).
+tuned; few-shot return 43 of at most 52 (docs/systems.md).
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`.
 """

@@ -23,15 +23,16 @@ RESULTS = ROOT / "benchmarks/results"
 POINT = "--config=configs/metastar.py:point_robot_sparse,paper"
 CHEETAH = "--config=configs/metastar.py:cheetah_vel,paper"
 QUICK = "--config=configs/metastar.py:point_robot_sparse,quick"
+META_DT = "--config=configs/meta_dt.py:point_robot_sparse,quick"
 OTHERS = (
-    *("spc", "meta_dt", "corro", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro"),
-    *("bc", "oracle"),
+    *("spc", "meta_dt", "corro", "focal", "er_trl", "unicorn_ss", "unicorn_sup", "csro", "idaq"),
+    *("bc", "task_blind", "oracle"),
 )
 
 
-def side_by_side(preset: str) -> str:
+def side_by_side(preset: str, family: str = "point_robot_sparse") -> str:
     """One update of every system, in one run."""
-    family = f"point_robot_sparse,{preset}"
+    family = f"{family},{preset}"
     others = " ".join(f"--against=configs/{name}.py:{family}" for name in OTHERS)
     return f"update --config=configs/metastar.py:{family} {others}"
 
@@ -40,9 +41,12 @@ CPU = (
     f"update {POINT}",
     f"update {CHEETAH}",
     side_by_side("quick"),
+    side_by_side("quick", "cheetah_vel"),
     side_by_side("paper"),
     f"eval {POINT} --config.eval.zero_shot_streams=2",
     f"eval {CHEETAH} --config.eval.zero_shot_streams=1 --max-steps=60",
+    # Meta-DT's cache, and a window that is encoded anew at every step.
+    f"eval {META_DT} --config.eval.protocols=first_episode --sizes=acting.kept=10,19",
     f"env {POINT}",
     f"env {CHEETAH}",
     f"seeds {QUICK}",

@@ -1,30 +1,125 @@
-"""All systems on the same data, with bounds: returns and codes.
+"""All systems on the same data, with bounds: one table of each family.
 
     metastar sweep experiments/sweeps/neighbours.py:point_robot_sparse
     python experiments/neighbours.py --family=point_robot_sparse
 
-The second makes of the result files that there are, whether all cells have ended or not, what
-`metastar compare` makes: `compare.md` and `compare.png` beside them, and a table in
-`docs/results.md`. Call both from the root of the checkout.
+The second makes of the result files that there are, whether all cells have ended or not, and of the
+benchmark of updates a table in `docs/systems.md`; what `metastar compare` makes of them goes to
+`compare.md` and `compare.png` beside the files. Call both from the root of the checkout.
 """
 
 import argparse
 from pathlib import Path
 
 import cells
-from sweeps.neighbours import FAMILIES, label_of
+from sweeps.neighbours import FAMILIES, TITLES, label_of
 
-from metastar.tools.report import tables
+from metastar import files
+from metastar.data.store import OOD
+from metastar.tools.report import codes, tables
+from metastar.tools.report.groups import PARTS
+from metastar.tools.sweep.grid import Cell
 
 SWEEP = Path(__file__).parent / "sweeps/neighbours.py"
+PAGE = cells.DOCS / "systems.md"
+BENCHMARKS = cells.DOCS.parent / "benchmarks/results"
+NAMES = TITLES | {
+    "oracle": "oracle, told the task",
+    "bc": "cloning under a code",
+    "task_blind": "task-blind agent",
+    "metastar": "MetaSTAR",
+    "spc": "SPC",
+    "meta_dt": "Meta-DT",
+    "corro": "CORRO",
+}
+HEAD = (
+    *("system", "few-shot", "windows with reward", "cross-task contexts", "zero-shot"),
+    *("moderate OOD, few-shot", "extreme OOD, few-shot"),
+    *("other protocols", "task R²", "probe", "ratio", "updates/s", "parameters", "seconds"),
+)
+USUAL = "few_shot", "zero_shot"
+MEASURES = "task R²", "probe", "ratio"
+NONE = "–"
+
+
+def finished(family: str) -> list[tuple[Cell, Path]]:
+    """The cells that have a result file."""
+    return [found for found in cells.cells_of(f"{SWEEP}:{family}") if found[1].exists()]
+
+
+def name_of(cell: Cell) -> str:
+    """The recipe of a cell, with its variant behind a hyphen."""
+    return cell.name.split(f"_{cell.cfg.family}")[0]
+
+
+def table(family: str) -> list[tuple[str, ...]]:
+    """One line of each finished cell, without the columns that none of them fills."""
+    speeds, rows = update_speeds(family), [HEAD]
+    for cell, file in finished(family):
+        found, name = cells.cell_files.read(file)["runs"], name_of(cell)
+        results = [run["results"] for run in found]
+        few, zero = ([r["protocols"].get(n) for r in results] for n in USUAL)
+        ood = [[r.get(p, {}).get("protocols", {}).get("few_shot") for r in results] for p in OOD]
+        scores = [few, *parts_of(few), zero, *ood]
+        measures = codes.cells([run["audit"] for run in found if run.get("audit")])
+        rows.append(
+            (
+                cell.cfg.preset if "-" in name else NAMES[name],
+                *(NONE if None in x else cells.interval(x) for x in scores),
+                "; ".join(others(results)) or NONE,
+                *(measures[column] for column in MEASURES),
+                *speed_of(speeds.get(f"{name}.py"), results[0]["updates"]),
+            )
+        )
+    kept = [any(row[i] != NONE for row in rows[1:]) for i in range(len(HEAD))]
+    return [tuple(x for x, keep in zip(row, kept) if keep) for row in rows]
+
+
+def parts_of(blocks: list[dict]) -> list[list[dict | None]]:
+    """The blocks of some contexts of a protocol, as `metastar compare` has them."""
+    return [[part_of(block, path) for block in blocks] for path in PARTS.values()]
+
+
+def part_of(block: dict | None, path: tuple[str, ...]) -> dict | None:
+    """What is at the end of a path; None where it breaks off."""
+    for key in path:
+        block = block.get(key) if block else None
+    return block
+
+
+def others(results: list[dict]) -> list[str]:
+    """What a system returns under the protocols that it has beside the usual two."""
+    blocks = {name: [r["protocols"][name] for r in results] for name in results[0]["protocols"]}
+    return [f"{x[0]['title']} {cells.interval(x)}" for n, x in blocks.items() if n not in USUAL]
+
+
+def update_speeds(family: str) -> dict[str, dict]:
+    """What `metastar bench update` found of each recipe, side by side."""
+    file = BENCHMARKS / f"systems_metastar_{family.replace('_', '-')}_quick_cpu.json"
+    if not file.exists():
+        return {}
+    found = files.read_json(file, "run experiments/benchmarks.py again")["cases"]
+    return {Path(source.split(":")[0]).name: case for source, case in found.items()}
+
+
+def speed_of(case: dict | None, updates: int) -> tuple[str, str, str]:
+    """Updates per second, parameters, and the seconds of all updates at that speed."""
+    if case is None:
+        return NONE, NONE, NONE
+    speed = case["per_second"]
+    return f"{speed:.0f}", f"{case['parameters']:,}", f"{updates / speed:.0f}"
 
 
 def page(family: str) -> str:
-    """The tables of all that there is; also writes the comparison beside it."""
-    found = [file for _, file in cells.cells_of(f"{SWEEP}:{family}") if file.exists()]
-    label = label_of(family)
+    """The table of all that there is; also writes the comparison beside the files."""
+    found, label = [file for _, file in finished(family)], label_of(family)
+    cells.compared(found, cells.RESULTS / label)
+    bounds = cells.cell_files.read(found[0])["runs"][0]["results"]["bounds"]
+    known = {"uniform actions": "random", "best behaviour": "behavior_best", "optimum": "optimum"}
+    known = {title: bounds[name] for title, name in known.items() if bounds[name] is not None}
     return (
-        f"{cells.compared(found, cells.RESULTS / label)}\n\n"
+        f"{tables.markdown(table(family))}\n\n"
+        f"Few-shot bounds: {', '.join(f'{title} {x:.1f}' for title, x in known.items())}.\n\n"
         f"Commands: `metastar sweep experiments/sweeps/neighbours.py:{family}`, then "
         f"`python experiments/neighbours.py --family={family}`; files: "
         f"`experiments/results/{label}/`.\n"
@@ -36,7 +131,7 @@ def main() -> None:
     parser.add_argument("--family", default=FAMILIES[0], choices=FAMILIES)
     args = parser.parse_args()
     text = page(args.family)
-    tables.insert(cells.DOCS / "results.md", label_of(args.family), text)
+    tables.insert(PAGE, label_of(args.family), text)
     print(text)
 
 

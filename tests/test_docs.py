@@ -89,6 +89,14 @@ def test_the_tables_of_cells_are_those_of_the_committed_files(label, argument):
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
+@pytest.mark.parametrize("family", ["point_robot_sparse", "cheetah_vel"])
+def test_the_table_of_all_systems_is_that_of_the_committed_files(family):
+    experiment = importlib.import_module("neighbours")
+    page = (ROOT / "docs/systems.md").read_text()
+    label, rows = experiment.label_of(family), experiment.table(family)
+    assert f"<!-- {label} -->\n{experiment.tables.markdown(rows)}\n" in page
+
+
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
 def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     experiment = importlib.import_module(name)

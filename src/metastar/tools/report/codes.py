@@ -51,12 +51,16 @@ def table(groups: Sequence[Group]) -> list[tuple[str, ...]]:
     for group in groups:
         audits = [audit for run in group.runs if (audit := _audit(run)) is not None]
         known |= bool(audits)
-        cells = [
-            _cell(name, [_number(audit, path) for audit in audits])
-            for name, path in _MEASURES.items()
-        ]
-        rows.append((group.name, f"{len(audits)} of {len(group.runs)}", *cells))
+        rows.append((group.name, f"{len(audits)} of {len(group.runs)}", *cells(audits).values()))
     return rows if known else []
+
+
+def cells(audits: Sequence[dict]) -> dict[str, str]:
+    """The measures of the audits of a group's runs as text, means over them, by name."""
+    return {
+        name: _cell(name, [_number(audit, path) for audit in audits])
+        for name, path in _MEASURES.items()
+    }
 
 
 def _audit(run: Run) -> dict | None:
