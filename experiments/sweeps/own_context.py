@@ -16,6 +16,8 @@ CONTEXTS = {  # title: changes
     "bags of 64": (),
     "bags of 30": ("encoder.mean_mlp.context_len=30",),
     "bags of 8": ("encoder.mean_mlp.context_len=8",),
+    "bags of 8 to 64": ("encoder.shortest=8",),
+    "bags of 1 to 64": ("encoder.shortest=1",),
     "windows of 30": (*WINDOW, "encoder.mean_mlp.context_len=30"),
     "windows of 30, Transformer": (
         "encoder.name=transformer",

@@ -109,6 +109,8 @@ class Context(NamedTuple):
     length: int  # L
     num: int = 1  # C
     ordered: bool = True
+    # Transitions of the shortest contexts that it learned from, padded to L; 0: all have L
+    shortest: int = 0
 
 
 class Batch(NamedTuple):

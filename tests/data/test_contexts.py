@@ -35,6 +35,24 @@ def test_one_window_is_drawn_as_ever():
     jax.tree.map(np.testing.assert_array_equal, jax.tree.map(lambda x: x[:, :, 0], drawn), plain)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_shorter_contexts_keep_a_uniform_number_of_the_same_transitions(ordered):
+    whole, cut = Context(LENGTH, ordered=ordered), Context(LENGTH, ordered=ordered, shortest=3)
+    task_id, names = jnp.arange(3000) % TASKS, ("context", "positive")
+    draw = jax.jit(contexts.draw_views, static_argnums=(3, 4))
+    plain, views = (draw(DATA, task_id, KEY, asked, names) for asked in (whole, cut))
+    nums = []
+    for name in names:
+        assert plain[name].valid.all()
+        num = np.asarray(views[name].valid.sum(-1))
+        np.testing.assert_array_equal(views[name].valid, np.arange(LENGTH) < num[:, None])
+        np.testing.assert_array_equal(views[name].obs, plain[name].obs)
+        counts = np.bincount(num, minlength=LENGTH + 1)
+        assert not counts[:3].any() and (np.abs(counts[3:] - 600) < 120).all()
+        nums.append(num)
+    assert abs(np.corrcoef(nums)[0, 1]) < 0.1
+
+
 def rows_of(data, task):
     """Every transition of a task: observation, action, observation after it."""
     row = np.arange(data.reward.shape[1]) + np.asarray(data.episode[task])

@@ -65,10 +65,11 @@ def stub_method(action=None):
     return Method(None, (), None, infer, Policy(lambda params, a: (), act), Context(12))
 
 
-def played(life, context_len, env=None, method=None, **protocol):
+def played(life, context, env=None, method=None, **protocol):
     """Three zero-shot streams of each task; `life` lists their episodes' lengths."""
     tasks = {"life": jnp.array(life, float)}
-    method = (method or stub_method())._replace(context=Context(context_len))
+    context = Context(context) if isinstance(context, int) else context
+    method = (method or stub_method())._replace(context=context)
     cfg = make_config.base(**{f"eval.{name}": value for name, value in protocol.items()})
     return zero_shot_of(cfg, method, env or mayfly(), None, tasks, jax.random.key(0), 1)
 
@@ -150,6 +151,14 @@ def test_a_context_that_no_stream_fills_is_refused():
     with pytest.raises(UserError, match="has 80 steps and a context 81, so that"):
         played([40], 2 * STEPS + 1, env=whole)
     played([40], 2 * STEPS + 1, env=whole, partial_windows=True)
+
+
+def test_a_method_of_shorter_contexts_acts_as_soon_as_it_has_seen_such_a_one():
+    found = played([40], Context(60, shortest=50), env=mayfly(early=False))
+    assert not (found.action[..., 0, 0] == 1).any() and not found.scored[..., 0].any()
+    found = played([7], Context(30, shortest=14))
+    acts = np.broadcast_to(np.arange(SLOTS) >= 2, found.action[..., 0].shape)
+    np.testing.assert_array_equal(found.action[..., 0] == 1, acts)
 
 
 def test_host_and_jax_agree_where_episodes_end_early():

@@ -47,24 +47,44 @@ def draw_views(
         names, positive: of the views, as for `sample_contexts`.
 
     Returns:
-        Views [M, L] by name.
+        Views [M, L] by name, of which only the first may be valid (`shortened`).
 
     Raises:
         UserError: windows are longer than the data of any task.
     """
+    keys = jax.random.split(key, len(names))
     if not context.ordered:
-        keys = jax.random.split(key, len(names))
-        return {
+        views = {
             name: sample_transitions(data, task_id, own, context.length)
             for name, own in zip(names, keys)
         }
+        return shortened(views, context, key)
     most = data.reward[0].size
     if context.length > most:
         raise UserError(
             f"the encoder's context_len is {context.length}, but no task of the data has more "
             f"than {most} transitions; lower it"
         )
-    return sample_contexts(data, task_id, key, context.length, names, positive)
+    views = sample_contexts(data, task_id, key, context.length, names, positive)
+    return shortened(views, context, key)
+
+
+def shortened(views: dict[str, View], context: Context, key: Array) -> dict[str, View]:
+    """Keeps a uniform number of the transitions of each of the views [M, L], the first ones.
+
+    It is at least `context.shortest`; without that, all are kept.
+    """
+    if not context.shortest:
+        return views
+    place = jnp.arange(context.length)
+
+    def shorten(view, key):
+        shape = (*view.valid.shape[:-1], 1)
+        num = jax.random.randint(key, shape, context.shortest, context.length + 1)
+        return view._replace(valid=view.valid & (place[None] < num))
+
+    keys = jax.random.split(jax.random.fold_in(key, len(views)), len(views))
+    return {name: shorten(view, own) for (name, view), own in zip(views.items(), keys)}
 
 
 def draw_of_each(parts: Sequence[TaskData], num: int, context: Context, key: Array) -> View:

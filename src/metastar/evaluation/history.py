@@ -6,9 +6,8 @@ A context of C windows of L steps is made of the last C * L steps (`data.context
 import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, Field
-from metastar.data.contexts import steps_of
 from metastar.errors import UserError
-from metastar.types import Array, Context, EnvSpec, StepIn, View
+from metastar.types import Array, EnvSpec, StepIn, View
 
 DEFAULTS = {"zero_shot_streams": Field(8, COUNT, "independent histories per task")}
 
@@ -35,9 +34,9 @@ def stream_episodes(spec: EnvSpec, budget: int) -> int:
     return full * (EARLY_ENDS if spec.done_ends_episode else 1) + 1
 
 
-def expect_full(context: Context, steps: int) -> None:
-    """Raises `UserError` unless a stream of `steps` steps can fill a context of own steps."""
-    if (needed := steps_of(context)) > steps:
+def expect_full(needed: int, steps: int) -> None:
+    """Raises `UserError` unless a stream of `steps` steps can fill a context of `needed` ones."""
+    if needed > steps:
         raise UserError(
             f"a zero-shot stream has {steps} steps and a context {needed}, so that the agent would "
             "never use what it sees; shorten the method's context, leave the protocol out of "

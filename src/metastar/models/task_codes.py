@@ -7,11 +7,21 @@ import jax
 import jax.numpy as jnp
 
 from metastar import registry
-from metastar.config.fields import Field
+from metastar.config.fields import NOT_NEGATIVE, Field
 from metastar.errors import UserError
 from metastar.types import Adaptation, Array, Codes, Context, DataSpec, Encoder, View
 
-SECTION = {"name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True)}
+SECTION = {
+    "name": Field("mean_mlp", "encoder", "a file of encoders/", selector=True),
+    "shortest": Field(
+        0,
+        NOT_NEGATIVE,
+        "transitions of the shortest contexts in training, where each has a uniform number from "
+        "this to context_len; zero-shot, codes are then inferred from as few own steps; 0: all "
+        "have context_len",
+        before=0,
+    ),
+}
 ASKED = {  # settings that every encoder must have, and what they tell a method
     "code_dim": "how many entries its codes have",
     "context": "whether it reads bags or windows",
@@ -33,6 +43,11 @@ def check(cfg: Any, method: str) -> None:
             f"encoder {name!r} has no setting {missing[0]!r}, which tells method {method!r} "
             f"{ASKED[missing[0]]}; add it to the file's DEFAULTS"
         )
+    if cfg.encoder.shortest > own.context_len:
+        raise UserError(
+            f"encoder.shortest is {cfg.encoder.shortest}, but contexts have "
+            f"encoder.{name}.context_len = {own.context_len} transitions; lower the first"
+        )
     if cfg.sampler.get("positive") == "other_behavior" and own.context == "bag":
         raise UserError(
             "sampler.positive='other_behavior' needs contexts of one source, but a bag mixes "
@@ -44,7 +59,7 @@ def make(cfg: Any, spec: DataSpec) -> tuple[Encoder, Context]:
     """The encoder that the section `encoder` chooses, and the form of its contexts."""
     own = cfg[cfg.name]
     encoder = registry.make("encoder", cfg.name, own, spec)
-    return encoder, Context(own.context_len, ordered=own.context == "window")
+    return encoder, Context(own.context_len, ordered=own.context == "window", shortest=cfg.shortest)
 
 
 def encode(

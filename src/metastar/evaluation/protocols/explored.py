@@ -37,7 +37,7 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     """
     budget = spec.max_episode_steps
     episodes = history.stream_episodes(spec, budget)
-    history.expect_full(method.context, episodes * budget)
+    history.expect_full(steps_of(method.context), episodes * budget)
     empty = folded(history.empty_window(spec, steps_of(method.context)), method.context)
 
     def prepare(params, train, given, streams, key):

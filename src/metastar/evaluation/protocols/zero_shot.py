@@ -16,7 +16,7 @@ from metastar.evaluation import history
 from metastar.evaluation.history import empty_window, push
 from metastar.evaluation.inference import infer_empty
 from metastar.evaluation.protocol import Protocol
-from metastar.types import Array, EnvSpec, Method, Policy, StepIn, View
+from metastar.types import Array, Context, EnvSpec, Method, Policy, StepIn, View
 
 DEFAULTS = {
     "reinfer_every": Field(
@@ -48,9 +48,8 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     episodes = history.stream_episodes(spec, budget)
     steps, again = episodes * spec.max_episode_steps, 0
     if not method.privileged:
-        if not cfg.partial_windows:
-            history.expect_full(method.context, steps)
-        least = 1 if cfg.partial_windows else steps_of(method.context)
+        least = shortest(method.context, cfg.partial_windows)
+        history.expect_full(least, steps)
         due = inferences(steps, least, cfg.reinfer_every)
         again = steps if spec.done_ends_episode else due  # the former: the branch is a select
 
@@ -89,6 +88,8 @@ def own_context(
 ) -> Policy:
     """The zero-shot policy: random for the first L own steps, then infers at every step.
 
+    A method that learned from shorter contexts too (`Context.shortest`) does so from as many on.
+
     At time t the step t-1 enters a first-in first-out window of capacity L: s, a and the reward
     that s came with, r_{t-2}, which is what an encoder of (s, a, previous reward) sees; the newest
     reward r_{t-1} is only in the window's last `reward`. With fewer than L steps the action is
@@ -114,7 +115,7 @@ def own_context(
     """
     explore = uniform_policy(spec.action_dim)
     capacity = steps_of(method.context)
-    least = 1 if partial_windows else capacity
+    least = shortest(method.context, partial_windows)
 
     def init(params, adaptation):
         zeros = {"obs": spec.obs_dim, "prev_action": spec.action_dim, "prev_next_obs": spec.obs_dim}
@@ -150,6 +151,15 @@ def own_context(
         return action, OwnContext(window, step, carry.num_steps + 1, adaptation, inner)
 
     return Policy(init, act)
+
+
+def shortest(context: Context, partial_windows: bool) -> int:
+    """The own steps that an inference needs: a whole context, if it learned from no shorter ones.
+
+    >>> shortest(Context(30), False), shortest(Context(30, shortest=8), False)
+    (30, 8)
+    """
+    return 1 if partial_windows else context.shortest or steps_of(context)
 
 
 def is_due(time: Array, least: int, every: int) -> Array:
