@@ -171,6 +171,12 @@ def test_a_positive_of_another_source_refuses_bags(method):
     assert "needs contexts of one source, but a bag mixes those of its task" in found
 
 
+@pytest.mark.parametrize("method", ["contextual", "spc", "corro"])
+def test_the_shortest_context_is_no_longer_than_a_whole_one(method):
+    found = refusal(method, **{"encoder.shortest": 13, "encoder.mean_mlp.context_len": 12})
+    assert "encoder.shortest is 13, but contexts have encoder.mean_mlp.context_len = 12" in found
+
+
 @pytest.mark.parametrize("method", ["contextual", "spc"])
 @pytest.mark.parametrize("task_loss", ["infonce", "club", "mmd"])
 def test_a_loss_between_two_contexts_refuses_a_single_one(method, task_loss):
