@@ -21,7 +21,7 @@ OURS = {
     **CODES,
     "encoder.mean_mlp.hidden": (128, 128),
     "encoder.mean_mlp.code_dim": 16,
-    "corro.encoder_lr": 1e-3,
+    "corro.encoder_lr": 3e-4,  # at 1e-3 all codes became one, and the contrast log(1 + K)
     "corro.generator_lr": 1e-3,
     "corro.pooling_lr": 1e-3,
     "sampler.meta_batch": 10,

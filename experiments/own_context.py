@@ -14,7 +14,7 @@ from pathlib import Path
 import cells
 import numpy as np
 from matplotlib.figure import Figure
-from sweeps.own_context import CONTEXTS, FAMILY, LABEL, METHODS, variant
+from sweeps.own_context import FAMILY, LABEL, METHODS, variant
 
 from metastar import files
 from metastar.tools.report import tables
@@ -47,8 +47,8 @@ def table() -> str:
     """One line per cell: its final evaluation on the withheld tasks."""
     rows = [("method", "what it encodes", "few-shot", "zero-shot", "zero-shot, training tasks")]
     named = {name_of("task_blind"): ("task-blind", "nothing")}
-    for method, title in METHODS.items():
-        named |= {name_of(method, context): (title, context) for context in CONTEXTS}
+    for method, (title, contexts) in METHODS.items():
+        named |= {name_of(method, context): (title, context) for context in contexts}
     found = {cell.name: file for cell, file in cells.cells_of(str(SWEEP))}
     for name, titles in named.items():
         if not found[name].exists():
@@ -63,9 +63,10 @@ def table() -> str:
 def figure(report: dict) -> Figure:
     """Zero-shot return over updates: the mean of the seeds, and all between the extremes."""
     canvas = Figure(figsize=(9, 4), layout="constrained")
-    for axes, (method, title) in zip(canvas.subplots(1, 2, sharey=True), METHODS.items()):
+    grid = canvas.subplots(1, len(METHODS), sharey=True)
+    for axes, (method, (title, contexts)) in zip(grid, METHODS.items()):
         lines = {"task-blind": name_of("task_blind")}
-        lines |= {context: name_of(method, context) for context in CONTEXTS}
+        lines |= {context: name_of(method, context) for context in contexts}
         for label, name in lines.items():
             if name not in report["curves"]:
                 continue
