@@ -51,12 +51,15 @@ class Agent(NamedTuple):
             An `Adapted` agent.
 
         Raises:
-            UserError: the context lacks an array or has an unknown one, is empty, too long or all
-                padding; an array is of a wrong shape or type, or holds what is no usable number; an
-                action leaves [-1, 1]; a privileged method got no `task` of the data's size.
+            UserError: the context lacks an array or has an unknown one, is empty, too long, all
+                padding, or has no episode of as many steps as the method needs; an array is of a
+                wrong shape or type, or holds what is no usable number; an action leaves [-1, 1]; a
+                privileged method got no `task` of the data's size.
         """
         asked = self.method.context
-        view = folded(_view(context, self.spec, steps_of(asked)), asked)
+        view = _view(context, self.spec, steps_of(asked))
+        _expect_steps(view, self.method.least_steps)
+        view = folded(view, asked)
         task = _task(task, self.spec) if self.method.privileged else None
         adaptation = self.infer(self.params, view, task, jax.random.key(_seed(seed)))
         if not _is_finite(adaptation):
@@ -210,6 +213,15 @@ def _view(context, spec: DataSpec, length: int) -> View:
         return jnp.asarray(x)
 
     return jax.tree.map(pad, view)
+
+
+def _expect_steps(view: View, least: int) -> None:
+    """Raises `UserError` unless some episode of a context has `least` steps in it."""
+    if (longest := int(np.bincount(view.episode[view.valid]).max())) < least:
+        raise UserError(
+            f"the longest episode of the context has {longest} steps in it, but this agent needs "
+            f"{least} of one episode; give it more of one episode"
+        )
 
 
 def _given(context) -> dict[str, Any]:

@@ -241,6 +241,9 @@ class Method(NamedTuple):
     value: Callable | None = None
     # steps of the longest episode in which `policy` can act; None: it may be of any length
     longest_episode: int | None = None
+    # steps of one episode that `infer` needs of a context that it is given; with fewer it knows
+    # no more than without a context
+    least_steps: int = 1
     # numbers by section of the config: traced, so that seeds and sweeps are axes of one program;
     # `training.runs.make_method` fills it in
     hp: Any = ()

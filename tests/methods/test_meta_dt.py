@@ -363,6 +363,9 @@ def test_a_loaded_agent_acts_in_as_many_steps_as_it_was_trained_on():
     context = {"obs": np.zeros((T, 2)), "action": np.zeros((T, 2)), "reward": np.zeros(T)}
     with pytest.raises(UserError, match="0 steps"):  # a prompt from an empty history
         agent.adapt({name: x[:0] for name, x in context.items()})
+    pieces = {**context, "first": np.arange(T) % 2 == 0}
+    with pytest.raises(UserError, match="has 2 steps in it, but this agent needs 3"):
+        agent.adapt(pieces)
     adapted = agent.adapt(context)
     for _ in range(2):
         actions = [adapted.act(np.ones(2), 0.5) for _ in range(T)]

@@ -122,6 +122,7 @@ def make(cfg, spec: DataSpec) -> Method:
             cfg, system.net, partial(encode, system), system.reader.whiten, spec
         ),
         longest_episode=spec.max_episode_steps,
+        least_steps=1 if cfg.prompt.choice == "none" else cfg.prompt.length,
     )
 
 
