@@ -33,6 +33,7 @@ PRESETS = {
     "": {**OURS, "train.eval_every": 5_000, "train.checkpoint_every": 5_000},
     "quick": {
         **OURS,
+        "sampler.batch_size": 4,
         "transformer.width": 64,
         "transformer.num_layers": 2,
         "world_model.width": 64,
