@@ -5,7 +5,8 @@
 
 Negatives are drawn by a generator of answers, which a phase of its own trains;
 `--config.corro.negatives=noised` has rewards with noise in their place, which the paper's own table
-finds as good where tasks differ in rewards. Not tuned, and not measured yet.
+finds as good where tasks differ in rewards. Where these are 0 or 1 the contrast tells generated
+rewards from real ones and learns no task (docs/log.md); docs/systems.md has its returns.
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: the sizes, rates and
 sampling of the released code, with its agent, SAC without a term against actions that the data
@@ -71,7 +72,6 @@ PRESETS = {
         "encoder.mean_mlp.code_dim": 5,
         "encoder.mean_mlp.context": "window",  # a trajectory
         "corro.contrast_updates": 200_000,
-        "corro.generator_updates": 200_000,  # CORRO: 100 passes over its data
         "sampler.with_replacement": True,
         "agent.name": "sac",
         "agent.sac.hidden": (256, 256),
@@ -80,7 +80,14 @@ PRESETS = {
         "train.updates": 200_000,
     },
 }
-POINT_PAPER = {"encoder.mean_mlp.context_len": 60, "agent.sac.hidden": (64, 64)}
+# The generator makes 100 passes, 128 rows at a time, over the authors' data: 20 tasks of 210
+# episodes of 10 steps, for the cheetah of 1050 of 200.
+POINT_PAPER = {
+    "encoder.mean_mlp.context_len": 60,
+    "agent.sac.hidden": (64, 64),
+    "corro.generator_updates": 32_813,
+}
+CHEETAH_PAPER = {"encoder.mean_mlp.context_len": 200, "corro.generator_updates": 3_281_250}
 POINT_ROBOT = {
     "": {"sampler.batch_size": 128},
     "quick": {"sampler.batch_size": 128},
@@ -100,7 +107,7 @@ CHEETAHS = {
         "train.checkpoint_every": 2_000,
         "eval.windows": 10,
     },
-    "paper": {"encoder.mean_mlp.context_len": 200},
+    "paper": CHEETAH_PAPER,
 }
 FAMILIES = {
     "point_robot_sparse": {"paper": POINT_PAPER},

@@ -6,7 +6,7 @@
 It is `configs/focal.py` with the protocol `idaq`, which also stands on top of any other method that
 infers task codes: `--config.eval.protocols=few_shot,zero_shot,idaq`. A method with a task model has
 its two other scores: here `--config.ensemble.members=5 --config.eval.idaq_score=error` (or
-`spread`). Not tuned, and not measured yet.
+`spread`). Not tuned; docs/systems.md has its returns.
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`, which is FOCAL's with
 IDAQ's ensemble. Of IDAQ's training on these families nothing is known to us beside that; on

@@ -2,7 +2,7 @@
 
     metastar train --config=configs/meta_dt.py:point_robot_sparse,quick --workdir=runs/meta_dt
 
-Nothing is tuned and nothing is measured yet.
+Nothing is tuned; docs/systems.md has its returns.
 
 Its own protocols stand beside the usual two: `first_episode` acts from the first step of the first
 episode, without a prompt (the paper's zero-shot), and `own_episodes` has a prompt from

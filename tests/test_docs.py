@@ -97,6 +97,12 @@ def test_the_table_of_all_systems_is_that_of_the_committed_files(family):
     assert f"<!-- {label} -->\n{experiment.tables.markdown(rows)}\n" in page
 
 
+def test_the_table_of_contexts_is_that_of_the_committed_files():
+    experiment = importlib.import_module("own_context")
+    page = (ROOT / "docs/log.md").read_text()
+    assert f"<!-- {experiment.LABEL} -->\n{experiment.table()}\n" in page
+
+
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
 def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     experiment = importlib.import_module(name)

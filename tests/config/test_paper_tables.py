@@ -240,6 +240,7 @@ SETTINGS = {
         "corro.noise_std": 0.5,
         "corro.encoder_lr": ADAM,
         "corro.contrast_updates": 1000 * 200,
+        "corro.generator_updates": 100 * 20 * 1050 * 200 // 128,
         "corro.generator_batch": 128,
         "corro.generator_lr": ADAM,
         "corro.kl_weight": 0.2,
