@@ -25,7 +25,7 @@ from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
 from metastar.tools.sweep import grid
 from metastar.training import runs
-from metastar.types import Codes, DataSpec, StepIn
+from metastar.types import Codes, Context, DataSpec, StepIn
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -312,7 +312,7 @@ def test_the_example_encoder_is_found_trained_and_infers(known_outside):
     method = runs.make_method(cfg, make_spec())
     (before, after), _ = updates_of(method)
     assert moved(before["encoder"].params, after["encoder"].params)
-    assert method.context == (64, 1, False)
+    assert method.context == Context(64, ordered=False)
     assert acts(method, after).code.shape == (5,)
 
 

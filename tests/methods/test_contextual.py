@@ -24,7 +24,7 @@ from metastar.losses import objective
 from metastar.methods import contextual
 from metastar.methods.contextual import ENCODER, ENSEMBLE, NET, OPPONENTS, TASK_LOSSES
 from metastar.models.acting import AGENT, one_batch
-from metastar.types import Agent, Batch, Codes, Learner, Opponent, TaskLoss
+from metastar.types import Agent, Batch, Codes, Context, Learner, Opponent, TaskLoss
 from model_helpers import random_view
 from synthetic import point_robot_data, point_robot_spec
 
@@ -355,7 +355,7 @@ def test_what_it_can_follows_from_its_parts():
 
     plain = make()
     assert plain.task_model is None and plain.value is not None and plain.predict is None
-    assert plain.context == (6, 1, False)
+    assert plain.context == Context(6, ordered=False)
     assert set(plain.init(KEY)) == {ENCODER, AGENT}
     able = make(task_losses__reconstruction=1.0, sampler__windows=2, task_losses__club=0.1)
     state = able.init(KEY)
