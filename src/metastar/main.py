@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import io
 import os
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import NoReturn
 
 import metastar
 from metastar import signals
-from metastar.errors import UserError, brief, did_you_mean, ending
+from metastar.errors import UserError, did_you_mean, ending
 
 _EXAMPLE = "configs/metastar.py:point_robot_sparse,quick"
 
@@ -22,13 +21,6 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message}; see {self.prog} --help")
-
-
-def _whole_number(text: str) -> int:
-    """In digits 0 to 9 only, of which no sensible number has more than nine."""
-    if not re.fullmatch("-?[0-9]{1,9}", text):
-        raise argparse.ArgumentTypeError(f"{brief(text)} is no whole number below 1,000,000,000")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,7 +90,9 @@ def _dispatch(argv: list[str]) -> int:
 
 def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     from metastar.config.launch import OVERRIDES
-    from metastar.tools.sweep import options
+    from metastar.tools.bench import options as bench_options
+    from metastar.tools.render import options as render_options
+    from metastar.tools.sweep import options as sweep_options
 
     parser = _Parser(
         prog="metastar",
@@ -187,49 +181,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         "--against", metavar="RUN", help="a second run on the same tasks, to compare codes with"
     )
     bench = add("bench", _bench, "time a part of a run on this device", config=True)
-    bench.add_argument(
-        "part",
-        metavar="PART",
-        help="update, world_model, imagine, critic, env, eval or seeds; or plot: figures of --out",
-    )
-    bench.add_argument(
-        "--sizes",
-        metavar="AXIS=N,N,...",
-        default="",
-        help="time the part at each size, for instance horizon=1,2,4 or sampler.meta_batch=8,16",
-    )
-    bench.add_argument(
-        "--against",
-        action="append",
-        metavar="PATH.py:FAMILY[,PRESET]",
-        default=[],
-        help="update: another config, timed in the same rounds; once for each",
-    )
-    bench.add_argument(
-        "--repeats",
-        type=_whole_number,
-        metavar="N",
-        default=20,
-        help="interleaved rounds (default: 20)",
-    )
-    bench.add_argument(
-        "--max-steps",
-        type=_whole_number,
-        metavar="N",
-        default=0,
-        help="eval: steps of an episode at most (default: the family's)",
-    )
-    bench.add_argument(
-        "--out",
-        metavar="DIR",
-        default="benchmarks/results",
-        help="folder of the results (default: benchmarks/results)",
-    )
-    bench.add_argument(
-        "--profile", action="store_true", help="write a trace of one call of each case"
-    )
+    bench_options.add(bench)
     sweep = add("sweep", _sweep, "run a grid of cells, each a metastar train of its own")
-    options.add(sweep)
+    sweep_options.add(sweep)
     data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
     data.add_argument("action", choices=("inspect", "verify"))
     data.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
@@ -237,30 +191,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         "--out", metavar="DIR", help="where inspect writes the figure (default: PATH)"
     )
     render = add("render", _render, "film a run's agent, recorded episodes or random actions")
-    render.add_argument("--workdir", metavar="RUN", help="a run: its agent on held-out tasks")
-    render.add_argument("--family", metavar="NAME", help="a task family: random actions")
-    render.add_argument(
-        "--policy",
-        metavar="NAME",
-        help="agent, behavior (recorded episodes) or random; or a run that plays --family",
-    )
-    render.add_argument("--data", metavar="DIR", help="a data set, for behavior without a run")
-    render.add_argument(
-        "--source",
-        metavar="NAME",
-        help="whose recorded episodes: a name of the data card (default: learners at stage expert)",
-    )
-    render.add_argument(
-        "--task",
-        metavar="INDEX",
-        type=_whole_number,
-        nargs="+",
-        action="extend",
-        default=[],
-        help="tasks to show (default: a few, spread over the task parameter)",
-    )
-    render.add_argument("--out", metavar="DIR", help="folder to write to (default: RUN/render)")
-    render.add_argument("--format", choices=("gif", "mp4"), default="gif", help="of the film")
+    render_options.add(render)
     return parser, list(commands.choices)
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from metastar.tools.arguments import count, minutes
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments to the parser of the command."""
@@ -20,14 +22,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes,
         metavar="M",
         default=float("inf"),
         help="start no further cell after that time; --resume goes on (default: no limit)",
     )
     parser.add_argument(
         "--jobs",
-        type=_count,
+        type=count,
         metavar="N",
         help="cells at once (default: as cores and memory allow)",
     )
@@ -36,25 +38,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--search",
-        type=_count,
+        type=count,
         metavar="N",
         default=0,
         help="draw N settings of the file's search for each cell, and find the best",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the line of every cell")
-
-
-def _minutes(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return number
-
-
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
