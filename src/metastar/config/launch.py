@@ -49,14 +49,14 @@ def recipe(
     if not family:
         raise UserError(
             f"the configs of {method!r} want a family and perhaps a preset: "
-            f"{method}.py:{next(iter(families))},quick; families are {', '.join(families)}"
+            f"{method}.py:{next(iter(families))},quick; families are {', '.join(_served(families))}"
         )
     like = family if family in families else _like(family)
     if like not in families:
         raise UserError(
             f"configs/{method}.py has no recipe for family {family!r}"
-            f"{did_you_mean(family, families)}; add one there, or override --config.family of a "
-            "family that is like it"
+            f"{did_you_mean(family, _served(families))}; add one there, or override "
+            "--config.family of a family that is like it"
         )
     if preset not in presets:
         hint = did_you_mean(preset, filter(None, presets))
@@ -85,6 +85,12 @@ def _like(family: str) -> str:
     if family not in registry.names("family"):
         return ""
     return getattr(registry.find("family", family), "LIKE", "")
+
+
+def _served(families: Mapping[str, Mapping]) -> list[str]:
+    """Names of the families that have a recipe, of their own or of another one."""
+    like = [name for name in registry.names("family") if _like(name) in families]
+    return [*families, *(name for name in like if name not in families)]
 
 
 def load_preset(source: str) -> ConfigDict:

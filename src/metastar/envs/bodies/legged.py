@@ -29,7 +29,9 @@ def resets(num_positions: int, num_velocities: int, velocity: Callable) -> Calla
 
     def draw_reset(key: Array) -> State:
         key_position, key_velocity = jax.random.split(key)
-        return State(uniform(key_position, (num_positions,)), velocity(key_velocity, (num_velocities,)))
+        return State(
+            uniform(key_position, (num_positions,)), velocity(key_velocity, (num_velocities,))
+        )
 
     return draw_reset
 

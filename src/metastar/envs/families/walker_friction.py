@@ -7,7 +7,7 @@ from functools import partial
 
 from metastar.config.fields import Field
 from metastar.envs import physics_tasks
-from metastar.envs.bodies import walker2d, legged, planar
+from metastar.envs.bodies import legged, planar, walker2d
 
 DEFAULTS = {
     "discount": Field(0.99, "[0, 1)", "of returns, as the reference has it"),
