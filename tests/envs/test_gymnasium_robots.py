@@ -1,8 +1,9 @@
 """The robots are gymnasium's own: same start and actions, same observations, rewards and ends.
 
-Needs what gymnasium's MuJoCo classes import: `pip install gymnasium[mujoco]`.
+Needs what gymnasium's MuJoCo classes import: `pip install imageio`.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Case(NamedTuple):
     path: str  # of gymnasium.envs.mujoco
     obs: float  # largest difference in an observation
     reward: float  # in a reward: ants and humanoids are read before the last simulation step there
-    settings: dict = {}
+    settings: Mapping = {}
     frame_skip: int | None = None  # in place of the class's own
 
 

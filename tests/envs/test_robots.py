@@ -8,7 +8,9 @@ import pytest
 
 import make_config
 from metastar import config
+from metastar import main as cli
 from metastar.collection import collect
+from metastar.data import store
 from metastar.envs import make, numbered_tasks
 from metastar.envs.backends import physics
 from metastar.envs.bodies import humanoid
@@ -328,19 +330,19 @@ def test_friction_by_hand(family, task, expected):
 @pytest.mark.parametrize(
     "family, task, words",
     [
-        ("hopper_mass", {"scale": 0.0}, "body 1 of hopper.xml a mass of 0, which must be positive"),
-        ("hopper_mass", {"scale": -1.0}, "body 1 of hopper.xml a mass of -"),
-        ("walker_friction", {"scale": -0.1}, "geom 0 of walker2d.xml a friction of -0.07"),
-        ("walker_mass", {"scale": np.nan}, "a mass of nan, .* and finite; correct its task"),
+        ("hopper_mass", {"scale": 0.0}, "body 1 of hopper.xml mass 0, which must be positive"),
+        ("hopper_mass", {"scale": -1.0}, "body 1 of hopper.xml mass -"),
+        ("walker_friction", {"scale": -0.1}, "geom 0 of walker2d.xml friction -0.07"),
+        ("walker_mass", {"scale": np.nan}, "mass nan, .* and finite; correct its task"),
         (
             "hopper_param",
             ones("hopper_param", damping=[0, 0, 0, -1, 1, 1]),
-            "degree of freedom 3 of hopper.xml a damping of -1, which must be at least 0",
+            "degree of freedom 3 of hopper.xml damping -1, which must be at least 0",
         ),
         (
             "hopper_param",
             ones("hopper_param", inertia=np.zeros((5, 3))),
-            "body 1 of hopper.xml a inertia of 0",
+            "body 1 of hopper.xml inertia 0",
         ),
     ],
 )
@@ -460,3 +462,28 @@ def test_success_is_being_near_the_goal():
     assert played.success[0].all() and not played.success[1].any()
     np.testing.assert_array_equal(played.reward[:, 0, 0].sum(-1), [10, 0])
     assert not played.obs[:, :, :, 0, :2].any()
+
+
+def collected(folder, family, *changes):
+    source = f"--config={make_config.CONFIGS}/bc.py:{family},debug"
+    folder = folder / family
+    assert cli.main(["collect", source, f"--config.data.dir={folder}", *changes]) == 0
+    return store.verify(folder)
+
+
+def test_data_hold_episodes_that_end_early(tmp_path):
+    random = "--config.collect.behavior=random", "--config.collect.random_episodes=4"
+    data = collected(tmp_path, "hopper_mass", *random)
+    length, done = np.asarray(data.fields["length"]), np.asarray(data.fields["done"])
+    assert len(length) == 8 * 4 and length.min() > 3 and length.max() < 200
+    assert done.sum() == len(length) == len(np.unique(length.cumsum()))
+    assert data.manifest.split["ood_extreme"] == [7]
+    assert data.manifest.tasks["scale"][7] == pytest.approx(1.5**-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["ant_dir", "walker_param", "humanoid_dir"])
+def test_debug_data_of_learners(family, tmp_path):
+    data = collected(tmp_path, family)
+    assert data.manifest.env_spec == make.spec_of(family, "default")
+    assert np.isfinite(np.asarray(data.fields["reward"])).all()

@@ -85,6 +85,14 @@ def _draw_entries(shapes, parts, rng: np.random.Generator, num: int) -> dict[str
     }
 
 
+# Entries of the model, the world and the floor first; a mass of the world is 0 and stays so.
+HOPPER_LAW = entry_laws({"mass": (5,), "inertia": (5, 3), "damping": (6,), "friction": (5, 3)})
+WALKER_LAW = entry_laws({"mass": (8,), "friction": (8, 3)})
+FOCAL_WALKER_LAW = entry_laws(
+    {"mass": (8,), "inertia": (8, 3), "damping": (9,), "friction": (8, 3)}
+)
+
+
 def scale_entries(model, task):
     """Every entry of the task's quantities times its own scale.
 

@@ -53,8 +53,8 @@ def edited_models(model: mujoco.MjModel, body: Body, tasks) -> list[mujoco.MjMod
         tasks: task parameters, leaves [N, ...].
 
     Raises:
-        UserError: an edit leaves a body without mass or inertia, or makes a number of
-            `_LIMITS` negative, infinite or NaN.
+        UserError: an edit leaves a body without mass or inertia, or makes a damping or a friction
+            negative, or any of these infinite or NaN.
     """
     tasks = jax.tree.map(np.asarray, tasks)
     models = []
@@ -85,8 +85,8 @@ def _check_edit(model: mujoco.MjModel, own: mujoco.MjModel, body: Body, task: in
         if wrong.any():
             place = tuple(np.argwhere(wrong)[0])
             raise UserError(
-                f"task {task} of the batch gives {kind} {place[0]} of {body.model} a {quantity} "
-                f"of {new[place]:g}, which must be {law} and finite; correct its task parameters"
+                f"task {task} of the batch gives {kind} {place[0]} of {body.model} {quantity} "
+                f"{new[place]:g}, which must be {law} and finite; correct its task parameters"
             )
 
 

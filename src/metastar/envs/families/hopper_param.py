@@ -21,16 +21,11 @@ DATA = legged.data(train=30, test=10)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 
-# Entries of the model, the world and the floor first; a mass of the world is 0 and stays so.
-LAW = physics_tasks.entry_laws(
-    {"mass": (5,), "inertia": (5, 3), "damping": (6,), "friction": (5, 3)}
-)
-
 FAMILY = planar.family(
     "hopper_param",
     hopper.ROBOT,
     {**hopper.PARAM_SETTINGS, "csro": hopper.CSRO},
     edit=physics_tasks.scale_entries,
-    law=LAW,
+    law=physics_tasks.HOPPER_LAW,
     label=physics_tasks.entries_label,
 )

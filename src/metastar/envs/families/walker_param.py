@@ -22,16 +22,12 @@ DATA = legged.data(train=30, test=10)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 
-# Entries of the model, the world and the floor first; a mass of the world is 0 and stays so.
-LAW = physics_tasks.entry_laws({"mass": (8,), "friction": (8, 3)})
-ALL = {"mass": (8,), "inertia": (8, 3), "damping": (9,), "friction": (8, 3)}
-
 FAMILY = planar.family(
     "walker_param",
     walker2d.ROBOT,
     {**walker2d.PARAM_SETTINGS, "focal": walker2d.FOCAL},
     edit=physics_tasks.scale_entries,
-    law=LAW,
+    law=physics_tasks.WALKER_LAW,
     label=physics_tasks.entries_label,
-    variants={"focal": {"law": physics_tasks.entry_laws(ALL)}},
+    variants={"focal": {"law": physics_tasks.FOCAL_WALKER_LAW}},
 )

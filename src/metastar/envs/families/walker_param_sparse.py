@@ -6,7 +6,6 @@ Source: `WalkerRandParamsSparse-v0` of the MetaSTAR reference code (arXiv 2606.0
 from metastar.config.fields import Field
 from metastar.envs import physics_tasks
 from metastar.envs.bodies import legged, planar, walker2d
-from metastar.envs.families import walker_param
 
 DEFAULTS = {
     "discount": Field(0.99, "[0, 1)", "of returns, as the reference has it"),
@@ -22,7 +21,7 @@ FAMILY = planar.family(
     walker2d.SPARSE_SETTINGS,
     pay=physics_tasks.near_target,
     edit=physics_tasks.scale_entries,
-    law=walker_param.LAW,
+    law=physics_tasks.WALKER_LAW,
     label=physics_tasks.entries_label,
     sparse=True,
 )
