@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mujoco
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ import make_config
 from metastar.envs import make
 from metastar.envs.backends import mjx, mujoco_c
 from metastar.envs.state import State
+from metastar.errors import UserError
 
 BATCH, STEPS = 4, 50
 
@@ -108,3 +110,56 @@ def test_float64_agrees_over_50_actions_of_any_size(case, x64):
     assert ours.obs.dtype == jnp.float64
     found = np.max(found, 0)
     assert (found < case.double).all(), found
+
+
+CAPSULE = """
+<mujoco><worldbody>
+  <geom type="plane" size="1 1 1"/>
+  <body><freejoint/><geom type="capsule" size="0.1 0.3"/></body>
+</worldbody></mujoco>
+"""
+
+
+def test_capsules_have_the_contact_frames_of_the_c_engine(x64):
+    """Lying, leaning, and steeper than 60 degrees, where MJX by itself turns the frame."""
+    model = mujoco.MjModel.from_xml_string(CAPSULE)
+    data, device = mujoco.MjData(model), mjx.mjx.put_model(model, impl="jax")
+    lean = np.radians([85.0, 50.0, 20.0, 5.0])  # between the capsule and the vertical
+    turn = np.radians(40)
+    qpos = np.zeros((4, 7))
+    qpos[:, 2] = 0.3 * np.cos(lean) + 0.08
+    half = np.sin(lean / 2)
+    qpos[:, 3:] = np.stack(
+        [np.cos(lean / 2), half * np.cos(turn), half * np.sin(turn), 0 * lean], 1
+    )
+
+    def frames(qpos):
+        placed = mjx.mjx.make_data(model, impl="jax").replace(qpos=qpos)
+        moved = mjx.mjx.collision(device, mjx.mjx.kinematics(device, placed))
+        return moved._impl.contact.frame, moved._impl.contact.dist
+
+    ours, distance = jax.jit(jax.vmap(frames))(qpos)
+    for n in range(4):
+        data.qpos[:] = qpos[n]
+        mujoco.mj_forward(model, data)
+        touching = np.asarray(distance[n]) < 0
+        assert touching.any()
+        np.testing.assert_allclose(ours[n][touching].reshape(-1, 9), data.contact.frame, atol=1e-12)
+
+
+def test_mjx_carries_only_what_differs_in_the_tasks():
+    arrays = {}
+    for name in ("hopper_friction", "hopper_mass"):
+        family = make.family_of(name)
+        env = mjx.make_env(family, "default", make_config.base(family=name))
+        arrays[name] = set(env.prepare({"scale": np.array([0.5, 2.0])}))
+    assert ".geom_friction" in arrays["hopper_friction"]
+    assert not {".body_mass", ".dof_M0"} & arrays["hopper_friction"]
+    assert {".body_mass", ".body_inertia", ".dof_invweight0", ".dof_M0"} <= arrays["hopper_mass"]
+    assert ".geom_friction" not in arrays["hopper_mass"]
+
+
+def test_the_solver_of_the_humanoids_file_is_refused_by_mjx():
+    family = make.family_of("humanoid_dir", "gym_solver")
+    with pytest.raises(UserError, match=r"cannot simulate humanoid\.xml.* set simulator\.backend"):
+        mjx.make_env(family, "gym_solver", make_config.base(family="humanoid_dir"))
