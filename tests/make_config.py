@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from metastar import config
+from metastar import config, registry
 from metastar.config import schema
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -14,6 +14,12 @@ def preset(method: str, family: str, name: str = "") -> ConfigDict:
     """Of the file named after the method; `contextual` has several, of which it is FOCAL's."""
     file = CONFIGS / f"{'focal' if method == 'contextual' else method}.py"
     return config.load_preset(f"{file}:{family},{name}")
+
+
+def recipes() -> list[str]:
+    """Families with recipes of their own, a dense and a sparse one that take another's."""
+    own = [n for n in registry.names("family") if not hasattr(registry.find("family", n), "LIKE")]
+    return [*own, "hopper_mass", "walker_param_sparse"]
 
 
 def base(**values) -> ConfigDict:

@@ -8,14 +8,13 @@ from metastar import config, registry
 from metastar.errors import UserError
 
 NAMES = ("er_trl", "csro", "unicorn_ss", "unicorn_sup", "idaq", "corro")
-PRESETS = ("", "quick", "debug", "paper")
-FAMILIES = registry.names("family")
+FAMILIES = make_config.recipes()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_valid_and_keeps_the_data_of_the_family(name):
     for family in FAMILIES:
-        for preset in PRESETS:
+        for preset in registry.find("family", family).UPDATES:
             argument = f"{family},{preset}"
             cfg = config.load_preset(f"{make_config.CONFIGS / name}.py:{argument}")
             config.validate(cfg)

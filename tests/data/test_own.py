@@ -159,7 +159,7 @@ def test_a_run_of_another_number_of_tasks_or_other_sizes_is_refused(tmp_path):
 
 def test_data_of_a_family_that_draws_no_tasks_are_never_made(tmp_path, monkeypatch):
     family = collect.family_of("point_robot")._replace(law={})
-    monkeypatch.setattr(collect, "family_of", lambda name: family)
+    monkeypatch.setattr(collect, "family_of", lambda name, profile: family)
     with pytest.raises(UserError, match="no law to draw tasks from, so that no data can be made"):
         collect.data_set(config_of(tmp_path / "mistyped"))
     assert not (tmp_path / "mistyped").exists()

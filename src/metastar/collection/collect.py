@@ -135,15 +135,16 @@ def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[i
     Without tasks out of distribution all follow the family's law, the first
     `cfg.data.train_tasks` of them for training. With `cfg.data.ood_tasks = k > 0` training and
     test tasks follow the family's law "id" instead, which leaves gaps, and k more tasks follow
-    each of the laws in `store.OOD`.
+    each of the laws in `store.OOD` that the family has.
 
     Returns:
         Parameters, leaves [N, ...], and the split: indices of tasks by name.
 
     Raises:
-        UserError: the family draws no tasks, or none out of distribution.
+        UserError: the family draws no tasks, none out of distribution, or not so many.
     """
-    law, rng = family_of(cfg.family).law, np.random.default_rng(cfg.data.task_seed)
+    law = family_of(cfg.family, profile_of(cfg)).law
+    rng = np.random.default_rng(cfg.data.task_seed)
     if not law:
         raise UserError(
             f"family {cfg.family!r} has no law to draw tasks from, so that no data can be made in "
@@ -155,10 +156,11 @@ def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[i
     if num_ood == 0:
         tasks = law["own"](rng, num_id)
     elif "id" in law:
-        asked = {"id": num_id} | dict.fromkeys(store.OOD, num_ood)
+        ood = {name: num_ood for name in store.OOD if name in law}
+        asked = {"id": num_id} | ood
         drawn = [law[name](rng, num) for name, num in asked.items()]
         tasks = {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}
-        sizes |= dict.fromkeys(store.OOD, num_ood)
+        sizes |= ood
     else:
         raise UserError(
             f"family {cfg.family!r} defines no tasks out of distribution; set data.ood_tasks=0"

@@ -33,7 +33,8 @@ def recipe(
     """The config of a method on `family,preset`, for the files of `configs/`.
 
     Values come from the family's data set of that name, then from `presets[preset]`, then from
-    `families[family][preset]`. The numbers of updates are the family's (`UPDATES`) unless given.
+    `families[family][preset]`; a family that is not named there takes those of the one that its
+    file names in `LIKE`. The numbers of updates are the family's (`UPDATES`) unless given.
 
     Args:
         method: its name.
@@ -48,28 +49,48 @@ def recipe(
     if not family:
         raise UserError(
             f"the configs of {method!r} want a family and perhaps a preset: "
-            f"{method}.py:{next(iter(families))},quick; families are {', '.join(families)}"
+            f"{method}.py:{next(iter(families))},quick; families are {', '.join(_served(families))}"
         )
-    if family not in families:
+    like = family if family in families else _like(family)
+    if like not in families:
         raise UserError(
             f"configs/{method}.py has no recipe for family {family!r}"
-            f"{did_you_mean(family, families)}; add one there, or override --config.family of a "
-            "family that is like it"
+            f"{did_you_mean(family, _served(families))}; add one there, or override "
+            "--config.family of a family that is like it"
         )
     if preset not in presets:
         hint = did_you_mean(preset, filter(None, presets))
         raise UserError(f"unknown preset {preset!r} of configs/{method}.py{hint}")
+    updates = registry.find("family", family).UPDATES
+    if preset not in updates:
+        raise UserError(
+            f"family {family!r} has no preset {preset!r}; its presets are "
+            f"{', '.join(name or 'the empty one' for name in updates)}"
+        )
     return values.build(
         {
             "method": method,
             "family": family,
             "preset": preset,
             "data.preset": preset or "default",
-            "train.updates": registry.find("family", family).UPDATES[preset],
+            "train.updates": updates[preset],
             **presets[preset],
-            **families[family].get(preset, {}),
+            **families[like].get(preset, {}),
         }
     )
+
+
+def _like(family: str) -> str:
+    """The family whose recipes serve another one too; "" if it names none or there is no such."""
+    if family not in registry.names("family"):
+        return ""
+    return getattr(registry.find("family", family), "LIKE", "")
+
+
+def _served(families: Mapping[str, Mapping]) -> list[str]:
+    """Names of the families that have a recipe, of their own or of another one."""
+    like = [name for name in registry.names("family") if _like(name) in families]
+    return [*families, *(name for name in like if name not in families)]
 
 
 def load_preset(source: str) -> ConfigDict:

@@ -25,7 +25,7 @@ from metastar.data.manifest import (
     read_manifest,
     to_json,
 )
-from metastar.envs.make import task_shapes
+from metastar.envs.make import profile_of, task_shapes
 from metastar.errors import UserError, did_you_mean, explain
 from metastar.types import DataSpec, TaskData
 
@@ -216,7 +216,7 @@ def check_family(path: str | Path, manifest: Manifest, cfg: ConfigDict) -> None:
             f"data set {path} is of family {manifest.family!r}, but the config asks for "
             f"{cfg.family!r}; name another folder with --config.data.dir"
         )
-    have, want = manifest.task_shapes, task_shapes(cfg.family)
+    have, want = manifest.task_shapes, task_shapes(cfg.family, profile_of(cfg))
     if want is not None and have != want:
         raise UserError(
             f"data set {path} has task parameters {have}, but family {cfg.family!r} has {want}; "

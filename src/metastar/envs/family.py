@@ -1,7 +1,7 @@
 """The records of a task family and of the robot that it is on."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from metastar.types import EnvSpec
 
@@ -12,6 +12,7 @@ class Body(NamedTuple):
     draw_reset: Callable  # (key) -> noise of the start of one episode
     # MJCF file: a name among gymnasium's or a path; "" for a back end that has no such file
     model: str = ""
+    options: Mapping[str, Any] = {}  # of the model's `opt`, in place of those of the file
     frame_skip: int = 1  # simulation steps per action
     dt: float | None = None  # seconds per action; None where only steps are counted
     # (model, parameters of one task, NumPy) -> model: changes the back end's copy of the model;
@@ -33,10 +34,10 @@ class Family(NamedTuple):
     """
 
     name: str
-    specs: Mapping[str, EnvSpec]  # by observation profile; "default" among them
+    specs: Mapping[str, EnvSpec]  # by profile; "default" among them
     # (rng, num) -> task parameters, float64 leaves [num, ...], by name of the law: "own", the
-    # family's; "id" and the names of `store.OOD`, laws with gaps between them: all three or none;
-    # {}: tasks are not drawn but come with a data set
+    # family's; "id" and names of `store.OOD`, laws that share no task: "id" and at least one, or
+    # none; {}: tasks are not drawn but come with a data set
     law: Mapping[str, Callable]
     label: Callable  # (tasks) -> (name with unit, [N]): one number per task, for plots
     # The next three are None on the back end `gym`, whose environments say so themselves.
@@ -58,3 +59,5 @@ class Family(NamedTuple):
     # a file of `envs/backends/` or the dotted name of a module outside; None: the engine of
     # `simulator.backend`
     backend: str | None = None
+    # what a profile changes in this record beside the observation: values by field, by profile
+    variants: Mapping[str, Mapping[str, Any]] = {}

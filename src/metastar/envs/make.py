@@ -48,26 +48,30 @@ def make_env(cfg: ConfigDict) -> Env:
         UserError: the family or the profile is unknown, its back end is not installed, or a model
             file is missing.
     """
-    family, profile = family_of(cfg.family), profile_of(cfg)
+    profile = profile_of(cfg)
     spec_of(cfg.family, profile)
+    family = family_of(cfg.family, profile)
     return _backend(family, cfg.simulator.backend).make_env(family, profile, cfg)
 
 
-def family_of(name: str) -> Family:
-    """The family of a name; raises `UserError` if there is none, or it has no sizes."""
+def family_of(name: str, profile: str = "default") -> Family:
+    """The family of a name, as it is under a profile.
+
+    Raises `UserError` if there is none of that name, or it has no sizes.
+    """
     family = registry.find("family", name).FAMILY
     specs = family.specs
     if not (isinstance(specs, Mapping) and all(isinstance(s, EnvSpec) for s in specs.values())):
         raise UserError(f"FAMILY of {name!r} must have `specs`, an EnvSpec for each profile")
-    return family
+    return family._replace(**family.variants.get(profile, {}))
 
 
-def task_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
+def task_shapes(name: str, profile: str = "default") -> dict[str, tuple[int, ...]] | None:
     """The shape of each parameter of one task of a family; None of one that has no law of tasks.
 
     Raises `UserError` as `family_of`.
     """
-    law = family_of(name).law
+    law = family_of(name, profile).law
     if not law:
         return None
     drawn = law["own"](np.random.default_rng(0), 1)
@@ -75,12 +79,12 @@ def task_shapes(name: str) -> dict[str, tuple[int, ...]] | None:
 
 
 def profile_of(cfg: ConfigDict) -> str:
-    """The observation profile of a config; "default" in families that have no other."""
+    """The profile of a config; "default" in families that have no other."""
     return cfg.env.get("profile", "default")
 
 
 def spec_of(name: str, profile: str) -> EnvSpec:
-    """Sizes of a family under an observation profile.
+    """Sizes of a family under a profile.
 
     Raises:
         UserError: the family or the profile is unknown.
@@ -88,7 +92,7 @@ def spec_of(name: str, profile: str) -> EnvSpec:
     specs = family_of(name).specs
     if profile not in specs:
         hint = did_you_mean(profile, specs)
-        raise UserError(f"family {name!r} has no observation profile {profile!r}{hint}")
+        raise UserError(f"family {name!r} has no profile {profile!r}{hint}")
     return specs[profile]
 
 

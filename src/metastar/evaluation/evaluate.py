@@ -16,7 +16,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from metastar import config
 from metastar.config.fields import COUNT, Field
 from metastar.data import contexts, store
-from metastar.envs.make import family_of, make_env
+from metastar.envs.make import family_of, make_env, profile_of
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
 from metastar.evaluation import results, summaries
@@ -61,7 +61,7 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
         UserError: the data cannot fill a context of the method, the method lacks what a protocol
             needs, memory cannot hold its episodes, or the simulator cannot make a task.
     """
-    env, family = make_env(cfg), family_of(cfg.family)
+    env, family = make_env(cfg), family_of(cfg.family, profile_of(cfg))
     protocols = protocols_of(cfg, method, env.spec)
     _check_possible(cfg, method, tasks, {one: cfg.eval.curve_windows for one in protocols})
     runs = [play.evaluation(one, env, cfg.eval.curve_windows) for one in protocols]
@@ -221,7 +221,7 @@ def _check_finite(measured: dict[str, dict], task_id: np.ndarray) -> None:
 
 def _labels(tasks: store.Tasks, cfg: FrozenConfigDict) -> dict[str, np.ndarray]:
     """What figures show of each task [N]: its label, and its goal if it has one."""
-    family = family_of(cfg.family)
+    family = family_of(cfg.family, profile_of(cfg))
     task = jax.device_get(play.tasks_of(tasks.parts))
     name, label = family.label(task)
     return {

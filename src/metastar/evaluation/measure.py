@@ -8,7 +8,7 @@ import numpy as np
 
 from metastar.data import store
 from metastar.data.sources import sources_in
-from metastar.envs.make import family_of, make_env
+from metastar.envs.make import family_of, make_env, profile_of
 from metastar.evaluation import episodes as play
 from metastar.evaluation.protocol import Given, Protocol
 from metastar.types import Array, Method, code_of
@@ -34,7 +34,7 @@ def make_measure(
     and `source_code` [..., Z] for methods with codes; and the arrays of `episodes.values` under the
     discount `gamma`.
     """
-    env, family = make_env(cfg), family_of(cfg.family)
+    env, family = make_env(cfg), family_of(cfg.family, profile_of(cfg))
     manifest, parts = tasks.manifest, tasks.parts
     everything = Given(play.tasks_of(parts), parts)
     task = jax.device_get(everything.task)

@@ -112,7 +112,7 @@ def test_a_breakdown_of_the_simulation_names_task_and_step():
 
 
 def test_bad_names_and_missing_files_are_one_sentence(monkeypatch):
-    with pytest.raises(UserError, match="no observation profile 'refrence'; did you mean"):
+    with pytest.raises(UserError, match="no profile 'refrence'; did you mean"):
         make_env(profile="refrence")
     with pytest.raises(UserError, match="unknown family 'cheetah_vell'; did you mean"):
         make_env(family="cheetah_vell")

@@ -25,6 +25,7 @@ from metastar.types import Array, Env
 
 with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's Warp is missing
     import mujoco.mjx as mjx  # where it is missing, this form says which module is
+    from mujoco.mjx._src import collision_driver
 
 # Under vmap MJX runs every line search to its limit, MuJoCo's default of 50, with which a step of
 # the cheetah took four times as long. A search that is cut short costs Newton's method at most one
@@ -32,6 +33,32 @@ with contextlib.redirect_stdout(None):  # else it prints there that NVIDIA's War
 # at most (here an iteration evaluates 3), and in float64 a limit of 8 left 64 000 steps equal to
 # the last bit.
 LINE_SEARCH_ITERATIONS = 10
+_PLANE_CAPSULE = (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_CAPSULE)
+
+
+def _along_capsules(collide):
+    """MJX's contacts of planes and capsules, with the frames that the C engine gives them.
+
+    The first tangent follows the capsule's axis. MJX does so unless the capsule is steeper than 60
+    degrees, where it takes a fixed direction: the friction pyramid is turned, and the legs of an
+    ant are pushed elsewhere, by 1e-2 in an action.
+    """
+
+    def along(model, data, key, geom):
+        dist, pos, frame = collide(model, data, key, geom)
+        normal, axis = frame[:, 0], jnp.repeat(data.geom_xmat[geom[:, 1]][..., 2], 2, 0)
+        tangent = axis - normal * (normal * axis).sum(-1, keepdims=True)
+        size = jnp.linalg.norm(tangent, axis=-1, keepdims=True)
+        upright = size < mujoco.mjMINVAL
+        tangent = jnp.where(upright, frame[:, 1], tangent / jnp.where(upright, 1.0, size))
+        return dist, pos, jnp.stack([normal, tangent, jnp.cross(normal, tangent)], 1)
+
+    along.ncon = collide.ncon
+    return along
+
+
+_functions = collision_driver._COLLISION_FUNC
+_functions[_PLANE_CAPSULE] = _along_capsules(_functions[_PLANE_CAPSULE])
 
 
 def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:

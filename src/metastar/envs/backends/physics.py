@@ -31,6 +31,8 @@ def load_model(body: Body) -> mujoco.MjModel:
         raise UserError(f"there is no model file {body.model!r}; restore it")
     mujoco.set_mju_user_warning(_ignore)  # else it writes a log file into the working directory
     model = mujoco.MjModel.from_xml_path(str(file))
+    for name, value in body.options.items():
+        setattr(model.opt, name, value)
     if not np.isclose(model.opt.timestep * body.frame_skip, body.dt):
         raise UserError(
             f"{body.model} has a time step of {model.opt.timestep} s, which {body.frame_skip} "
@@ -49,14 +51,43 @@ def edited_models(model: mujoco.MjModel, body: Body, tasks) -> list[mujoco.MjMod
         model: not changed.
         body: with an `edit`.
         tasks: task parameters, leaves [N, ...].
+
+    Raises:
+        UserError: an edit leaves a body without mass or inertia, or makes a damping or a friction
+            negative, or any of these infinite or NaN.
     """
     tasks = jax.tree.map(np.asarray, tasks)
     models = []
     for i in range(len(jax.tree.leaves(tasks)[0])):
         own = body.edit(copy.copy(model), jax.tree.map(lambda x, i=i: x[i], tasks))
+        _check_edit(model, own, body, i)
         mujoco.mj_setConst(own, mujoco.MjData(own))
         models.append(own)
     return models
+
+
+# What a body can bear: arrays of a model, what they are, and of what; where the body's own number
+# is above 0 the first two must stay so, since MuJoCo divides by them.
+_LIMITS = {
+    "body_mass": ("mass", "body", "positive"),
+    "body_inertia": ("inertia", "body", "positive"),
+    "dof_damping": ("damping", "degree of freedom", "at least 0"),
+    "geom_friction": ("friction", "geom", "at least 0"),
+}
+
+
+def _check_edit(model: mujoco.MjModel, own: mujoco.MjModel, body: Body, task: int) -> None:
+    """Raises `UserError` for the first number of a task's model that no robot can have."""
+    for array, (quantity, kind, law) in _LIMITS.items():
+        new, old = getattr(own, array), getattr(model, array)
+        low = (old > 0) & (new <= 0) if law == "positive" else new < 0
+        wrong = low | ~np.isfinite(new)
+        if wrong.any():
+            place = tuple(np.argwhere(wrong)[0])
+            raise UserError(
+                f"task {task} of the batch gives {kind} {place[0]} of {body.model} {quantity} "
+                f"{new[place]:g}, which must be {law} and finite; correct its task parameters"
+            )
 
 
 def rest_state(model: mujoco.MjModel) -> State:

@@ -4,15 +4,14 @@ Source: `PointRobotSparse-v0` of the MetaSTAR reference code (arXiv 2606.00780),
 (Rakelly et al., 2019, arXiv 1903.08254).
 """
 
-from functools import partial
-
 import numpy as np
 
 from metastar.config.fields import Field
+from metastar.envs import half_circle
 from metastar.envs.backends import point_mass
 from metastar.envs.backends.point_mass import distance_after
 from metastar.envs.family import Family
-from metastar.envs.intervals import draw
+from metastar.envs.half_circle import GOAL_RADIUS
 from metastar.types import EnvSpec
 
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has it", before=0.9)}
@@ -21,27 +20,8 @@ DATA = point_mass.DATA
 UPDATES = point_mass.UPDATES
 
 SPEC = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)
-GOAL_RADIUS = 0.2  # length units
-# Ours: angles of the goal in radians; the literature has no such split of this family.
-SPLITS = {
-    "id": [(0.0, 0.7), (1.0, 2.1), (2.4, np.pi)],
-    "ood_moderate": [(0.7, 1.0), (2.1, 2.4)],
-    "ood_extreme": [(-0.8, -0.3), (np.pi + 0.3, np.pi + 0.8)],
-}
 START_LOW = np.array([-1.5, -0.5])
 START_SIZE = np.array([3.0, 2.0])
-
-
-def draw_tasks(rng: np.random.Generator, num: int) -> dict[str, np.ndarray]:
-    """Draws `num` goals `(cos φ, sin φ)`, φ uniform on [0, π]: `{"goal": float64 [num, 2]}`."""
-    angle = rng.uniform(0, np.pi, num)
-    return {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
-
-
-def draw_split(rng: np.random.Generator, num: int, split: str) -> dict[str, np.ndarray]:
-    """Draws `num` goals on the unit circle, uniform over the angles of a name in `SPLITS`."""
-    angle = draw(rng, num, SPLITS[split])
-    return {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
 
 
 def start(xp, noise, rest, task):
@@ -62,12 +42,6 @@ def success(xp, before, after, action, task):
     return xp.linalg.norm(after - task["goal"], axis=-1) <= GOAL_RADIUS
 
 
-def label(task) -> tuple[str, np.ndarray]:
-    """The number of a task that plots show: the goal's angle, in radians."""
-    goal = np.asarray(task["goal"])
-    return "goal angle [rad]", np.arctan2(goal[..., 1], goal[..., 0])
-
-
 def optimum(start, task) -> np.ndarray:
     """Largest possible return of one episode, exactly.
 
@@ -86,8 +60,8 @@ def optimum(start, task) -> np.ndarray:
 FAMILY = Family(
     name=SPEC.name,
     specs={"default": SPEC},
-    law={"own": draw_tasks} | {name: partial(draw_split, split=name) for name in SPLITS},
-    label=label,
+    law=half_circle.LAW,
+    label=half_circle.label,
     start=start,
     observe=point_mass.observe,
     reward=reward,

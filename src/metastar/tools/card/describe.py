@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metastar import registry
+from metastar.data.manifest import config_of
 from metastar.data.store import Manifest
 from metastar.envs.make import family_of, task_shapes
 
@@ -26,8 +27,9 @@ def describe(manifest: Manifest) -> Described:
     in the data set, and do not count as sparse.
     """
     known = manifest.family in registry.names("family")
-    if known and task_shapes(manifest.family) in (None, manifest.task_shapes):
-        family = family_of(manifest.family)
+    profile = config_of(manifest).get("env.profile", "default")
+    if known and task_shapes(manifest.family, profile) in (None, manifest.task_shapes):
+        family = family_of(manifest.family, profile)
         goal = family.goal(manifest.tasks) if family.goal else None
         return Described(*family.label(manifest.tasks), family.sparse, goal)
     for name, value in manifest.tasks.items():

@@ -39,7 +39,7 @@ class Recording(NamedTuple):
     task: dict  # parameters of the task
 
 
-def find_family(name: str) -> Family:
+def find_family(name: str, profile: str = "default") -> Family:
     """Finds a family that will be drawn; on Linux chooses EGL unless MUJOCO_GL says otherwise.
 
     Raises:
@@ -48,7 +48,7 @@ def find_family(name: str) -> Family:
     if sys.platform == "linux":
         os.environ.setdefault("MUJOCO_GL", "egl")
     try:
-        return family_of(name)
+        return family_of(name, profile)
     except (AttributeError, ImportError, RuntimeError) as error:  # of MuJoCo without its library
         raise _no_renderer(error) from error
 

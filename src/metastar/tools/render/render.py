@@ -7,6 +7,7 @@ from metastar import config, files
 from metastar.collection import collect
 from metastar.data import store
 from metastar.data.manifest import config_of
+from metastar.envs.make import profile_of
 from metastar.errors import UserError, did_you_mean
 from metastar.tools.render import films, pictures, recordings
 from metastar.tools.render.recordings import Subject
@@ -124,7 +125,8 @@ def _subject(run, family, data, source) -> Subject:
             f"{run or data} is of family {cfg.family!r}, but --family asks for {family!r}; "
             "leave --family out or name another folder"
         )
-    found = pictures.find_family(cfg.family)  # first: everything below may import MuJoCo
+    # First: everything below may import MuJoCo.
+    found = pictures.find_family(cfg.family, profile_of(cfg))
     if run:
         store.read_manifest(collect.directory_of(cfg))  # an error, and not collected anew
         data_set = collect.data_set(cfg)

@@ -1,0 +1,58 @@
+"""What the ant, the hopper, the walker and the humanoid share: starts, pictures, and data sets."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+
+from metastar.envs.bodies import half_cheetah
+from metastar.envs.state import State
+from metastar.types import Array
+
+STEPS = 200  # of an episode, in every code base
+UPDATES = {name: half_cheetah.UPDATES[name] for name in ("", "quick", "debug")}
+
+
+def data(train: int, test: int) -> dict[str, Mapping]:
+    """How data sets are made: as of the cheetahs, with so many tasks; those for debugging keep 4.
+
+    There is no `paper`: which settings made the published data is known of a few families only.
+    """
+    tasks = {"data.train_tasks": train, "data.test_tasks": test}
+    ours = {name: half_cheetah.DATA[name] for name in ("default", "quick")}
+    presets = {name: {**values, **tasks} for name, values in ours.items()}
+    return presets | {"debug": half_cheetah.DATA["debug"]}
+
+
+def resets(num_positions: int, num_velocities: int, velocity: Callable) -> Callable:
+    """`(key) -> State`: noise uniform on [-1, 1] for positions, of a law `(key, shape)` else."""
+
+    def draw_reset(key: Array) -> State:
+        key_position, key_velocity = jax.random.split(key)
+        return State(
+            uniform(key_position, (num_positions,)), velocity(key_velocity, (num_velocities,))
+        )
+
+    return draw_reset
+
+
+def uniform(key: Array, shape: tuple[int, ...]) -> Array:
+    """Uniform on [-1, 1]."""
+    return jax.random.uniform(key, shape, minval=-1.0)
+
+
+def starts(position_noise: float, velocity_noise: float) -> Callable:
+    """A family's `start`: the model's rest state plus noise of these scales."""
+
+    def start(xp, noise: State, rest: State, task) -> State:
+        return State(
+            rest.qpos + position_noise * noise.qpos, rest.qvel + velocity_noise * noise.qvel
+        )
+
+    return start
+
+
+def travelled(speed: np.ndarray, dt: float) -> np.ndarray:
+    """Places [T+1, ...] from recorded speeds [T+1, ...], by the trapezoid rule; 0 at first."""
+    steps = dt * (speed[1:] + speed[:-1]) / 2
+    return np.concatenate([np.zeros_like(speed[:1]), np.cumsum(steps, 0)])

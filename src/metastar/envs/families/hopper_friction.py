@@ -1,0 +1,30 @@
+"""Hopper-Friction: hop with unknown friction, one scale for the whole robot.
+
+Sources: `default` is the `hopper-friction` of ER-TRL, `spc` that of SPC on gymnasium's Hopper-v5.
+"""
+
+from functools import partial
+
+from metastar.config.fields import Field
+from metastar.envs import physics_tasks
+from metastar.envs.bodies import hopper, legged, planar
+
+DEFAULTS = {
+    "discount": Field(0.99, "[0, 1)", "of returns, as the reference has it"),
+    "profile": Field(
+        "default", ("default", "spc"), "which simulator, reward and split: docs/families.md"
+    ),
+}
+DATA = legged.data(train=20, test=10)
+UPDATES = legged.UPDATES
+LIKE = "cheetah_vel"
+
+FAMILY = planar.family(
+    "hopper_friction",
+    hopper.ROBOT,
+    hopper.SCALE_SETTINGS,
+    edit=physics_tasks.scale_friction,
+    law=physics_tasks.SCALE_LAW,
+    label=partial(physics_tasks.scale_label, "friction"),
+    variants={"spc": {"law": physics_tasks.SPC_SCALE_LAW}},
+)
