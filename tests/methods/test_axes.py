@@ -22,6 +22,8 @@ from synthetic import point_robot_data, point_robot_spec
 
 KEY = jax.random.key(0)
 DATA = point_robot_data()
+# Two sources, or `mmd` alone would be 0 and teach nothing.
+DATA = DATA._replace(policy=jnp.broadcast_to(jnp.arange(4) % 2, DATA.policy.shape))
 SPEC = point_robot_spec()._replace(num_policies=2, num_behaviors=2)
 ENV = EnvSpec("point_robot_sparse", obs_dim=2, action_dim=2, max_episode_steps=60)
 AXES = [registry.names(kind) for kind in ("encoder", "task loss", "agent")]
@@ -54,6 +56,7 @@ def made(encoder, task_losses, agent):
         "encoder.name": encoder,
         f"encoder.{encoder}.context": "window",
         f"encoder.{encoder}.context_len": 6,
+        "sampler.positive": "other_behavior",
         "agent.name": agent,
         f"agent.{agent}.hidden": (8,),
         "task_losses.distance": 0.0,
