@@ -6,7 +6,7 @@
 Negatives are drawn by a generator of answers, which a phase of its own trains;
 `--config.corro.negatives=noised` has rewards with noise in their place, which the paper's own table
 finds as good where tasks differ in rewards. Where these are 0 or 1 the contrast tells generated
-rewards from real ones and learns no task (docs/log.md); docs/systems.md has its returns.
+rewards from real ones and learns no task (docs/log.md).
 
 Presets: "" (ours), `quick` (a laptop's CPU), `debug` (seconds) and `paper`: the sizes, rates and
 sampling of the released code, with its agent, SAC without a term against actions that the data

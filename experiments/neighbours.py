@@ -35,16 +35,8 @@ NAMES = TITLES | {
 HEAD = (
     *("system", "few-shot", "windows with reward", "cross-task contexts", "zero-shot"),
     *("moderate OOD, few-shot", "extreme OOD, few-shot"),
-    *(
-        "other protocols",
-        "task R²",
-        "probe",
-        "chance",
-        "ratio",
-        "updates/s",
-        "parameters",
-        "seconds",
-    ),
+    *("other protocols", "task R²", "probe", "chance", "ratio"),
+    *("updates/s", "parameters", "seconds"),
 )
 USUAL = "few_shot", "zero_shot"
 MEASURES = "task R²", "probe", "chance", "ratio"

@@ -27,13 +27,12 @@ EVALUATIONS = ("few_shot", "zero_shot")
 
 def read() -> dict:
     """The runs of every finished cell, and their zero-shot curves as far as workdirs are there."""
-    cells_by_name = {cell.name: (cell, file) for cell, file in cells.cells_of(str(SWEEP))}
     kept = files.read_json(OUT, "make it again") if OUT.exists() else {"curves": {}}
     curves = dict(kept["curves"])
-    for name, (cell, file) in cells_by_name.items():
+    for cell, file in cells.cells_of(str(SWEEP)):
         folders = [run.workdir for run in runs.expand(cell.cfg, cell.workdir)]
         if file.exists() and all(folder.exists() for folder in folders):
-            curves[name] = [cells.curve(folder, "zero_shot") for folder in folders]
+            curves[cell.name] = [cells.curve(folder, "zero_shot") for folder in folders]
     return {"command": "metastar sweep experiments/sweeps/own_context.py", "curves": curves}
 
 

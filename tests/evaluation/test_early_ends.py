@@ -333,7 +333,7 @@ def test_streams_without_a_score_are_left_out_of_the_mean():
         "optimum": 2 * few,
         "random_return": np.zeros((2, 3)),
         "first_return": np.ones((2, 3)),
-        "episode_return": np.ones((2, 3, SLOTS)),
+        "episode_return": np.ones((SLOTS, 2, 3)),
         "reached": np.zeros((2, 3, SLOTS), bool),
         "has_success": np.array(False),
     }

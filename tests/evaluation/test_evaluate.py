@@ -138,21 +138,23 @@ def test_the_gap_to_the_oracle_is_0_for_random_and_1_for_the_oracle(runs):
     assert runs["oracle"]["protocols"]["few_shot"]["gap_closed"] is None
 
 
+@pytest.mark.parametrize("name, at", [("return", (3, 1)), ("episode_return", (0, 3, 1))])
 def test_a_simulation_that_broke_down_is_named_and_nothing_is_written(
-    data_dir, tmp_path, monkeypatch
+    data_dir, tmp_path, monkeypatch, name, at
 ):
     make = evaluate.make_measure
 
     def broken(*args):
         def measure(params, gamma):
             measured = make(*args)(params, gamma)
-            measured["zero_shot"]["return"][3, 1] = np.nan
+            measured["zero_shot"][name] = np.array(measured["zero_shot"][name])
+            measured["zero_shot"][name][at] = np.nan
             return measured
 
         return measure
 
     monkeypatch.setattr(evaluate, "make_measure", broken)
-    with pytest.raises(UserError, match="broke down in task 3 while 'zero_shot_return'"):
+    with pytest.raises(UserError, match=f"broke down in task 3 while 'zero_shot_{name}'"):
         stub_run.evaluate_run(tiny_config(), stub_run.knower(), tmp_path, data_dir)
     assert not list(tmp_path.iterdir())
 

@@ -27,7 +27,7 @@ def make_measure(
     `optimum` [N, W], undiscounted means over the scored episodes of a stream, NaN where there is
     none or the family knows no optimum; `scored` [N, W], their number; `random_return` [N, W], of
     uniform actions in as many streams; `reached` [N, W, E], whether the goal was met; `path`. A
-    protocol with a budget also has `episode_return` [N, W, E], `first_return` [N, W], that of
+    protocol with a budget also has `episode_return` [E, N, W], `first_return` [N, W], that of
     episode 1, and its `path` holds the first and the last episode. A protocol whose contexts are
     drawn from data also has `rewarded` [N, W]; `source_return` and `source_present` [K, N, W], for
     contexts of one source, cross-task ones among them, and the names of these in `sources`; `code`
@@ -62,7 +62,7 @@ def make_measure(
             "path": played.path[:, :, [0, -1]] if own else played.path,
         }
         if own:
-            arrays["episode_return"] = played.episode_return
+            arrays["episode_return"] = np.moveaxis(played.episode_return, -1, 0)
             arrays["first_return"] = played.episode_return[..., 0]
         return arrays
 

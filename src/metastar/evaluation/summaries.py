@@ -95,7 +95,7 @@ def block(arrays: dict, rows: np.ndarray, bounds: dict) -> dict:
     }
     if own:
         found["first_episode"] = float(arrays["first_return"][rows].mean())
-        found["by_episode"] = arrays["episode_return"][rows].mean((0, 1)).tolist()
+        found["by_episode"] = arrays["episode_return"][:, rows].mean((1, 2)).tolist()
     if "source_return" in arrays:
         sources = zip(arrays["sources"], arrays["source_return"], arrays["source_present"])
         rewarded = arrays["rewarded"][rows] if arrays["rewarded"].size else None
