@@ -230,3 +230,33 @@ def test_alike_and_drift():
     assert moved["rms_norm"] == pytest.approx(np.sqrt((codes.code**2).sum(-1).mean()), rel=1e-4)
     assert moved["relative_change"] == pytest.approx(0.5)
     assert moved["procrustes_residual"] == pytest.approx(0, abs=1e-5)
+
+
+def test_what_a_code_tells_of_the_source_beyond_the_task(perfect, leaking):
+    assert abs(perfect["information"]["nats"]) < 0.02
+    assert leaking["information"]["nats"] == pytest.approx(np.log(3), abs=0.02)
+    assert leaking["information"]["entropy"] == pytest.approx(np.log(3))
+
+
+def test_cells_of_one_episode_tell_nothing_of_their_source():
+    codes, _ = encode(leak=1.0)
+    codes.halved[:, 1:] = False
+    assert audit_measures.information(codes) == {
+        "not_computed": "fewer than four tasks have two sources of two episodes each"
+    }
+
+
+def test_the_use_of_a_code_by_hand():
+    few = {
+        "mean": 10.0,
+        "by_context_source": {
+            "a": {"per_task": [10.0, 4.0, None]},
+            "b": {"per_task": [12.0, None, None]},
+            "c": {"per_task": [9.0, 5.0, 3.0]},
+            "d": None,
+        },
+    }
+    found = audit_measures.use({"protocols": {"few_shot": few, "swapped": {"mean": 2.0}}})
+    # Task 0: (2 + 1 + 3) / 3; task 1: 1; task 2 has one source.
+    assert found == {"own": 10.0, "other_source": 1.5, "other_task": 8.0, "swapped": 2.0}
+    assert "few_shot,swapped" in audit_measures.use({"protocols": {"few_shot": few}})["not_computed"]

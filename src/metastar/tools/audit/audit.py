@@ -80,7 +80,7 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         "health": {},
         "open_loop": {},
         "drift": _drift(run, workdir, read, codes),
-        "cost": _cost(workdir),
+        **_returns(workdir),
         "against": other and {"workdir": str(against), "step": other.step},
     }
     trained = _trained(data, manifest)
@@ -177,10 +177,13 @@ def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, again
         )
 
 
-def _cost(workdir: str | Path) -> dict:
+def _returns(workdir: str | Path) -> dict:
+    """What the run's evaluation says of its codes."""
     if not (Path(workdir) / results.FILE).exists():
-        return missing("the run has not been evaluated; run `metastar evaluate` first")
-    return audit_measures.cost(results.read(workdir))
+        reason = "the run has not been evaluated; run `metastar evaluate` first"
+        return dict.fromkeys(("cost", "use"), missing(reason))
+    found = results.read(workdir)
+    return {"cost": audit_measures.cost(found), "use": audit_measures.use(found)}
 
 
 def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -> list[dict]:

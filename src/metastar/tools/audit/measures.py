@@ -6,7 +6,8 @@ Every part is a dict. What cannot be computed is `{"not_computed": reason}`.
 import jax
 import numpy as np
 
-from metastar.ops import alignment, code_health, invariance, spc_scores
+from metastar.ops import alignment, code_health, invariance, probes, spc_scores
+from metastar.ops.information import source_information
 from metastar.ops.statistics import percentile_interval
 from metastar.tools.audit import parts
 from metastar.tools.audit import probes as audit_probes
@@ -27,7 +28,7 @@ def of_windows(codes: Codes, keep: np.ndarray, factor: np.ndarray, names: list[s
 
     Returns:
         `windows` by source and, if there are enough, `ratio`, `energy`, `identity`,
-        `identity_within_task`, `statistics`, `task`, `factors`.
+        `identity_within_task`, `information`, `statistics`, `task`, `factors`.
     """
     keep = _of_cells_that_count(keep)
     cells = keep.any(-1)
@@ -52,6 +53,7 @@ def of_windows(codes: Codes, keep: np.ndarray, factor: np.ndarray, names: list[s
         "ratio": ratio(part),
         "energy": energy(part, names),
         **audit_probes.identity(part, names),
+        "information": information(part),
         "statistics": audit_probes.statistics(part),
         "task": audit_probes.task(part, factor, names),
         "factors": audit_probes.factors(part, factor),
@@ -135,6 +137,55 @@ def energy(codes: Codes, names: list[str]) -> dict:
         "sources": names,
         "relative": _mean_over_tasks(relative),
         "share_differing": _mean_over_tasks(np.where(np.isnan(p), np.nan, p <= ALPHA)),
+    }
+
+
+def information(codes: Codes) -> dict:
+    """I(z; source | task) in nats, from below, with a bootstrap over tasks.
+
+    Cells whose windows are all of one episode do not count: what a code tells of an episode is not
+    what it tells of the policy.
+    """
+    half = codes.keep.shape[-1] // 2
+    both = codes.keep[..., :half].any(-1) & codes.keep[..., half:].any(-1)
+    cells = codes.halved & both
+    rows = cells.sum(1) > 1
+    if rows.sum() < parts.MIN_TASKS:
+        return parts.missing("fewer than four tasks have two sources of two episodes each")
+    fold = probes.folds(int(rows.sum()))
+    found = source_information(codes.code[rows], codes.keep[rows], cells[rows], fold)
+    again = parts.resampled(len(found)) @ found / len(found)
+    return {
+        "tasks": len(found),
+        "nats": float(found.mean()),
+        "ci95": list(percentile_interval(again)),
+        "entropy": float(np.log(cells[rows].sum(1)).mean()),
+    }
+
+
+def use(results: dict) -> dict:
+    """What the agent returns when its code is exchanged, in the protocol `swapped` and by source.
+
+    `other_source` is the mean over tasks, and pairs of sources that both have data in the task, of
+    how far apart the returns under their codes are; windows are finite, which adds to it.
+    """
+    protocols = results["protocols"]
+    few, swapped = (protocols.get(name) for name in ("few_shot", "swapped"))
+    if not few or not swapped:
+        return parts.missing(
+            "the run was not evaluated under both; run `metastar evaluate` with "
+            "--config.eval.protocols=few_shot,swapped"
+        )
+    blocks = [block["per_task"] for block in few["by_context_source"].values() if block]
+    by_source = np.array(blocks, float)  # [K, N], NaN where a source has no data
+    i, j = np.triu_indices(len(by_source), 1)
+    apart = np.abs(by_source[i] - by_source[j])
+    apart = apart[:, np.isfinite(apart).any(0)]
+    return {
+        "own": few["mean"],
+        "other_source": float(np.nanmean(apart, 0).mean()) if apart.size else None,
+        "other_task": few["mean"] - swapped["mean"],
+        "swapped": swapped["mean"],
     }
 
 

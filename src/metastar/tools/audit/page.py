@@ -47,6 +47,8 @@ How to read it (formulas and sources: docs/audit.md of metastar):
   bootstrap over tasks; *shuffled* is the mean with the sources' names exchanged within each task.
 - *Task removed* subtracts the task's mean from the codes (and from the target), so that what is
   left cannot come from policies that behave differently in different tasks.
+- *I(code; source | task)*: a lower bound of the mutual information of code and source within one
+  task, from windows of other episodes than those it was fitted to, of at most the given entropy.
 - *Open-loop error*: root mean square after so many imagined steps under recorded actions, of
   observations in standard deviations, of rewards in their own unit; under the code of another
   window of the task (right), of another task (wrong), and zeros (none). If the code is no input of
@@ -72,6 +74,7 @@ def page(report: dict, images: list[str]) -> str:
     if absent:
         text += ["Not computed:", "\n".join(f"- {line}" for line in absent)]
     text += [NOTES.rstrip(), "## What it costs", _cost(report["cost"])]
+    text += ["## What the agent does with its code", _use(report["use"])]
     text += ["## Health of the code", tables.markdown(health(report["health"]))]
     text += ["## Open-loop error of the world model", open_loop(report["open_loop"])]
     if report["drift"]:
@@ -98,7 +101,8 @@ def summary(report: dict) -> str:
         found = _blocks(report, kind)
         if found:
             text += [f"{title}\n{tables.plain(rows(found))}"]
-    text += [_cost(report["cost"], tables.plain), tables.plain(health(report["health"]))]
+    text += [_cost(report["cost"], tables.plain), _use(report["use"], tables.plain)]
+    text += [tables.plain(health(report["health"]))]
     text += [open_loop(report["open_loop"], tables.plain)]
     if report["against"]:
         text += [f"against {report['against']['workdir']}\n{tables.plain(against(report))}"]
@@ -127,6 +131,11 @@ def _lines(block: dict) -> dict[str, str]:
         for model in ("linear", "mlp"):
             if model in block.get(key, {}):
                 found[f"which source? {model}{title}"] = _accuracy(block[key][model])
+    if "nats" in block.get("information", {}):
+        part = block["information"]
+        found["I(code; source | task), nats, at least"] = (
+            f"{_interval(part, 'nats')} of {part['entropy']:.3f}"
+        )
     for name, part in block.get("statistics", {}).items():
         for key, title in (("plain", ""), ("within_task", ", task removed")):
             if name != "not_computed" and "r2" in part[key]:
@@ -232,7 +241,7 @@ def reasons(report: dict) -> list[str]:
             for key, value in part.items():
                 visit(value, [*where, key.replace("_", " ")])
 
-    for name in ("splits", "cost"):
+    for name in ("splits", "cost", "use"):
         visit(report[name], [] if name == "splits" else [name])
     return [f"{', '.join(where)}: {reason}" for reason, where in found.items()]
 
@@ -256,6 +265,20 @@ def _cost(found: dict, table=tables.markdown) -> str:
         )
     )
     return table([head, *body])
+
+
+def _use(found: dict, table=tables.markdown) -> str:
+    if "not_computed" in found:
+        return f"Not computed: {found['not_computed']}."
+    other = found["other_source"]
+    return table(
+        [
+            ("the code is exchanged for", "change of the return", "return"),
+            ("none", "–", f"{found['own']:.2f}"),
+            ("one of another source, same task", "–" if other is None else f"± {other:.2f}", "–"),
+            ("one of another task", f"{-found['other_task']:.2f}", f"{found['swapped']:.2f}"),
+        ]
+    )
 
 
 def _blocks(report: dict, kind: str) -> dict | None:
