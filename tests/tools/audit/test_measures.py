@@ -259,4 +259,5 @@ def test_the_use_of_a_code_by_hand():
     found = audit_measures.use({"protocols": {"few_shot": few, "swapped": {"mean": 2.0}}})
     # Task 0: (2 + 1 + 3) / 3; task 1: 1; task 2 has one source.
     assert found == {"own": 10.0, "other_source": 1.5, "other_task": 8.0, "swapped": 2.0}
-    assert "few_shot,swapped" in audit_measures.use({"protocols": {"few_shot": few}})["not_computed"]
+    absent = audit_measures.use({"protocols": {"few_shot": few}})
+    assert "few_shot,swapped" in absent["not_computed"]
