@@ -5,7 +5,8 @@
 The last six training tasks are withheld and take the place of the test tasks: settings are chosen
 by this table. `own_episodes` plays ten episodes before the one it scores, and results hold the
 return of each, so that one evaluation tells it after 1, 3 and 10 own episodes. The Transformers
-have half the updates of `quick`: arms are compared, and there are eleven.
+have half the updates of `quick`, and on Cheetah-Vel half the sequences of an update: arms are
+compared, and there are eleven.
 """
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 FAMILIES = ("point_robot_sparse", "cheetah_vel")
 WITHHELD = ("data.validation_tasks=6",)
 SHARED = (*WITHHELD, "eval.shots=10", "train.updates=2500")
+SMALLER = {"point_robot_sparse": (), "cheetah_vel": ("sampler.batch_size=2",)}
 ARMS = {  # title: changes
     "default": (),
     "no world model": ("meta_dt.use_model=False", "prompt.choice=random"),
@@ -45,7 +47,8 @@ def get_config(family: str = FAMILIES[0]) -> ConfigDict:
         "seeds": (0, 1, 2),
         "runs_per_program": 3,
     }
-    arms = {variant(arm): (*SHARED, f"preset={arm}", *changes) for arm, changes in ARMS.items()}
+    same = (*SHARED, *SMALLER[family])
+    arms = {variant(arm): (*same, f"preset={arm}", *changes) for arm, changes in ARMS.items()}
     return ConfigDict(
         {
             "results": f"experiments/results/{label}",
