@@ -195,16 +195,16 @@ def test_collect_evaluate_report_and_data(stub, capsys):
     assert cli.main(["collect", f"--config={CONFIG},debug"]) == 0
     assert cli.main(["evaluate", "--workdir=w"]) == 0
     assert cli.main(["evaluate", "--workdir=w", "--explore=posterior,idaq"]) == 0
-    assert cli.main(["evaluate", "--workdir=w", "--oracle=o"]) == 0
+    assert cli.main(["evaluate", "--workdir=w", "--oracle=o", "--protocols=swapped"]) == 0
     assert cli.main(["report", "--workdir=w"]) == 0
     assert cli.main(["data", "inspect", "d"]) == 0
     assert cli.main(["data", "inspect", "d", "--out=o"]) == 0
     assert cli.main(["data", "verify", "d"]) == 0
     assert collect[0][1][0].preset == "debug"
     assert [c[:2] for c in train] == [
-        ("evaluate_workdir", ("w", [], None)),
-        ("evaluate_workdir", ("w", ["posterior", "idaq"], None)),
-        ("evaluate_workdir", ("w", [], "o")),
+        ("evaluate_workdir", ("w", [], None, [])),
+        ("evaluate_workdir", ("w", ["posterior", "idaq"], None, [])),
+        ("evaluate_workdir", ("w", [], "o", ["swapped"])),
     ]
     assert [c[0] for c in report] == ["summary", "summary", "summary", "write", "summary"]
     assert [c[:2] for c in card] == [

@@ -54,6 +54,7 @@ SWEEPS = {
     "neighbours": ("", "cheetah_vel", "cheetah_vel,6"),
     "own_context": ("",),
     "meta_dt": ("", "cheetah_vel"),
+    "two_data_sets": ("", "cheetah_vel"),
 }
 
 

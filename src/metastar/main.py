@@ -156,6 +156,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         "bank_swept (docs/methods.md, section 8)",
     )
     evaluate.add_argument(
+        "--protocols",
+        metavar="NAME[,NAME]",
+        default="",
+        help="add these protocols to the config's, for instance swapped (docs/methods.md, section "
+        "8)",
+    )
+    evaluate.add_argument(
         "--oracle",
         metavar="RUN",
         help="an oracle's run to show as a bound, in place of the config's eval.oracle",
@@ -227,8 +234,10 @@ def _evaluate(args) -> None:
     from metastar import train
     from metastar.tools.report import report
 
-    strategies = [name for name in args.explore.split(",") if name]
-    train.evaluate_workdir(args.workdir, strategies, args.oracle)
+    strategies, protocols = (
+        [name for name in listed.split(",") if name] for listed in (args.explore, args.protocols)
+    )
+    train.evaluate_workdir(args.workdir, strategies, args.oracle, protocols)
     print(report.summary(args.workdir))
 
 

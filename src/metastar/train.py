@@ -96,7 +96,10 @@ def _expect_apart(cfg: ConfigDict, workdir: Path) -> None:
 
 
 def evaluate_workdir(
-    workdir: str | Path, strategies: Sequence[str] = (), oracle: str | None = None
+    workdir: str | Path,
+    strategies: Sequence[str] = (),
+    oracle: str | None = None,
+    protocols: Sequence[str] = (),
 ) -> None:
     """Evaluates the newest good checkpoint of a run again; rewrites its results and report.
 
@@ -104,6 +107,7 @@ def evaluate_workdir(
         workdir: of the run.
         strategies: of purposeful exploration, each of which adds its protocol (`explored`).
         oracle: the workdir of an oracle that takes the place of the config's `eval.oracle` here.
+        protocols: to evaluate besides those of the config's `eval.protocols`.
 
     Raises:
         UserError: as `restore`, `workdir.held` and `evaluate.make_final`.
@@ -116,7 +120,9 @@ def evaluate_workdir(
             cfg.eval.oracle = str(oracle)
             run = run._replace(cfg=FrozenConfigDict(cfg))
         tasks = store.tasks_of(collect.data_set(run.cfg), run.cfg)
-        final = evaluate.make_final(run.cfg, run.method, tasks, exploring(run.cfg, strategies))
+        also = [config.change(run.cfg, {"eval.protocols": name}) for name in protocols]
+        also += exploring(run.cfg, strategies)
+        final = evaluate.make_final(run.cfg, run.method, tasks, also)
         _evaluate(run, path, final)
         report.write(path)
 

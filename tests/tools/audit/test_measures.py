@@ -260,4 +260,4 @@ def test_the_use_of_a_code_by_hand():
     # Task 0: (2 + 1 + 3) / 3; task 1: 1; task 2 has one source.
     assert found == {"own": 10.0, "other_source": 1.5, "other_task": 8.0, "swapped": 2.0}
     absent = audit_measures.use({"protocols": {"few_shot": few}})
-    assert "few_shot,swapped" in absent["not_computed"]
+    assert "--protocols=swapped" in absent["not_computed"]

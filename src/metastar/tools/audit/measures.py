@@ -173,8 +173,8 @@ def use(results: dict) -> dict:
     few, swapped = (protocols.get(name) for name in ("few_shot", "swapped"))
     if not few or not swapped:
         return parts.missing(
-            "the run was not evaluated under both; run `metastar evaluate` with "
-            "--config.eval.protocols=few_shot,swapped"
+            "the run was not evaluated under both few_shot and swapped; run `metastar evaluate "
+            "--protocols=swapped` first"
         )
     blocks = [block["per_task"] for block in few["by_context_source"].values() if block]
     by_source = np.array(blocks, float)  # [K, N], NaN where a source has no data
