@@ -1,11 +1,10 @@
 """Runs the benchmarks of `docs/benchmarks.md` and writes the tables that are made of them.
 
-    python experiments/benchmarks.py                   # two CPU cores, about fifty minutes
-    python experiments/benchmarks.py --on accelerator  # what needs one
-    python experiments/benchmarks.py --tables          # figures and tables of the files that exist
+    python experiments/benchmarks.py           # two CPU cores, about fifty minutes
+    python experiments/benchmarks.py --tables  # figures and tables of the files that exist
 
-Run it on an otherwise idle machine. Each command is one `metastar bench` with its result in
-`benchmarks/results/`.
+Run it on an otherwise idle machine; `experiments/accelerator.py` is for accelerators. Each command
+is one `metastar bench` with its result in `benchmarks/results/`.
 """
 
 import argparse
@@ -57,27 +56,14 @@ CPU = (
     f"critic {QUICK} --sizes=num_actions=2,4,8,16",
     f"critic {QUICK} --sizes=batch_size=64,128,256,512",
 )
-ACCELERATOR = (
-    f"update {CHEETAH}",
-    f"critic {CHEETAH}",
-    f"update {CHEETAH} --sizes=train.precision=float32,tensorfloat32,bfloat16",
-    f"seeds {CHEETAH} --sizes=num_seeds=1,2,4,8",
-    f"eval {CHEETAH} --config.simulator.backend=mjx",
-    f"env {CHEETAH} --config.simulator.backend=mjx --sizes=windows=1,10,100",
-    f"world_model {CHEETAH} --sizes=context_len=128,256,512,1024",
-    f"imagine {CHEETAH} --sizes=horizon=1,2,4,8,16",
-    f"imagine {CHEETAH} --sizes=num_rollouts=8,16,32,64,128",
-    f"critic {CHEETAH} --sizes=batch_size=256,512,1024,2048",
-)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--on", choices=("cpu", "accelerator"), default="cpu")
     parser.add_argument("--tables", action="store_true", help="run nothing")
     args = parser.parse_args()
     os.chdir(ROOT)
-    for command in () if args.tables else CPU if args.on == "cpu" else ACCELERATOR:
+    for command in () if args.tables else CPU:
         print(f"metastar bench {command}", flush=True)
         subprocess.run([sys.executable, "-m", "metastar", "bench", *command.split()], check=True)
     bench_plots.write(RESULTS)
