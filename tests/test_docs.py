@@ -152,8 +152,9 @@ def test_the_tables_of_benchmarks_are_those_of_the_committed_files():
 
 
 def test_the_commands_of_the_benchmarks_are_valid():
-    experiment = importlib.import_module("benchmarks")
-    for command in (*experiment.CPU, *experiment.ACCELERATOR):
+    benchmarks, accelerator = map(importlib.import_module, ("benchmarks", "accelerator"))
+    prepared = (s.command.removeprefix("bench ") for s in accelerator.STEPS)
+    for command in (*benchmarks.CPU, *(c for c in prepared if not c.startswith("train "))):
         part, source, *options = command.split()
         assert part in bench.PARTS
         overrides = [word for word in options if word.startswith("--config.")]
