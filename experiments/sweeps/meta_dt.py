@@ -5,8 +5,8 @@
 The last six training tasks are withheld and take the place of the test tasks: settings are chosen
 by this table. `own_episodes` plays ten episodes before the one it scores, and results hold the
 return of each, so that one evaluation tells it after 1, 3 and 10 own episodes. The Transformers
-have half the updates of `quick`, and on Cheetah-Vel half the sequences of an update: arms are
-compared, and there are eleven.
+have half the updates of `quick`, and on Cheetah-Vel half the sequences of an update and fewer
+streams: arms are compared, and there are eleven.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +14,15 @@ from ml_collections import ConfigDict
 FAMILIES = ("point_robot_sparse", "cheetah_vel")
 WITHHELD = ("data.validation_tasks=6",)
 SHARED = (*WITHHELD, "eval.shots=10", "train.updates=2500")
-SMALLER = {"point_robot_sparse": (), "cheetah_vel": ("sampler.batch_size=2",)}
+SMALLER = {
+    "point_robot_sparse": (),
+    "cheetah_vel": (
+        "sampler.batch_size=2",
+        "eval.protocols=few_shot,own_episodes",
+        "eval.windows=4",
+        "eval.zero_shot_streams=3",
+    ),
+}
 ARMS = {  # title: changes
     "default": (),
     "no world model": ("meta_dt.use_model=False", "prompt.choice=random"),
