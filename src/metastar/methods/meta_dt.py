@@ -50,6 +50,13 @@ DEFAULTS = {
     "weight_decay": Field(1e-4, NOT_NEGATIVE, "of all parameters; Meta-DT 1e-4"),
     "clip_norm": Field(0.25, POSITIVE, "largest norm of the gradient; Meta-DT 0.25"),
     "return_scale": Field(10.0, POSITIVE, "unit of returns-to-go; Meta-DT 500, Point-Robot 10"),
+    "candidates": Field(
+        1,
+        COUNT,
+        "episodes drawn for each sequence, of which the one of the highest return is cut; Meta-DT "
+        "1, on data without uniform actions",
+        before=1,
+    ),
     "use_model": Field(True, "", "False: no world model, all codes are 0; an ablation"),
     "target": Field(
         "train",
@@ -109,11 +116,12 @@ def make(cfg, spec: DataSpec) -> Method:
     """Binds the system to a config: a phase of the world model, then one of the Transformer."""
     system = bind(cfg, spec)
     updates = cfg.train.pretrain_updates * cfg.use_model, cfg.train.updates
+    best = partial(sample, system, candidates=cfg.candidates)
     return Method(
         init=partial(init, system),
         phases=(
             Phase("pretrain", updates[0], partial(sample, system), partial(pretrain, system)),
-            Phase("train", updates[1], partial(sample, system), partial(update, system)),
+            Phase("train", updates[1], best, partial(update, system)),
         ),
         export=partial(export, system),
         context=Context(spec.max_episode_steps),
@@ -287,17 +295,27 @@ def init(system: System, key: Array) -> TrainState:
     }
 
 
-def sample(system: System, data, key: Array, step: Array) -> Batch:
-    """The batch of an update: B whole episodes of each task, and one more for its prompt."""
+def sample(system: System, data, key: Array, step: Array, candidates: int = 1) -> Batch:
+    """The batch of an update: B whole episodes of each task, and one more for its prompt.
+
+    Each of the B is the one of the highest return among so many `candidates`, drawn uniformly.
+    """
     keys = jax.random.split(jax.random.fold_in(key, step), 3)
-    task_id = sample_task_id(data, system.cfg.sampler, keys[0])
-    many = jnp.tile(task_id[:, None], (1, system.cfg.sampler.batch_size))
-    length = system.spec.max_episode_steps
+    task_id, num = sample_task_id(data, system.cfg.sampler, keys[0]), system.cfg.sampler.batch_size
+    many, length = jnp.tile(task_id[:, None], (1, num * candidates)), system.spec.max_episode_steps
     views = {
         name: gather(data, draw_sequences(data, tasks, own, length))
         for name, tasks, own in zip(("episode", "prompt"), (many, task_id), keys[1:])
     }
+    views["episode"] = jax.vmap(partial(best_of_each, candidates))(views["episode"])
     return Batch(task_id, jax.tree.map(lambda x: x[task_id], data.task), views)
+
+
+def best_of_each(candidates: int, view: View) -> View:
+    """Of each block of consecutive episodes [B * candidates, T] the one of the highest return."""
+    returns = jnp.where(view.valid, view.reward, 0).sum(-1).reshape(-1, candidates)
+    best = returns.argmax(-1) + candidates * jnp.arange(len(returns))
+    return jax.tree.map(lambda x: x[best], view)
 
 
 def export(system: System, state: TrainState) -> dict:
