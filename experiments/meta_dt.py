@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cells
 import numpy as np
-from sweeps.meta_dt import ARMS, FAMILIES, label_of
+from sweeps.meta_dt import FAMILIES, arms_of, label_of
 
 from metastar.tools.report import tables
 
@@ -26,7 +26,7 @@ def table(family: str) -> list[tuple[str, ...]]:
     """One line of each finished arm; shares are of the oracle's way from uniform actions."""
     (oracle, *arms), rows = cells.cells_of(f"{SWEEP}:{family}"), []
     best = np.mean([r["protocols"]["few_shot"]["mean"] for r in results_of(oracle[1])])
-    for title, (_, file) in zip(ARMS, arms, strict=True):
+    for title, (_, file) in zip(arms_of(family), arms, strict=True):
         if not file.exists():
             continue
         results = results_of(file)
