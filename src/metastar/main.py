@@ -125,7 +125,17 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         return command
 
     add("doctor", _doctor, "print versions, devices and simulators, and how to fix what is missing")
-    add("collect", _collect, "make the data set of a config, unless it is there", config=True)
+    collect = add(
+        "collect",
+        _collect,
+        "make the data set of a config, unless it is there, or merge the blocks of it that are",
+        config=True,
+    )
+    collect.add_argument(
+        "--tasks",
+        metavar="FIRST-LAST",
+        help="make these tasks only, a block: whole groups of collect.tasks_at_once tasks",
+    )
     add(
         "config",
         _config,
@@ -217,7 +227,10 @@ def _config(args) -> None:
 def _collect(args) -> None:
     from metastar.collection import collect
 
-    print(f"data set: {collect.ensure(args.config)}")
+    if args.tasks is not None:
+        print(f"block: {collect.block(args.config, args.tasks)}")
+    else:
+        print(f"data set: {collect.ensure(args.config)}")
 
 
 def _train(args) -> None:

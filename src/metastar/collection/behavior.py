@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+
 from metastar.errors import UserError
 from metastar.types import Array, EnvSpec, Trajectory
 
@@ -26,6 +28,18 @@ class Behavior(NamedTuple):
     # (tasks, leaves [N, ...]; key; report, which takes a line of progress) -> Episodes; the same
     # key gives the same episodes
     run: Callable
+    # Why all tasks must be made together. None: they need not, and `run` takes the number of its
+    # first task as one more argument; draws of a task follow from `key` and its number (`keys_of`),
+    # and `collector` counts from the first task of all.
+    together: str | None = "its file does not say that it makes each task by itself"
+
+
+def keys_of(key: Array, first: int, num_tasks: int, *streams: int) -> Array:
+    """Splits a key into those [N, ...] of the N tasks from number `first` on, of `streams` each.
+
+    The keys of a task do not depend on which other tasks there are.
+    """
+    return jax.random.split(key, (first + num_tasks, *streams))[first:]
 
 
 def expect_room(spec: EnvSpec, num_tasks: int, num_episodes: int) -> None:

@@ -1,8 +1,8 @@
 """Behaviour policies that learn online: the loop that the files of `behaviors/` share.
 
-By default every task has a learner of its own, all of them in one vmapped update, as in the
-MetaSTAR reference. With `collect.shared_learner` one learner observes the task's parameters and
-learns all tasks at once, which takes far less arithmetic for an equally good policy.
+By default every task has a learner of its own, all that are made at once (`tasks_at_once`) in one
+vmapped update, as in the MetaSTAR reference. With `collect.shared_learner` one learner observes the
+task's parameters and learns all tasks, which takes far less arithmetic for an equally good policy.
 
 An iteration is, as in the reference, a few episodes and then some updates; but the episodes of an
 iteration are played by the policies from before its updates, so that the simulator and the
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.collection.behavior import Behavior, Episodes, expect_room
+from metastar.collection.behavior import Behavior, Episodes, expect_room, keys_of
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data.rows import Transitions
 from metastar.data.store import CROSS_TASK
@@ -115,21 +115,22 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
     play_random = make_rollout(env, uniform, 1, greedy=False)
     policy = code_policy(algorithm.agent, spec.action_dim)
     play = make_rollout(env, policy, 1, greedy=False, params_axis=None if shared else 0)
+    init = jax.jit(partial(_init, algorithm.agent, shared), static_argnums=1)
     learn = jax.jit(partial(_learn_shared if shared else _learn_each, algorithm, collect))
 
-    def run(tasks, key, report):
+    def run(tasks, key, report, first=0):
         code = join_parameters(tasks) if shared else jnp.zeros((len(jax.tree.leaves(tasks)[0]), 0))
         num_tasks, code_dim = code.shape
         key_init, key_random, key_play, key_learn, key_cross = jax.random.split(key, 5)
 
-        def keys_of(key):
-            return key if shared else jax.random.split(key, num_tasks)
+        def keys_of_learners(key):
+            return key if shared else keys_of(key, first, num_tasks)
 
-        init = partial(algorithm.agent.init, size=spec.obs_dim + code_dim)
-        learner = jax.jit(init if shared else jax.vmap(init))(keys_of(key_init))
+        learner = init(keys_of_learners(key_init), spec.obs_dim + code_dim)
         replay = _empty_replay(spec, num_tasks, num_learned)
         streams = no_adaptation(num_tasks, num_random)
-        replay = _write(replay, play_random(None, streams, tasks, key_random), 0)
+        keys = keys_of(key_random, first, num_tasks, num_random)
+        replay = _write(replay, play_random(None, streams, tasks, keys), 0)
         streams = Adaptation(jnp.repeat(code[:, None], num_new, 1))
         report_every = max(1, collect.iterations // REPORTS)
 
@@ -140,9 +141,10 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
         with ThreadPoolExecutor(1) as worker:
             for i in range(collect.iterations):
                 filled = num_random + i * num_new
-                keys = keys_of(jax.random.fold_in(key_learn, i))
+                keys = keys_of_learners(jax.random.fold_in(key_learn, i))
                 learning = worker.submit(_wait_for, learn, learner, replay, code, i, keys)
-                played = play(acting(learner), streams, tasks, jax.random.fold_in(key_play, i))
+                keys = keys_of(jax.random.fold_in(key_play, i), first, num_tasks, num_new)
+                played = play(acting(learner), streams, tasks, keys)
                 learner = learning.result()
                 replay = _write(replay, played, filled)
                 if (i + 1) % report_every == 0:
@@ -157,7 +159,7 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
         stage = np.zeros_like(policy)
         returns = np.where(trajectory.valid, trajectory.reward, 0).sum(-1)
         stage[:, num_random:] = split_stages(returns[:, num_random:], collect.expert_quantile)
-        collector = np.broadcast_to(np.arange(num_tasks)[:, None], policy.shape)
+        collector = np.broadcast_to(first + np.arange(num_tasks)[:, None], policy.shape)
         episodes = Episodes(trajectory, policy, stage, collector)
         if collect.cross_task_episodes:
 
@@ -173,7 +175,16 @@ def make(algorithm: Algorithm, collect: ConfigDict, env: Env) -> Behavior:
             episodes = join(episodes, _cross(play_others, num_tasks, key_cross, num))
         return episodes
 
-    return Behavior(policies, STAGES, run)
+    return Behavior(policies, STAGES, run, _together(collect))
+
+
+def _together(collect: ConfigDict) -> str | None:
+    """Why all tasks must be made together; None if they need not."""
+    if collect.shared_learner:
+        return "collect.shared_learner=True has one learner of them all"
+    if num := collect.cross_task_episodes:
+        return f"collect.cross_task_episodes={num} play the policies of other tasks"
+    return None
 
 
 def split_stages(returns: np.ndarray, expert_quantile: float) -> np.ndarray:
@@ -207,6 +218,12 @@ def join(*parts: Episodes) -> Episodes:
 def _wait_for(f: Callable, *args):
     """Calls a jitted function and waits for what it returns."""
     return jax.block_until_ready(f(*args))
+
+
+def _init(agent, shared, key, size):
+    """One learner from one key, or learners with leaves [N, ...] from keys [N]."""
+    init = partial(agent.init, size=size)
+    return (init if shared else jax.vmap(init))(key)
 
 
 def _learn_each(algorithm, collect, learner, replay, code, iteration, keys):

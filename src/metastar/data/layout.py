@@ -83,6 +83,14 @@ def concatenate(blocks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**fields, "episodes": np.full(len(length), length.shape[1])}
 
 
+def merge(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Joins the fields of several data sets, of other tasks each, in the order given.
+
+    `collector` must count all their tasks already.
+    """
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def offsets(fields: dict[str, np.ndarray]) -> Offsets:
     """The rows at which each task's data begin."""
     episode = _running(fields["episodes"])

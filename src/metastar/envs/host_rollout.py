@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metastar.envs.streams import begin_stream, next_step, where
+from metastar.envs.streams import begin_stream, keys_of_streams, next_step, where
 from metastar.errors import Diverged, UserError
 from metastar.types import Env, Policy, Trajectory
 
@@ -46,7 +46,7 @@ def make_host_rollout(
     def run(params, adaptation, tasks, key):
         """(params, leaves [N, W, ...], leaves [N, ...], key) -> Trajectory [N, W, episodes, T]."""
         streams = jax.tree.leaves(adaptation)[0].shape[:2]
-        begun = begin(params, adaptation, jax.random.split(key, streams))
+        begun = begin(params, adaptation, keys_of_streams(key, streams))
         memory, previous = begun.memory, jax.device_get(begun.previous)
         noise = jax.device_get(begun.reset_noise)
         tasks, physics = jax.tree.map(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from metastar.envs.host_rollout import make_host_rollout
-from metastar.envs.streams import begin_stream, next_step, where
+from metastar.envs.streams import begin_stream, keys_of_streams, next_step, where
 from metastar.types import Adaptation, Array, Env, Policy, Trajectory
 
 
@@ -68,7 +68,7 @@ def rollout(
         params: the policy's parameters.
         adaptation: leaves [N, W, ...].
         tasks: task parameters, leaves [N, ...].
-        key: PRNG key.
+        key: PRNG key, or keys [N, W] of the streams.
         episodes: consecutive episodes of a stream.
         greedy: passed on to the policy.
         params_axis: None if all streams share `params`, 0 if its leaves are [N, ...].
@@ -87,7 +87,7 @@ def rollout(
 
     over_streams = jax.vmap(stream, in_axes=(None, 0, None, None, 0))
     over_tasks = jax.vmap(over_streams, in_axes=(params_axis, 0, 0, 0, 0))
-    return over_tasks(params, adaptation, tasks, physics, jax.random.split(key, streams))
+    return over_tasks(params, adaptation, tasks, physics, keys_of_streams(key, streams))
 
 
 def no_adaptation(*streams: int) -> Adaptation:

@@ -31,6 +31,11 @@ def begin_stream(
     )
 
 
+def keys_of_streams(key: Array, streams: tuple[int, int]) -> Array:
+    """A key for each of `streams` [N, W]: split off one key, or the keys [N, W] that are given."""
+    return key if key.ndim else jax.random.split(key, streams)
+
+
 def next_step(policy: Policy, params, adaptation, memory, previous, obs, time, first, key, greedy):
     """Lets the policy act on one observation [O] of one stream.
 

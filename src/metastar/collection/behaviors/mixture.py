@@ -42,10 +42,12 @@ def make(cfg: ConfigDict, env: Env) -> Behavior:
     policies = tuple(dict.fromkeys(name for part in parts for name in part.policies))
     stages = tuple(dict.fromkeys(name for part in parts for name in part.stages))
 
-    def run(tasks, key, report):
+    together = next((part.together for part in parts if part.together), None)
+
+    def run(tasks, key, report, *first):
         made = []
         for part, key_part in zip(parts, jax.random.split(key, len(parts))):
-            episodes = part.run(tasks, key_part, report)
+            episodes = part.run(tasks, key_part, report, *first)
             to_policy = np.array([policies.index(name) for name in part.policies])
             to_stage = np.array([stages.index(name) for name in part.stages])
             made.append(
@@ -53,4 +55,4 @@ def make(cfg: ConfigDict, env: Env) -> Behavior:
             )
         return online.join(*made)
 
-    return Behavior(policies, stages, run)
+    return Behavior(policies, stages, run, together)
