@@ -17,6 +17,7 @@ from metastar.tools.bench import cases as bench_parts
 from metastar.tools.bench import evaluation as bench_eval
 from metastar.tools.bench import report as bench_report
 from metastar.tools.bench import setting as bench_data
+from metastar.tools.bench import simulators as bench_simulators
 from metastar.tools.bench.roofline import Probe
 from metastar.training import flops
 from metastar.training.flops import Product
@@ -309,3 +310,14 @@ def test_systems_are_compared_by_whole_updates_only(wrong, tmp_path):
     systems = {"one": make_cfg(), "other": make_cfg()}
     with pytest.raises(UserError, match="by their whole update"):
         bench.run(part, make_cfg(), tmp_path, sizes=sizes, systems=systems)
+
+
+def test_the_loops_of_the_engine_make_the_same_steps():
+    cfg = make_config.base(family="hopper_mass", **{"simulator.threads": 1})
+    env, family = bench_simulators.make_env(cfg), bench_simulators.family_of("hopper_mass")
+    env = env._replace(spec=env.spec._replace(max_episode_steps=4))
+    tasks = family.law["own"](np.random.default_rng(0), 2)
+    found = bench_simulators.loops(family, env, tasks, num_streams=3, threads=1)
+    raw, ours = (found[name]() for name in (bench_simulators.RAW, bench_simulators.STEPS))
+    assert raw.shape == (6, 12) and len(np.unique(raw[:, 0])) == 6
+    np.testing.assert_array_equal(raw, ours)

@@ -15,6 +15,7 @@ from metastar.tools.bench import evaluation as bench_eval
 from metastar.tools.bench import report as bench_report
 from metastar.tools.bench import roofline
 from metastar.tools.bench import setting as bench_data
+from metastar.tools.bench import simulators as bench_simulators
 from metastar.tools.bench.cases import Case
 from metastar.tools.bench.setting import Setting
 from metastar.tools.bench.timing import interleaved
@@ -68,7 +69,7 @@ def run(
         out: folder of the results.
         sizes: "axis=value,value,...": the part at each value; "" is the config as it is.
         repeats: rounds.
-        max_steps: of "eval": steps of an episode at most; 0 leaves them as they are.
+        max_steps: of "env" and "eval": steps of an episode at most; 0 leaves them as they are.
         profile: also writes a trace of one call of each case, `<out>/<name>_trace`.
         command: what the file shows as its origin.
         systems: configs by label, whose updates are timed side by side, `cfg` first among them.
@@ -169,7 +170,7 @@ def _at(cfg: FrozenConfigDict, scan: Sizes, size: Any) -> FrozenConfigDict:
 def _cases(part: str, setting: Setting, size: Any, max_steps: int) -> list[Case]:
     phase = bench_parts.last_phase(setting)
     if part == "env":
-        return [bench_parts.env_steps(part, setting)]
+        return bench_simulators.cases(part, setting, max_steps)
     if part == "eval":
         return bench_eval.cases(setting, max_steps)
     if part == "seeds":

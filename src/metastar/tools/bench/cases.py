@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar.envs.make import make_env
-from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
 from metastar.tools.bench import parts
 from metastar.tools.bench.setting import Setting
@@ -145,21 +143,16 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
     )
 
 
-def env_steps(name: str, setting: Setting) -> Case:
-    """An episode under uniform actions in `eval.windows` streams of every task, all in parallel."""
-    cfg = setting.cfg
-    env = of_tasks(make_env(cfg), setting.all.task)
-    run = make_rollout(env, uniform_policy(env.spec.action_dim), 1)
-    streams = setting.all.count.shape[0], cfg.eval.windows
-    arguments = (), no_adaptation(*streams), setting.all.task, jax.random.key(cfg.seed)
-    units = streams[0] * streams[1] * env.spec.max_episode_steps
-    return rollout_case(name, env, run, arguments, units, Counter())
-
-
 def of_tasks(env: Env, tasks) -> Env:
     """The simulator with the physics of these tasks made already, so that a rollout compiles."""
     physics = env.prepare(tasks)
     return env._replace(prepare=lambda tasks: physics)
+
+
+def shortened(env: Env, max_steps: int) -> Env:
+    """The simulator with episodes of at most so many steps; 0 leaves them as they are."""
+    steps = min(max_steps or env.spec.max_episode_steps, env.spec.max_episode_steps)
+    return env._replace(spec=env.spec._replace(max_episode_steps=steps))
 
 
 def rollout_case(

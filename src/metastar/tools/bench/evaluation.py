@@ -12,7 +12,7 @@ from metastar.evaluation import episodes as play
 from metastar.evaluation import evaluate
 from metastar.evaluation.history import empty_window
 from metastar.evaluation.protocol import Given, Protocol
-from metastar.tools.bench.cases import Case, of_tasks, rollout_case
+from metastar.tools.bench.cases import Case, of_tasks, rollout_case, shortened
 from metastar.tools.bench.setting import Setting
 from metastar.training.flops import products, scaled
 from metastar.types import Env, StepIn
@@ -31,10 +31,7 @@ def cases(setting: Setting, max_steps: int) -> list[Case]:
         setting: the method, with its initial parameters, and its data.
         max_steps: steps of an episode at most; 0 leaves them as they are.
     """
-    env = make_env(setting.cfg)
-    if max_steps:
-        steps = min(max_steps, env.spec.max_episode_steps)
-        env = env._replace(spec=env.spec._replace(max_episode_steps=steps))
+    env = shortened(make_env(setting.cfg), max_steps)
     every = of_tasks(env, setting.all.task)
     alone = of_tasks(env, jax.tree.map(lambda x: x[:1], setting.all.task))  # all take as long
     made = []

@@ -37,7 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         metavar="N",
         default=0,
-        help="eval: steps of an episode at most (default: the family's)",
+        help="env, eval: steps of an episode at most (default: the family's)",
     )
     parser.add_argument(
         "--out",
