@@ -1,7 +1,8 @@
 """Runs the benchmarks of `docs/benchmarks.md` and writes the tables that are made of them.
 
-    python experiments/benchmarks.py           # two CPU cores, about fifty minutes
-    python experiments/benchmarks.py --tables  # figures and tables of the files that exist
+    python experiments/benchmarks.py                # two CPU cores, about fifty minutes
+    python experiments/benchmarks.py --on families  # the simulators of robots, a few minutes
+    python experiments/benchmarks.py --tables       # figures and tables of the files that exist
 
 Run it on an otherwise idle machine; `experiments/accelerator.py` is for accelerators. Each command
 is one `metastar bench` with its result in `benchmarks/results/`.
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from metastar.tools.bench import plots as bench_plots
 from metastar.tools.bench import report as bench_report
+from metastar.tools.bench.simulators import RAW, STEPS
 from metastar.tools.report import tables
 
 ROOT = Path(__file__).parent.parent
@@ -56,19 +58,37 @@ CPU = (
     f"critic {QUICK} --sizes=num_actions=2,4,8,16",
     f"critic {QUICK} --sizes=batch_size=64,128,256,512",
 )
+# The simulated robots, by body: batches of 64 streams, 8 of each of 8 tasks, and the first 20 steps
+# of an episode, in which robots fall and touch the ground.
+ROBOTS = (
+    *("cheetah_vel", "cheetah_vel_sparse", "cheetah_dir"),
+    *("ant_dir", "ant_goal", "ant_semicircle", "ant_semicircle_sparse"),
+    *("hopper_param", "hopper_param_sparse", "hopper_mass", "hopper_friction"),
+    *("walker_param", "walker_param_sparse", "walker_mass", "walker_friction"),
+    "humanoid_dir",
+)
+SIMULATORS = RESULTS / "simulators"
+FAMILIES = tuple(
+    f"env --config=configs/bc.py:{name},debug --config.eval.windows=8 --config.simulator.threads=1 "
+    "--max-steps=20 --repeats=9 --out=benchmarks/results/simulators"
+    for name in ROBOTS
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    groups = {"cpu": CPU, "families": FAMILIES}
+    parser.add_argument("--on", choices=groups, default="cpu")
     parser.add_argument("--tables", action="store_true", help="run nothing")
     args = parser.parse_args()
     os.chdir(ROOT)
-    for command in () if args.tables else CPU:
+    for command in () if args.tables else groups[args.on]:
         print(f"metastar bench {command}", flush=True)
         subprocess.run([sys.executable, "-m", "metastar", "bench", *command.split()], check=True)
     bench_plots.write(RESULTS)
     tables.insert(ROOT / "README.md", "performance", table())
     tables.insert(ROOT / "docs/benchmarks.md", "benchmarks", page())
+    tables.insert(ROOT / "docs/benchmarks.md", "simulators", simulators())
 
 
 def reports() -> list[dict]:
@@ -118,6 +138,17 @@ def page() -> str:
         if bench_plots.series(report):
             parts.append(f"![{report['name']}](../benchmarks/results/{report['name']}.png)")
     return "\n\n".join(parts or ["Not measured yet."]) + "\n"
+
+
+def simulators() -> str:
+    """What our layer adds to the loop of MuJoCo's C engine, for every family of robots."""
+    rows = [("family", "`mujoco.rollout` alone, env steps/s", "`env.step`, time", "rollout, time")]
+    for report in bench_plots.read(SIMULATORS).values():
+        raw, *ours = (report["cases"][name] for name in (RAW, STEPS, report["part"]))
+        family = report["config"]["family"]
+        times = (f"{case['relative']:.3f}" for case in ours)
+        rows.append((f"`{family}`", f"{raw['per_second']:.0f}", *times))
+    return f"{tables.markdown(rows)}\n"
 
 
 if __name__ == "__main__":

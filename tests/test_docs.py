@@ -149,12 +149,14 @@ def test_the_tables_of_benchmarks_are_those_of_the_committed_files():
     readme, page = (ROOT / "README.md").read_text(), (ROOT / "docs/benchmarks.md").read_text()
     assert f"<!-- performance -->\n{experiment.table()}<!-- /performance -->" in readme
     assert f"<!-- benchmarks -->\n{experiment.page()}<!-- /benchmarks -->" in page
+    assert f"<!-- simulators -->\n{experiment.simulators()}<!-- /simulators -->" in page
 
 
 def test_the_commands_of_the_benchmarks_are_valid():
     benchmarks, accelerator = map(importlib.import_module, ("benchmarks", "accelerator"))
     prepared = (s.command.removeprefix("bench ") for s in accelerator.STEPS)
-    for command in (*benchmarks.CPU, *(c for c in prepared if not c.startswith("train "))):
+    timed = (command for command in prepared if not command.startswith("train "))
+    for command in (*benchmarks.CPU, *benchmarks.FAMILIES, *timed):
         part, source, *options = command.split()
         assert part in bench.PARTS
         overrides = [word for word in options if word.startswith("--config.")]

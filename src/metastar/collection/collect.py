@@ -210,7 +210,7 @@ def _merge(cfg: ConfigDict, directory: Path, parts: dict[Path, range], report: C
     blocks.expect_all(directory, parts, _total(whole))
     report(f"merging {len(parts)} blocks into {directory}")
     store.save(directory, *blocks.merged(parts, whole, partial(_expect_same, cfg)))
-    report(f"{blocks.folder_of(directory)} is of no more use")
+    report(f"merged; {blocks.folder_of(directory)} may be deleted")
 
 
 def draw_tasks(cfg: ConfigDict) -> tuple[dict[str, np.ndarray], dict[str, list[int]]]:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import make_config
+from metastar import registry
 from metastar.data import layout, store
 from metastar.data.sources import Source
-from metastar.envs.make import spec_of
+from metastar.envs.make import family_of, spec_of
 from metastar.errors import UserError
 from metastar.tools.card import card
 from metastar.tools.card import figures as card_figures
@@ -40,12 +41,10 @@ def write(folder, family="point_robot_sparse", pairs=((0, 0), (1, 2)), split=SPL
         "stage": stage,
         "collector": np.zeros(shape),
     }
-    angle = np.linspace(0.1, 3, num)
-    goal = {"goal": np.stack([np.cos(angle), np.sin(angle)], -1)}
     manifest = store.Manifest(
         family=family,
         env_spec=spec,
-        tasks=goal if family.startswith("point") else {"velocity": angle},
+        tasks=family_of(family).law["own"](rng, num),
         split=split,
         policies=POLICIES,
         stages=STAGES,
@@ -57,7 +56,16 @@ def write(folder, family="point_robot_sparse", pairs=((0, 0), (1, 2)), split=SPL
     return folder
 
 
-@pytest.mark.parametrize("family", ["point_robot", "point_robot_sparse", "cheetah_vel"])
+QUICK = ("point_robot", "point_robot_sparse", "ant_goal", "hopper_param")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
+        for name in registry.names("family")
+    ],
+)
 def test_inspect_writes_text_and_figures(tmp_path, family):
     path = write(tmp_path / "set", family)
     text = card.inspect(path, tmp_path / "out")

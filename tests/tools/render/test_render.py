@@ -341,6 +341,13 @@ def test_a_family_is_filmed(tmp_path, monkeypatch, capsys):
     assert Image.open(files[1]).format == "PNG"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("family", registry.names("family"))
+def test_every_family_is_filmed(family, tmp_path, fake_renderer):
+    for file in render.render(family=family, tasks=[0], out=str(tmp_path)):
+        assert file.stem == f"{family}_random" and Image.open(file).width > 300
+
+
 def test_a_run_of_a_simulated_robot_is_filmed_state_by_state(tmp_path, fake_renderer):
     render.render(family="cheetah_dir", tasks=[1], out=str(tmp_path))
     (recording,) = made("random", family="cheetah_dir", tasks=[1])
