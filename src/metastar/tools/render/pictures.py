@@ -4,6 +4,7 @@ MuJoCo is imported inside functions: at its first import it chooses the drawing 
 environment variable MUJOCO_GL, which `find_family` has to set before that.
 """
 
+import math
 import os
 import sys
 import traceback
@@ -23,7 +24,8 @@ from metastar.envs.make import family_of
 from metastar.errors import UserError
 
 ROBOT_ASPECT = 9 / 14  # height of a picture of a simulated robot over its width
-CAMERA = {"distance": 2.2, "azimuth": 90.0, "elevation": -8.0}  # metres, degrees; from the side
+CAMERA = {"azimuth": 90.0, "elevation": -8.0}  # degrees; from the side
+DISTANCE = 2.2  # metres of the camera, or more for what is tall
 MARGIN = 0.1  # length units around everything that a plot of point robots shows
 DPI = 100
 BLUE, ORANGE, GREEN, GREY = "#2066a8", "#e07b24", "#2f9e6b", "#8c8c8c"
@@ -94,6 +96,7 @@ def _robot_painters(renderer, data, recordings: Sequence[Recording]) -> list[Cal
     camera = mujoco.MjvCamera()
     camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
     camera.trackbodyid = 1  # 0 is the world
+    camera.distance = _distance(renderer.model, data)
     for name, value in CAMERA.items():
         setattr(camera, name, value)
 
@@ -107,6 +110,16 @@ def _robot_painters(renderer, data, recordings: Sequence[Recording]) -> list[Cal
         return renderer.render().copy()
 
     return [partial(paint, recording) for recording in recordings]
+
+
+def _distance(model, data) -> float:
+    """From where the camera, which looks at the centre of mass, has a robot at rest in view."""
+    import mujoco
+
+    mujoco.mj_forward(model, data)
+    own = model.geom_bodyid > 0
+    top = (data.geom_xpos[own, 2] + model.geom_rbound[own]).max() - data.subtree_com[1, 2]
+    return max(DISTANCE, 1.2 * top / math.tan(math.radians(model.vis.global_.fovy) / 2))
 
 
 def _point_painters(family: Family, width: int, recordings: Sequence[Recording]) -> list[Callable]:
