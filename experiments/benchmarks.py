@@ -70,7 +70,7 @@ ROBOTS = (
 SIMULATORS = RESULTS / "simulators"
 FAMILIES = tuple(
     f"env --config=configs/bc.py:{name},debug --config.eval.windows=8 --config.simulator.threads=1 "
-    "--max-steps=20 --repeats=9 --out=benchmarks/results/simulators"
+    "--max-steps=20 --repeats=5 --clock=cpu --out=benchmarks/results/simulators"
     for name in ROBOTS
 )
 

@@ -285,7 +285,7 @@ def _bench(args) -> None:
     from metastar import config
     from metastar.tools.bench import bench
 
-    names = ("out", "sizes", "repeats", "max_steps", "profile")
+    names = ("out", "sizes", "repeats", "max_steps", "profile", "clock")
     options = {name: getattr(args, name) for name in names}
     systems = {args.source: args.config} if args.against else {}
     systems |= {source: config.load(source, []) for source in args.against}

@@ -40,6 +40,12 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="env, eval: steps of an episode at most (default: the family's)",
     )
     parser.add_argument(
+        "--clock",
+        choices=("wall", "cpu"),
+        default="wall",
+        help="seconds on the wall, or CPU seconds of the process: for one thread on a busy machine",
+    )
+    parser.add_argument(
         "--out",
         metavar="DIR",
         default="benchmarks/results",

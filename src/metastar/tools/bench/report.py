@@ -131,7 +131,8 @@ def text(report: dict) -> str:
     """A result as a table for a terminal."""
     head = (
         f"{report['part']} on {report['device']} ({report['cpu']}, {report['cores']} cores), "
-        f"median and quartiles of {report['repeats']} interleaved repeats"
+        f"median and quartiles of {report['repeats']} interleaved repeats, "
+        f"{report['clock']} clock"
     )
     lines = [head, "", tables.plain(rows(report["cases"])), ""]
     for name, probe in report["probes"].items():
