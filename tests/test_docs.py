@@ -203,6 +203,13 @@ def at_debug_size(command):
         words += ["--config.eval.curve_windows=1", "--config.train.checkpoint_every=20"]
     if words[0] == "bench":
         words += ["--repeats=1"]
+    if words[0] == "collect":  # blocks of fewer tasks
+        fewer = {
+            "--tasks=0-19": "--tasks=0-2",
+            "--tasks=20-39": "--tasks=3-5",
+            "--config.collect.tasks_at_once=10": "--config.collect.tasks_at_once=3",
+        }
+        words = [fewer.get(word, word) for word in words]
     if words[0] == "render":
         words = ["7" if word == "31" else word for word in words]  # the last of fewer tasks
     if any("horizon=" in word for word in words):
