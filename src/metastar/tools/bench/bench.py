@@ -20,7 +20,7 @@ from metastar.tools.bench.setting import Setting
 from metastar.tools.bench.timing import interleaved
 from metastar.training import provenance
 
-PARTS = ("update", "world_model", "imagine", "critic", "env", "eval", "seeds")
+PARTS = ("update", "world_model", "imagine", "critic", "env", "eval", "infer", "seeds")
 # Short names of the axes that are scanned most, and the field of each.
 AXES = {
     "meta_batch": "sampler.meta_batch",
@@ -172,6 +172,8 @@ def _cases(part: str, setting: Setting, size: Any, max_steps: int) -> list[Case]
         return [bench_parts.env_steps(part, setting)]
     if part == "eval":
         return bench_eval.cases(setting, max_steps)
+    if part == "infer":
+        return bench_eval.inferences(setting)
     if part == "seeds":
         return [bench_parts.updates("update", setting, phase)]
     if part == "update" and size is None:
