@@ -177,6 +177,9 @@ def test_a_bank_is_read_back_with_its_parameters_only(tmp_path):
         files.write_json(tmp_path / likelihood.FILE, {"params_sha256": "ab", "codes": codes})
         with pytest.raises(UserError, match=sentence):
             inference.load(KNOWN.own, tmp_path, "ab")
+    wide = loaded._replace(bank=jnp.ones((3, 2)))
+    with pytest.raises(UserError, match="codes of 2 entries, but this run's have 1"):
+        inference.method.infer(wide, window(1.0), None, KEY)
     (tmp_path / likelihood.FILE).unlink()
     with pytest.raises(UserError, match="is missing; run `metastar evaluate"):
         inference.load(KNOWN.own, tmp_path, "ab")

@@ -131,6 +131,11 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
     def infer(params, view, task, key):
         adaptation = method.infer(params.own, view, task, key)
         own = expect_code(adaptation, "inference.choice='bank'")
+        if own.shape != params.bank.shape[1:]:
+            raise UserError(
+                f"the bank holds codes of {params.bank.shape[1]} entries, but this run's have "
+                f"{own.shape[0]}; run `metastar evaluate` with its workdir to make {FILE} again"
+            )
         code = jnp.concatenate([own[None], params.bank])
         found = cost(method.task_model, params.own, view, code, cfg.next_obs)
         best = guarded(found, view.valid.sum(), cfg.nats, cfg.fit)

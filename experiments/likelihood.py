@@ -1,0 +1,171 @@
+"""Codes by the encoder against codes by likelihood, of the same agents, on withheld tasks.
+
+    metastar train --config=configs/metastar.py:cheetah_vel,quick \\
+        --config.data.validation_tasks=6 --workdir=runs/likelihood_cheetah_vel
+    python experiments/likelihood.py cheetah_vel
+
+The second evaluates the run, or each of its seeds, under every arm of `ARMS`, and writes a file for
+each to `experiments/results/likelihood_cheetah_vel_validation6/`, unless it is there, and the table
+of all of them to `docs/log.md`. Out-of-distribution tasks are evaluated too, if the data have some;
+test tasks are not. Call it from the root of the checkout.
+"""
+
+import argparse
+from pathlib import Path
+
+import cells
+import numpy as np
+from ml_collections import FrozenConfigDict
+
+from metastar import config, files
+from metastar.collection import collect
+from metastar.data import store
+from metastar.evaluation import evaluate, results
+from metastar.ops import invariance, probes
+from metastar.tools.report import tables
+from metastar.training import checkpoint, restore
+from metastar.training.chunk import params_of
+
+ARMS = {
+    "encoder": {"inference.choice": "encoder"},
+    "bank": {"inference.choice": "bank"},
+    "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
+}
+TITLES = {"encoder": "encoder", "bank": "bank", "unguarded": "bank, without guards"}
+LABEL = "likelihood_{family}_validation6"
+RUN = "runs/likelihood_{family}"
+KEPT = ("mean", "iqm", "ci95", "per_task", "title", "informative", "by_context_source")
+
+
+def with_ood(run: restore.Restored) -> store.Tasks:
+    """A run's tasks, and beside the withheld ones those that the data have out of distribution."""
+    data = collect.data_set(run.cfg)
+    split = store.split_ids(data.manifest, run.cfg)
+    split |= {name: x for name, x in data.manifest.split.items() if name in store.OOD and x}
+    cfg = config.change(run.cfg, {"data.validation_tasks": 0})
+    data = data._replace(manifest=data.manifest._replace(split=split))
+    return store.tasks_of(data, cfg)
+
+
+def evaluated(run: restore.Restored, tasks: store.Tasks, arm: str, folder: Path) -> dict:
+    """Evaluates a run under an arm; returns what is kept of the results, and measures of codes."""
+    cfg = FrozenConfigDict(config.change(run.cfg, ARMS[arm]))
+    folder.mkdir(exist_ok=True)
+    meta = {
+        "wall_seconds": run.meta["wall_seconds"],
+        "updates": run.step,
+        "command": f"python experiments/likelihood.py {run.cfg.family}",
+        "params_sha256": checkpoint.params_sha256(params_of(run.state)),
+        "digests": run.digests,
+    }
+    final = evaluate.make_final(cfg, run.method, tasks)
+    found = final(cfg, run.method.export(run.state), folder, meta)
+    parts = ("", "train", *(name for name in store.OOD if name in found))
+    return {
+        "command": meta["command"],
+        "arm": config.flatten(cfg.inference),
+        **{name: found[name] for name in ("family", "seed", "updates", "commit", "params_sha256")},
+        "evaluation_seconds": found["evaluation_seconds"],
+        "protocols": {part or "withheld": kept(found[part] if part else found) for part in parts},
+        "codes": measured(results.read_arrays(folder), "test"),
+    }
+
+
+def kept(column: dict) -> dict:
+    """What the table reads of a column of results."""
+    return {
+        name: {key: block[key] for key in KEPT if key in block}
+        for name, block in column["protocols"].items()
+    }
+
+
+def measured(arrays: dict[str, np.ndarray], part: str) -> dict:
+    """Measures of the few-shot codes on the tasks of a part, from an evaluation's arrays.
+
+    `ratio`: variance between sources over variance between tasks, over all sources. `r2`: share of
+    the task parameters that a linear map explains, fitted on codes of the training tasks' own
+    uniform contexts, for contexts of each source.
+    """
+    code = np.moveaxis(arrays["few_shot_source_code"], 0, 1).astype(float)  # [N, K, W, Z]
+    keep = np.moveaxis(arrays["few_shot_source_present"], 0, 1)
+    keep = np.broadcast_to(keep.reshape(*keep.shape[:2], -1), code.shape[:-1])
+    rows, train = arrays["split"] == part, arrays["split"] == "train"
+    apart = invariance.variance_parts(code[rows], keep[rows])
+    policy, tasks = invariance.between_variances(apart, np.ones(len(apart.policy)))
+
+    factor = arrays["goal"] if arrays["goal"].size else arrays["label"][:, None]
+    mean, std = factor[train].mean(0), factor[train].std(0)
+    own = arrays["few_shot_code"].astype(float)  # [N, W, Z]
+    middle, scale = own[train].mean((0, 1)), own[train].std((0, 1)) + 1e-9
+    target = np.broadcast_to(((factor - mean) / std)[:, None], (*own.shape[:2], factor.shape[-1]))
+    fold = np.where(train, 0, 1)
+    x, used = (own - middle) / scale, np.broadcast_to(train[:, None], own.shape[:2])
+    weights = probes.ridge_weights(x, target, used, fold)[1]
+    found = {}
+    for k, name in enumerate(arrays["few_shot_sources"]):
+        predicted = probes.with_one((code[rows, k] - middle) / scale) @ weights
+        truth = np.broadcast_to(((factor - mean) / std)[rows, None], predicted.shape)
+        here = keep[rows, k][..., None]
+        error = np.where(here, (predicted - truth) ** 2, 0).sum((1, 2))
+        spread = np.where(here, (truth - truth.mean((0, 1))) ** 2, 0).sum((1, 2))
+        found[str(name)] = float(probes.r2(error, spread, np.ones(len(error))))
+    return {"ratio": float(policy / tasks), "r2": found}
+
+
+def table(found: dict[str, list[dict]]) -> str:
+    """One column for each arm, means over seeds with the least and the largest."""
+    first = next(iter(found.values()))[0]
+    rows = [("", *(TITLES[arm] for arm in found))]
+
+    def add(title, value):
+        cell = [cells.spread([value(run) for run in runs], "{:.1f}") for runs in found.values()]
+        rows.append((title, *cell))
+
+    names = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
+    for part, words in names.items():
+        for name, block in first["protocols"].get(part, {}).items():
+            add(
+                f"{block['title']}, {words}",
+                lambda run, p=part, n=name: run["protocols"][p][n]["mean"],
+            )
+            for source in block.get("by_context_source") or {}:
+                if source.startswith(store.CROSS_TASK):
+                    add(
+                        f"{block['title']}, {words}, contexts of other tasks' policies",
+                        lambda run, p=part, n=name, s=source: run["protocols"][p][n][
+                            "by_context_source"
+                        ][s]["mean"],
+                    )
+    ratios = [
+        cells.spread([r["codes"]["ratio"] for r in runs], "{:.4f}") for runs in found.values()
+    ]
+    rows.append(("ratio, all sources", *ratios))
+    for source in first["codes"]["r2"]:
+        r2 = [[run["codes"]["r2"][source] for run in runs] for runs in found.values()]
+        rows.append((f"task R², {source}", *(cells.spread(x, "{:.2f}") for x in r2)))
+    return tables.markdown(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("family")
+    parser.add_argument("--arms", default=",".join(ARMS), help="some of them, with commas")
+    args = parser.parse_args()
+    label, workdir = LABEL.format(family=args.family), Path(RUN.format(family=args.family))
+    out, found = cells.RESULTS / label, {}
+    out.mkdir(exist_ok=True)
+    folders = sorted((workdir / "seeds").glob("*")) or [workdir]
+    for arm in args.arms.split(","):
+        for seed, folder in enumerate(folders):
+            file = out / f"{arm}_{seed}.json"
+            if not file.exists():
+                run = restore.restore(folder)
+                files.write_json(file, evaluated(run, with_ood(run), arm, folder / arm))
+            found.setdefault(arm, []).append(files.read_json(file, "make it again"))
+    text = f"{table(found)}\n\nFiles: `experiments/results/{label}/`.\n"
+    tables.insert(cells.DOCS / "log.md", label, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
