@@ -6,8 +6,8 @@
 
 The second evaluates the run, or each of its seeds, under every arm of `ARMS`, and writes a file for
 each to `experiments/results/likelihood_cheetah_vel_validation6/`, unless it is there, and the table
-of all of them to `docs/log.md`. Out-of-distribution tasks are evaluated too, if the data have some;
-test tasks are not. Call it from the root of the checkout.
+of all of them to `docs/log.md`. Files say how their runs were trained. Out-of-distribution tasks
+are evaluated too, if the data have some; test tasks are not. Call it from the root of the checkout.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from metastar.data import store
 from metastar.evaluation import evaluate, results
 from metastar.ops import invariance, probes
 from metastar.tools.report import tables
-from metastar.training import checkpoint, restore
+from metastar.training import checkpoint, restore, workdir
 from metastar.training.chunk import params_of
 
 ARMS = {
@@ -63,6 +63,7 @@ def evaluated(run: restore.Restored, tasks: store.Tasks, arm: str, folder: Path)
     parts = ("", "train", *(name for name in store.OOD if name in found))
     return {
         "command": meta["command"],
+        "trained_by": (folder.parent / workdir.COMMAND).read_text().strip(),
         "arm": config.flatten(cfg.inference),
         **{name: found[name] for name in ("family", "seed", "updates", "commit", "params_sha256")},
         "evaluation_seconds": found["evaluation_seconds"],
@@ -151,10 +152,10 @@ def main() -> None:
     parser.add_argument("family")
     parser.add_argument("--arms", default=",".join(ARMS), help="some of them, with commas")
     args = parser.parse_args()
-    label, workdir = LABEL.format(family=args.family), Path(RUN.format(family=args.family))
+    label, trained = LABEL.format(family=args.family), Path(RUN.format(family=args.family))
     out, found = cells.RESULTS / label, {}
     out.mkdir(exist_ok=True)
-    folders = sorted((workdir / "seeds").glob("*")) or [workdir]
+    folders = sorted((trained / "seeds").glob("*")) or [trained]
     for arm in args.arms.split(","):
         for seed, folder in enumerate(folders):
             file = out / f"{arm}_{seed}.json"

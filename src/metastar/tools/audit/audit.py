@@ -93,7 +93,7 @@ def audit(
         "health": {},
         "open_loop": {},
         "drift": _drift(run, workdir, lambda state: read(params_of(state)), codes),
-        **_returns(workdir),
+        **_returns(workdir, run.cfg.inference.choice),
         "against": other and {"workdir": str(against), "step": other.step},
     }
     trained = _trained(data, manifest)
@@ -201,12 +201,18 @@ def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, again
         )
 
 
-def _returns(workdir: str | Path) -> dict:
-    """What the run's evaluation says of its codes."""
+def _returns(workdir: str | Path, inference: str) -> dict:
+    """What the run's evaluation says of its codes, if these were inferred alike."""
     if not (Path(workdir) / results.FILE).exists():
         reason = "the run has not been evaluated; run `metastar evaluate` first"
         return dict.fromkeys(("cost", "use"), missing(reason))
     found = results.read(workdir)
+    if (other := found.get("inference", "encoder")) != inference:
+        reason = (
+            f"the run was evaluated with inference.choice={other!r}; run `metastar evaluate "
+            f"--inference={inference}` first"
+        )
+        return dict.fromkeys(("cost", "use"), missing(reason))
     return {"cost": audit_measures.cost(found), "use": audit_measures.use(found)}
 
 
