@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import make_config
+import metastar
 import stub_run
 from metastar import files
+from metastar import main as cli
 from metastar.data import layout
 from metastar.envs.families.point_robot_sparse import GOAL_RADIUS
 from metastar.errors import UserError
@@ -213,3 +215,26 @@ def test_an_evaluation_infers_so_and_says_so(tmp_path):
     for source in (f"stub {stage}" for stage in stub_run.STAGES):
         assert own[source]["mean"] == pytest.approx(other[source]["mean"], abs=0.5)
     assert likelihood.read(tmp_path, META["params_sha256"]).shape == (stub_run.NUM_TRAIN, 3)
+
+
+@pytest.mark.slow
+def test_the_command_line_infers_so_everywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").symlink_to(make_config.CONFIGS)
+    source = "--config=configs/metastar.py:point_robot_sparse,debug"
+    fields = {"task_losses.reconstruction": 1.0, "inference.choice": "bank"}
+    fields |= {"eval.protocols": "few_shot,zero_shot,explored", "eval.strategy": "posterior"}
+    overrides = [f"--config.{path}={value}" for path, value in fields.items()]
+    assert cli.main(["train", source, *overrides, "--workdir=run"]) == 0
+    assert results.read("run")["inference"] == "bank"
+    agent = metastar.load("run")
+    bank = likelihood.read("run", results.read("run")["params_sha256"])
+    np.testing.assert_allclose(agent.params.bank, bank, rtol=1e-6)
+    assert cli.main(["evaluate", "--workdir=run", "--inference=encoder"]) == 0
+    assert results.read("run")["inference"] == "encoder"
+    assert cli.main(["audit", "--workdir=run"]) == 0
+    audited = files.read_json("run/audit.json", "")
+    assert audited["inference"] == "bank"
+    assert "was evaluated with inference.choice='encoder'" in audited["cost"]["not_computed"]
+    assert cli.main(["audit", "--workdir=run", "--inference=banks"]) == 2
+    assert "did you mean 'bank'" in capsys.readouterr().err
