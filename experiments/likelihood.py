@@ -14,14 +14,18 @@ import argparse
 from pathlib import Path
 
 import cells
+import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
 from metastar import config, files
 from metastar.collection import collect
 from metastar.data import store
-from metastar.evaluation import evaluate, results
-from metastar.ops import invariance, probes
+from metastar.data.sources import sources_in
+from metastar.evaluation import evaluate, likelihood, results
+from metastar.ops import probes
+from metastar.tools.audit import codes as audit_codes
+from metastar.tools.audit import measures as audit_measures
 from metastar.tools.report import tables
 from metastar.training import checkpoint, restore, workdir
 from metastar.training.chunk import params_of
@@ -34,6 +38,19 @@ ARMS = {
 TITLES = {"encoder": "encoder", "bank": "bank", "unguarded": "bank, without guards"}
 LABEL = "likelihood_{family}_validation6"
 RUN = "runs/likelihood_{family}"
+WINDOWS = 64  # of each task and source, for the measures of codes
+KINDS = {"trained": "sources of the training", "all": "all sources"}
+MEASURES = (
+    ("ratio of variances", "{:.4f}", lambda x: x["ratio"].get("ratio")),
+    ("energy distance", "{:.4f}", lambda x: x["energy"].get("pairs", {}).get("relative")),
+    ("share that differs", "{:.0%}", lambda x: x["energy"].get("pairs", {}).get("share_differing")),
+    (
+        "share that differs, control",
+        "{:.0%}",
+        lambda x: x["energy"].get("control", {}).get("share_differing"),
+    ),
+    ("probe of the source", "{:.0%}", lambda x: x["probe"]),
+)
 KEPT = ("mean", "iqm", "ci95", "per_task", "title", "informative", "by_context_source")
 
 
@@ -81,45 +98,77 @@ def kept(column: dict) -> dict:
 
 
 def measured(arrays: dict[str, np.ndarray], part: str) -> dict:
-    """Measures of the few-shot codes on the tasks of a part, from an evaluation's arrays.
+    """Task R² of the few-shot codes on the tasks of a part, from an evaluation's arrays.
 
-    `ratio`: variance between sources over variance between tasks, over all sources. `r2`: share of
-    the task parameters that a linear map explains, fitted on codes of the training tasks' own
-    uniform contexts, for contexts of each source.
+    The share of the task parameters that a linear map explains, fitted on codes of the training
+    tasks' own uniform contexts, for contexts of each source.
     """
     code = np.moveaxis(arrays["few_shot_source_code"], 0, 1).astype(float)  # [N, K, W, Z]
     keep = np.moveaxis(arrays["few_shot_source_present"], 0, 1)
     keep = np.broadcast_to(keep.reshape(*keep.shape[:2], -1), code.shape[:-1])
     rows, train = arrays["split"] == part, arrays["split"] == "train"
-    apart = invariance.variance_parts(code[rows], keep[rows])
-    policy, tasks = invariance.between_variances(apart, np.ones(len(apart.policy)))
-
     factor = arrays["goal"] if arrays["goal"].size else arrays["label"][:, None]
-    mean, std = factor[train].mean(0), factor[train].std(0)
+    factor = (factor - factor[train].mean(0)) / factor[train].std(0)
     own = arrays["few_shot_code"].astype(float)  # [N, W, Z]
     middle, scale = own[train].mean((0, 1)), own[train].std((0, 1)) + 1e-9
-    target = np.broadcast_to(((factor - mean) / std)[:, None], (*own.shape[:2], factor.shape[-1]))
-    fold = np.where(train, 0, 1)
-    x, used = (own - middle) / scale, np.broadcast_to(train[:, None], own.shape[:2])
-    weights = probes.ridge_weights(x, target, used, fold)[1]
+    target = np.broadcast_to(factor[:, None], (*own.shape[:2], factor.shape[-1]))
+    used = np.broadcast_to(train[:, None], own.shape[:2])
+    weights = probes.ridge_weights((own - middle) / scale, target, used, np.where(train, 0, 1))[1]
     found = {}
     for k, name in enumerate(arrays["few_shot_sources"]):
         predicted = probes.with_one((code[rows, k] - middle) / scale) @ weights
-        truth = np.broadcast_to(((factor - mean) / std)[rows, None], predicted.shape)
+        truth = np.broadcast_to(factor[rows, None], predicted.shape)
         here = keep[rows, k][..., None]
         error = np.where(here, (predicted - truth) ** 2, 0).sum((1, 2))
         spread = np.where(here, (truth - truth.mean((0, 1))) ** 2, 0).sum((1, 2))
         found[str(name)] = float(probes.r2(error, spread, np.ones(len(error))))
-    return {"ratio": float(policy / tasks), "r2": found}
+    return {"r2": found}
+
+
+def audited(run: restore.Restored, arm: str) -> dict:
+    """The audit's ratio and energy of codes of the withheld tasks, and its linear probe.
+
+    Under "all" sources and those that the run "trained" on.
+    """
+    cfg = FrozenConfigDict(config.change(run.cfg, ARMS[arm]))
+    inference = likelihood.make(cfg.inference, run.method)
+    data = collect.data_set(cfg)
+    manifest, withheld = data.manifest, store.load(data, "test", cfg)
+    params = inference.params(run.method.export(run.state), lambda: store.load(data, "train", cfg))
+    found = sources_in(manifest.policies, manifest.stages, [withheld])
+    draws = [audit_codes.halves(withheld, source) for source in found]
+    read = audit_codes.make_reader(inference.method, draws, WINDOWS, jax.random.key(0))
+    codes, names = read(params), np.array([source.name for source in found])
+    measures = {"command": f"python experiments/likelihood.py {cfg.family}"}
+    trained = np.array([not name.startswith(store.CROSS_TASK) for name in names])
+    for kind, some in {"all": np.ones(len(names), bool), "trained": trained}.items():
+        code, keep, num = codes.code[:, some], codes.keep[:, some], int(some.sum())
+        part = codes._replace(code=code, keep=keep, halved=codes.halved[:, some])
+        label = np.broadcast_to(np.arange(num), (1, *keep.shape[:2]))
+        x, fold = probes.standardize(code, keep), probes.folds(len(code))
+        guess = probes.linear_classes(x, keep, label, num, fold)
+        measures[kind] = {
+            "sources": names[some].tolist(),
+            "ratio": audit_measures.ratio(part),
+            "energy": audit_measures.energy(part, names[some].tolist()),
+            "probe": float(probes.accuracy(guess, label, keep).mean()),
+        }
+    return measures
+
+
+def shown(values: list[float | None], form: str) -> str:
+    """A number, or the mean of several with the least and the largest; – where one is missing."""
+    one = len(values) == 1 and values[0] is not None
+    return form.format(values[0]) if one else cells.spread(values, form)
 
 
 def table(found: dict[str, list[dict]]) -> str:
-    """One column for each arm, means over seeds with the least and the largest."""
+    """One column for each arm; with several seeds means, the least and the largest."""
     first = next(iter(found.values()))[0]
     rows = [("", *(TITLES[arm] for arm in found))]
 
     def add(title, value):
-        cell = [cells.spread([value(run) for run in runs], "{:.1f}") for runs in found.values()]
+        cell = [shown([value(run) for run in runs], "{:.1f}") for runs in found.values()]
         rows.append((title, *cell))
 
     names = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
@@ -137,13 +186,13 @@ def table(found: dict[str, list[dict]]) -> str:
                             "by_context_source"
                         ][s]["mean"],
                     )
-    ratios = [
-        cells.spread([r["codes"]["ratio"] for r in runs], "{:.4f}") for runs in found.values()
-    ]
-    rows.append(("ratio, all sources", *ratios))
+    for kind, words in KINDS.items():
+        for title, form, value in MEASURES:
+            of_arms = [[value(run["audit"][kind]) for run in runs] for runs in found.values()]
+            rows.append((f"{title}, {words}", *(shown(x, form) for x in of_arms)))
     for source in first["codes"]["r2"]:
         r2 = [[run["codes"]["r2"][source] for run in runs] for runs in found.values()]
-        rows.append((f"task R², {source}", *(cells.spread(x, "{:.2f}") for x in r2)))
+        rows.append((f"task R², {source}", *(shown(x, "{:.2f}") for x in r2)))
     return tables.markdown(rows)
 
 
@@ -162,7 +211,11 @@ def main() -> None:
             if not file.exists():
                 run = restore.restore(folder)
                 files.write_json(file, evaluated(run, with_ood(run), arm, folder / arm))
-            found.setdefault(arm, []).append(files.read_json(file, "make it again"))
+            codes = out / f"{arm}_{seed}_codes.json"
+            if not codes.exists():
+                files.write_json(codes, audited(restore.restore(folder), arm))
+            both = [files.read_json(one, "make it again") for one in (file, codes)]
+            found.setdefault(arm, []).append(both[0] | {"audit": both[1]})
     text = f"{table(found)}\n\nFiles: `experiments/results/{label}/`.\n"
     tables.insert(cells.DOCS / "log.md", label, text)
     print(text)
