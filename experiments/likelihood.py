@@ -38,6 +38,8 @@ ARMS = {
 TITLES = {"encoder": "encoder", "bank": "bank", "unguarded": "bank, without guards"}
 LABEL = "likelihood_{family}_validation6"
 RUN = "runs/likelihood_{family}"
+PARTS = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
+OTHERS = f"{store.CROSS_TASK} expert"  # the source of contexts by policies of other tasks
 WINDOWS = 64  # of each task and source, for the measures of codes
 KINDS = {"trained": "sources of the training", "all": "all sources"}
 MEASURES = (
@@ -162,38 +164,46 @@ def shown(values: list[float | None], form: str) -> str:
     return form.format(values[0]) if one else cells.spread(values, form)
 
 
-def table(found: dict[str, list[dict]]) -> str:
-    """One column for each arm; with several seeds means, the least and the largest."""
+def stored(family: str) -> dict[str, list[dict]]:
+    """What the files of a family hold, by arm: one of each run, its codes under "audit"."""
+    out, found = cells.RESULTS / LABEL.format(family=family), {}
+    for arm in ARMS:
+        for file in sorted(out.glob(f"{arm}_?.json")):
+            codes = files.read_json(file.with_stem(f"{file.stem}_codes"), "make it again")
+            own = files.read_json(file, "make it again")
+            found.setdefault(arm, []).append(own | {"audit": codes})
+    return found
+
+
+def table(family: str) -> str:
+    """One column for each arm; with several runs means, the least and the largest."""
+    found = stored(family)
     first = next(iter(found.values()))[0]
     rows = [("", *(TITLES[arm] for arm in found))]
 
-    def add(title, value):
-        cell = [shown([value(run) for run in runs], "{:.1f}") for runs in found.values()]
-        rows.append((title, *cell))
+    def add(title, value, form):
+        rows.append((title, *(shown([value(run) for run in x], form) for x in found.values())))
 
-    names = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
-    for part, words in names.items():
+    for part, words in PARTS.items():
         for name, block in first["protocols"].get(part, {}).items():
-            add(
-                f"{block['title']}, {words}",
-                lambda run, p=part, n=name: run["protocols"][p][n]["mean"],
-            )
-            for source in block.get("by_context_source") or {}:
-                if source.startswith(store.CROSS_TASK):
-                    add(
-                        f"{block['title']}, {words}, contexts of other tasks' policies",
-                        lambda run, p=part, n=name, s=source: run["protocols"][p][n][
-                            "by_context_source"
-                        ][s]["mean"],
-                    )
+            title = f"{block['title']}, {words}"
+            add(title, lambda run, p=part, n=name: run["protocols"][p][n]["mean"], "{:.1f}")
+            if OTHERS in (block.get("by_context_source") or {}):
+                add(
+                    f"{title}, contexts by policies of other tasks",
+                    lambda run, p=part, n=name: of_others(run["protocols"][p][n]),
+                    "{:.1f}",
+                )
     for kind, words in KINDS.items():
         for title, form, value in MEASURES:
-            of_arms = [[value(run["audit"][kind]) for run in runs] for runs in found.values()]
-            rows.append((f"{title}, {words}", *(shown(x, form) for x in of_arms)))
+            add(f"{title}, {words}", lambda run, k=kind, v=value: v(run["audit"][k]), form)
     for source in first["codes"]["r2"]:
-        r2 = [[run["codes"]["r2"][source] for run in runs] for runs in found.values()]
-        rows.append((f"task R², {source}", *(shown(x, "{:.2f}") for x in r2)))
+        add(f"task R², {source}", lambda run, s=source: run["codes"]["r2"][s], "{:.2f}")
     return tables.markdown(rows)
+
+
+def of_others(block: dict) -> float:
+    return block["by_context_source"][OTHERS]["mean"]
 
 
 def main() -> None:
@@ -202,21 +212,18 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join(ARMS), help="some of them, with commas")
     args = parser.parse_args()
     label, trained = LABEL.format(family=args.family), Path(RUN.format(family=args.family))
-    out, found = cells.RESULTS / label, {}
+    out = cells.RESULTS / label
     out.mkdir(exist_ok=True)
     folders = sorted((trained / "seeds").glob("*")) or [trained]
     for arm in args.arms.split(","):
         for seed, folder in enumerate(folders):
-            file = out / f"{arm}_{seed}.json"
+            file, codes = (out / f"{arm}_{seed}{end}.json" for end in ("", "_codes"))
+            run = restore.restore(folder)
             if not file.exists():
-                run = restore.restore(folder)
                 files.write_json(file, evaluated(run, with_ood(run), arm, folder / arm))
-            codes = out / f"{arm}_{seed}_codes.json"
             if not codes.exists():
-                files.write_json(codes, audited(restore.restore(folder), arm))
-            both = [files.read_json(one, "make it again") for one in (file, codes)]
-            found.setdefault(arm, []).append(both[0] | {"audit": both[1]})
-    text = f"{table(found)}\n\nFiles: `experiments/results/{label}/`.\n"
+                files.write_json(codes, audited(run, arm))
+    text = f"{table(args.family)}\n\nFiles: `experiments/results/{label}/`.\n"
     tables.insert(cells.DOCS / "log.md", label, text)
     print(text)
 
