@@ -59,8 +59,8 @@ def inferences(setting: Setting) -> list[Case]:
     method, key = setting.method, jax.random.key(setting.cfg.seed)
     num, windows = setting.all.count.shape[0], setting.cfg.eval.windows
     task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, windows))
-    draw = jax.jit(lambda data: contexts.draw(data, task_id, method.context, key))
-    given = draw(setting.all), setting.all.task, key
+    draw = jax.jit(lambda data, key: contexts.draw(data, task_id, method.context, key))
+    given = draw(setting.all, key), setting.all.task, key
     choices = likelihood.DEFAULTS["choice"].allowed
     if method.task_model is None:
         choices = (setting.cfg.inference.choice,)
