@@ -103,6 +103,13 @@ def test_the_table_of_contexts_is_that_of_the_committed_files():
     assert f"<!-- {experiment.LABEL} -->\n{experiment.table()}\n" in page
 
 
+@pytest.mark.parametrize("family", ["cheetah_vel", "point_robot_sparse"])
+def test_the_tables_of_inference_are_those_of_the_committed_files(family):
+    experiment = importlib.import_module("likelihood")
+    label = experiment.LABEL.format(family=family)
+    assert f"<!-- {label} -->\n{experiment.table(family)}\n" in (ROOT / "docs/log.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
 def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     experiment = importlib.import_module(name)

@@ -9,9 +9,10 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
-from metastar import load, loading
+from metastar import config, load, loading
 from metastar.envs.rollout import make_rollout
 from metastar.errors import UserError
+from metastar.evaluation import likelihood
 from metastar.training import checkpoint, chunk, runs, workdir
 from metastar.types import (
     Adaptation,
@@ -84,6 +85,38 @@ def test_three_lines_give_the_method_of_the_checkpoint(tmp_path):
     assert action.shape == (2,) and (np.abs(action) <= 1).all()
     np.testing.assert_array_equal(action, adapted.act(obs))
     np.testing.assert_allclose(agent.adapt(view).adaptation.code, expected.code, rtol=1e-5)
+
+
+def test_an_agent_that_infers_by_likelihood_comes_with_its_bank(tmp_path):
+    cfg = make_config.preset("metastar", "point_robot_sparse", "debug")
+    cfg = config.change(cfg, {"inference.choice": "bank", "task_losses.reconstruction": 1.0})
+    cfg = FrozenConfigDict(config.change(cfg, {"inference.nats": 0.0, "inference.fit": 1e6}))
+    method = runs.make_method(cfg, SPEC)
+    loop = chunk.init(method, jax.random.key(0))
+    with workdir.opened(cfg, tmp_path) as path:
+        workdir.write_spec(path, SPEC)
+        digests = workdir.digests(path)
+        checkpoint.save(path / "checkpoints", 16, loop, {"wall_seconds": 1.0}, digests)
+    with pytest.raises(UserError, match=r"bank\.json is missing; run `metastar evaluate"):
+        load(tmp_path)
+    inference = likelihood.make(cfg.inference, method)
+    bank = jnp.array([[0.1, 0.2, 0.3], [0.5, -0.5, 0.7]])
+    params_sha256 = checkpoint.params_sha256(chunk.params_of(loop.state))
+    known = likelihood.Known(method.export(loop.state), bank)
+    inference.save(known, tmp_path, params_sha256)
+
+    agent, given = load(tmp_path), context(12)
+    with pytest.raises(UserError, match="no 'next_obs'; it needs 'obs', 'action', 'reward' and"):
+        agent.adapt(given)
+    given["next_obs"] = given["obs"] + 0.1
+    adapted = agent.adapt(given)
+    view = one_window(loading._view(given, SPEC, 12))
+    own = method.infer(known.own, view, None, jax.random.key(0)).code
+    code = jnp.concatenate([own[None], bank])
+    cost = likelihood.cost(method.task_model, known.own, view, code, 0.0)
+    best = 1 + jnp.argmin(cost[1:]) if cost[1:].min() < cost[0] else 0
+    np.testing.assert_allclose(adapted.adaptation.code, code[best], rtol=1e-5)
+    assert (np.abs(adapted.act([0.3, -0.4])) <= 1).all()
 
 
 def test_short_contexts_are_padded_and_padding_does_not_matter():

@@ -17,8 +17,10 @@ import numpy as np
 
 from metastar.data.contexts import folded, steps_of
 from metastar.errors import UserError, did_you_mean
+from metastar.evaluation import likelihood
 from metastar.ops.host_arrays import flags, numbers
-from metastar.training import restore
+from metastar.training import checkpoint, restore
+from metastar.training.chunk import params_of
 from metastar.types import DataSpec, Method, StepIn, View
 
 REQUIRED = ("obs", "action", "reward")
@@ -34,6 +36,7 @@ class Agent(NamedTuple):
     spec: DataSpec
     infer: Callable  # method.infer, jitted
     policy_act: Callable  # method.policy.act, jitted
+    needs: tuple[str, ...] = REQUIRED  # arrays that a context must have
 
     def adapt(self, context: View | Mapping[str, Any], task: Any = None, seed: int = 0):
         """Infers the task from a context.
@@ -42,8 +45,9 @@ class Agent(NamedTuple):
             context: a `View` [L], or a mapping with arrays `obs` [L, O], `action` [L, A] in
                 [-1, 1] and `reward` [L] of at most as many steps of one task, in time order, as
                 `method.context` asks for in all its windows together; optional are `first` [L]
-                (starts of episodes; by default the first step only), `prev_reward`, `next_obs`,
-                `done`, and `valid`, False in padding behind the steps.
+                (starts of episodes; by default the first step only), `prev_reward`, `next_obs`
+                (an agent that infers by likelihood needs it), `done`, and `valid`, False in padding
+                behind the steps.
             task: the true task parameters, {name: numbers}; read by privileged methods only.
             seed: of the noise in the inference, from 0 to 2^32 - 1.
 
@@ -57,7 +61,7 @@ class Agent(NamedTuple):
                 privileged method got no `task` of the data's size.
         """
         asked = self.method.context
-        view = _view(context, self.spec, steps_of(asked))
+        view = _view(context, self.spec, steps_of(asked), self.needs)
         _expect_steps(view, self.method.least_steps)
         view = folded(view, asked)
         task = _task(task, self.spec) if self.method.privileged else None
@@ -145,8 +149,9 @@ def load(path: str | os.PathLike) -> Agent:
     """Loads the newest good checkpoint of a workdir.
 
     Raises:
-        UserError: `path` is no path, the folder is no workdir or cannot be read, or it holds no
-            checkpoint that verifies.
+        UserError: `path` is no path, the folder is no workdir or cannot be read, it holds no
+            checkpoint that verifies or, of an agent that infers by likelihood, no codes of the
+            training tasks that belong to it.
     """
     folder = os.fspath(path) if isinstance(path, str | os.PathLike) else None
     if not isinstance(folder, str) or not folder or "\0" in folder:
@@ -161,7 +166,11 @@ def load(path: str | os.PathLike) -> Agent:
             f"cannot read the run in {folder[:60]!r} ({error.strerror}); give the --workdir of a "
             "training that you may read"
         ) from None
-    return make_agent(run.method, run.spec, run.method.export(run.state))
+    inference = likelihood.make(run.cfg.inference, run.method)
+    params_sha256 = checkpoint.params_sha256(params_of(run.state))
+    params = inference.load(run.method.export(run.state), folder, params_sha256)
+    agent = make_agent(inference.method, run.spec, params)
+    return agent._replace(needs=(*REQUIRED, *inference.needs))
 
 
 def make_agent(method: Method, spec: DataSpec, params) -> Agent:
@@ -170,9 +179,9 @@ def make_agent(method: Method, spec: DataSpec, params) -> Agent:
     return Agent(method, params, spec, infer, act)
 
 
-def _view(context, spec: DataSpec, length: int) -> View:
+def _view(context, spec: DataSpec, length: int, needs: tuple[str, ...] = REQUIRED) -> View:
     """Checks a context and pads it to `length`, so that every context runs the same program."""
-    given = _given(context)
+    given = _given(context, needs)
     num = _steps(given["reward"], length)
 
     def find(check, name, shape, default=None):
@@ -224,7 +233,7 @@ def _expect_steps(view: View, least: int) -> None:
         )
 
 
-def _given(context) -> dict[str, Any]:
+def _given(context, needs: tuple[str, ...]) -> dict[str, Any]:
     """The arrays of a context by name, without those that are None."""
     known = (*REQUIRED, *OPTIONAL)
     if isinstance(context, View):  # the rest of it follows from these
@@ -238,9 +247,11 @@ def _given(context) -> dict[str, Any]:
         if name not in known:
             raise UserError(f"the context has an unknown key {name!r}{did_you_mean(name, known)}")
     given = {name: value for name, value in context.items() if value is not None}
-    for name in REQUIRED:
+    for name in needs:
         if name not in given:
-            raise UserError(f"the context has no {name!r}; it needs 'obs', 'action' and 'reward'")
+            *others, last = map(repr, needs)
+            listed = f"{', '.join(others)} and {last}"
+            raise UserError(f"the context has no {name!r}; it needs {listed}")
     return given
 
 

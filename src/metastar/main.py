@@ -14,6 +14,10 @@ from metastar import signals
 from metastar.errors import UserError, did_you_mean, ending
 
 _EXAMPLE = "configs/metastar.py:point_robot_sparse,quick"
+_INFERENCE = (
+    "encoder or bank: how codes are inferred, in place of the config's inference.choice "
+    "(docs/methods.md, section 8)"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -177,6 +181,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         metavar="RUN",
         help="an oracle's run to show as a bound, in place of the config's eval.oracle",
     )
+    evaluate.add_argument("--inference", metavar="CHOICE", help=_INFERENCE)
     add("report", _report, "write a run's report.md and figures again", workdir=workdir)
     compare = add("compare", _compare, "set runs side by side, with intervals over tasks and seeds")
     compare.add_argument(
@@ -197,6 +202,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     audit.add_argument(
         "--against", metavar="RUN", help="a second run on the same tasks, to compare codes with"
     )
+    audit.add_argument("--inference", metavar="CHOICE", help=_INFERENCE)
     bench = add("bench", _bench, "time a part of a run on this device", config=True)
     bench_options.add(bench)
     sweep = add("sweep", _sweep, "run a grid of cells, each a metastar train of its own")
@@ -250,7 +256,7 @@ def _evaluate(args) -> None:
     strategies, protocols = (
         [name for name in listed.split(",") if name] for listed in (args.explore, args.protocols)
     )
-    train.evaluate_workdir(args.workdir, strategies, args.oracle, protocols)
+    train.evaluate_workdir(args.workdir, strategies, args.oracle, protocols, args.inference)
     print(report.summary(args.workdir))
 
 
@@ -270,7 +276,7 @@ def _compare(args) -> None:
 def _audit(args) -> None:
     from metastar.tools.audit import audit
 
-    print(audit.audit(args.workdir, args.against))
+    print(audit.audit(args.workdir, args.against, inference=args.inference))
 
 
 def _bench(args) -> None:

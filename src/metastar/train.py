@@ -11,7 +11,7 @@ from metastar import config, files
 from metastar.collection import collect
 from metastar.data import store
 from metastar.errors import UserError
-from metastar.evaluation import evaluate, results
+from metastar.evaluation import evaluate, likelihood, results
 from metastar.tools.report import compare, report
 from metastar.training import checkpoint, memory, nonfinite, plan, pretrained, runs, status
 from metastar.training.chunk import params_of
@@ -100,6 +100,7 @@ def evaluate_workdir(
     strategies: Sequence[str] = (),
     oracle: str | None = None,
     protocols: Sequence[str] = (),
+    inference: str | None = None,
 ) -> None:
     """Evaluates the newest good checkpoint of a run again; rewrites its results and report.
 
@@ -108,6 +109,7 @@ def evaluate_workdir(
         strategies: of purposeful exploration, each of which adds its protocol (`explored`).
         oracle: the workdir of an oracle that takes the place of the config's `eval.oracle` here.
         protocols: to evaluate besides those of the config's `eval.protocols`.
+        inference: takes the place of the config's `inference.choice`.
 
     Raises:
         UserError: as `restore`, `workdir.held` and `evaluate.make_final`.
@@ -119,6 +121,8 @@ def evaluate_workdir(
             cfg = ConfigDict(run.cfg.to_dict())
             cfg.eval.oracle = str(oracle)
             run = run._replace(cfg=FrozenConfigDict(cfg))
+        if inference is not None:
+            run = run._replace(cfg=likelihood.chosen(run.cfg, inference))
         tasks = store.tasks_of(collect.data_set(run.cfg), run.cfg)
         also = [config.change(run.cfg, {"eval.protocols": name}) for name in protocols]
         also += exploring(run.cfg, strategies)

@@ -218,6 +218,8 @@ class TaskModel(NamedTuple):
     # (params, obs [O], action [A], code [Z]) -> (reward [E], next_obs [E, O]): what each of an
     # ensemble's models predicts; None: there is one model
     members: Callable | None = None
+    # [O] the same of a next state, in units of the observations; None: it has no such likelihood
+    next_obs_std: tuple[float, ...] | None = None
 
 
 class Method(NamedTuple):

@@ -19,7 +19,7 @@ from metastar.data import contexts, store
 from metastar.envs.make import family_of, make_env, profile_of
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
-from metastar.evaluation import results, summaries
+from metastar.evaluation import likelihood, results, summaries
 from metastar.evaluation.measure import make_measure
 from metastar.evaluation.protocol import Given, Protocol
 from metastar.training import memory, metrics, provenance
@@ -36,6 +36,7 @@ DEFAULTS = {
     "curve_windows": Field(4, COUNT, "contexts per task in the evaluations during training"),
     "oracle": Field("", "", "workdir of an oracle run whose return is the upper bound"),
 }
+SECTIONS = {"inference": (likelihood,)}
 
 SEED = 0
 
@@ -62,6 +63,7 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
             needs, memory cannot hold its episodes, or the simulator cannot make a task.
     """
     env, family = make_env(cfg), family_of(cfg.family, profile_of(cfg))
+    method, params_for, *_ = likelihood.make(cfg.inference, method)
     protocols = protocols_of(cfg, method, env.spec)
     _check_possible(cfg, method, tasks, {one: cfg.eval.curve_windows for one in protocols})
     runs = [play.evaluation(one, env, cfg.eval.curve_windows) for one in protocols]
@@ -73,6 +75,7 @@ def make_curve(cfg: FrozenConfigDict, method: Method, tasks: store.Tasks) -> Cal
 
     def curve(params, key):
         keys, means = jax.random.split(key, (len(runs), 2)), {}
+        params = params_for(params, lambda: tasks.train)
         for protocol, run, own_keys in zip(protocols, runs, keys):
             given = everything if protocol.from_data else heldout
             played, _, drawn = run(params, tasks.train, given, *own_keys)
@@ -115,6 +118,8 @@ def make_final(
             the method, the method lacks what a protocol needs, or memory cannot hold its episodes.
     """
     spec = make_env(cfg).spec
+    inference = likelihood.make(cfg.inference, method)
+    method = inference.method
     found = [one for c in (cfg, *also) for one in protocols_of(c, method, spec)]
     protocols, first = list({one.name: one for one in found}.values()), found[0].name
     _check_possible(cfg, method, tasks, {one: one.streams for one in protocols})
@@ -147,6 +152,7 @@ def make_final(
 
     def final(cfg: FrozenConfigDict, params, workdir: str | Path, meta: dict) -> dict:
         began = time.monotonic()
+        params = inference.params(params, lambda: tasks.train)
         measured = measure(params, _discount(cfg, method))
         task_id = np.concatenate(list(tasks.split.values()))
         _check_finite(measured, task_id)
@@ -156,6 +162,7 @@ def make_final(
             "family": cfg.family,
             "preset": cfg.preset,
             "seed": cfg.seed,
+            "inference": cfg.inference.choice,
             "hyper_params": config.flatten(config.swept(cfg)),
             "updates": meta["updates"],
             "wall_seconds": meta["wall_seconds"],
@@ -179,6 +186,7 @@ def make_final(
                 report[name] = {"tasks": heldout[name], **own}
         per_task = oracle["protocols"][first]["per_task"] if oracle else []
         shared = {"split": rows, "task_id": task_id, "oracle_per_task": np.array(per_task)}
+        inference.save(params, workdir, meta["params_sha256"])
         results.write_arrays(workdir, measured, shared | labels)
         results.write(workdir, report)
         return report

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metastar.losses.task.reconstruction import LIKELIHOOD_STD
+from metastar.losses.task.reconstruction import likelihood_stds
 from metastar.models.task_ensemble import TaskEnsemble
 from metastar.types import Array, DataSpec, TaskModel, View
 
@@ -73,5 +73,7 @@ def make_task_model(
         del next_obs
         return of_codes(params, obs, action, code)[0].mean(0)
 
-    std = LIKELIHOOD_STD * max(spec.reward_std, 1e-6)
-    return TaskModel(next_obs, reward, std, members if ensemble.members > 1 else None)
+    reward_std, obs_std = likelihood_stds(spec)
+    return TaskModel(
+        next_obs, reward, reward_std, members if ensemble.members > 1 else None, obs_std
+    )

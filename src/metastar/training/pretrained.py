@@ -15,6 +15,7 @@ _FREE = (
     "agent.",
     "eval.",
     "imagine.",
+    "inference.",
     "num_seeds",
     "preset",
     "sampler.batch_size",

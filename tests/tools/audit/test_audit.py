@@ -232,11 +232,11 @@ def test_data_of_another_family_are_refused(root, tmp_path, capsys):
     assert not (tmp_path / "run" / audit.FILE).exists()
 
 
-def small_audit(folder, kinds):
+def small_audit(folder, kinds, leak=0.0, **fields):
     """Audits a run on three training tasks, too few for a probe, and their test tasks."""
-    cfg = make_config(**{"data.dir": str(folder / "data"), "data.train_tasks": 3})
+    cfg = make_config(**{"data.dir": str(folder / "data"), "data.train_tasks": 3, **fields})
     save_data(folder / "data", cfg, kinds)
-    save_run(folder / "run", cfg, (0.0,))
+    save_run(folder / "run", cfg, (leak,))
     text = audit.audit(folder / "run", windows=WINDOWS)
     return text, json.loads((folder / "run" / audit.FILE).read_text())
 
@@ -253,6 +253,16 @@ def test_windows_are_those_of_the_sources_asked_for(tmp_path):
     assert counted["trained"] == [full, full, full, 0]  # no run draws cross-task episodes
     assert counted["informative"] == [0, full, full, full]
     assert text.count("variance ratio") == 3
+
+
+def test_codes_by_likelihood_are_those_of_whichever_source_explains_the_task(tmp_path):
+    guards = {"inference.next_obs": 1.0, "inference.nats": 0.0, "inference.fit": 1e6}
+    _, leaky = small_audit(tmp_path / "encoder", KINDS, leak=1.0)
+    fields = {"inference.choice": "bank", **guards}
+    _, known = small_audit(tmp_path / "bank", KINDS, leak=1.0, **fields)
+    assert (leaky["inference"], known["inference"]) == ("encoder", "bank")
+    ratios = [found["splits"]["train"]["all"]["ratio"]["ratio"] for found in (leaky, known)]
+    assert ratios[0] > 0.5 and abs(ratios[1]) < 0.02
 
 
 def test_one_source_and_no_results_leave_the_rest(tmp_path):

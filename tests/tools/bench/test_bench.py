@@ -8,6 +8,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
+from metastar import config
 from metastar import main as cli
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
@@ -175,6 +176,25 @@ def test_a_host_simulator_is_timed_too(tmp_path):
     report = run("eval", tmp_path, FrozenConfigDict(cfg), max_steps=6)
     assert len(report["cases"]) == 4
     assert all(case["peak_bytes"] is None for case in report["cases"].values())
+
+
+@pytest.mark.slow
+def test_inference_by_likelihood_is_set_beside_the_encoder(tmp_path):
+    cfg = FrozenConfigDict(config.change(make_cfg("metastar"), {"task_losses.reconstruction": 1.0}))
+    cases, model = run("infer", tmp_path, cfg)["cases"], cfg.world_model
+    assert list(cases) == ["encoder", "bank"]
+    num = cfg.data.train_tasks + cfg.data.test_tasks
+    assert all((c["unit"], c["units"]) == ("inference", 2 * num) for c in cases.values())
+    # What is more are the rewards of each step under its own code and those of all training tasks.
+    width, given = model.width, 2 + 2 + model.code_dim + 2
+    head = 2 * (given * width + width * width + width * 2)
+    more = cases["bank"]["matmul_flops"] - cases["encoder"]["matmul_flops"]
+    assert more == (cfg.data.train_tasks + 1) * model.context_len * head
+
+
+def test_a_method_without_a_task_model_infers_by_its_encoder_alone():
+    setting = bench_data.make(make_cfg())
+    assert [case.name for case in bench_eval.inferences(setting)] == ["encoder"]
 
 
 @pytest.mark.parametrize("part", ["world_model", "imagine", "critic"])

@@ -27,7 +27,7 @@ DEFAULTS = {
     ),
 }
 
-LIKELIHOOD_STD = 0.3  # of a reward under the task model, in standard deviations of the reward
+LIKELIHOOD_STD = 0.3  # of a prediction of the task model, in standard deviations of the data
 BOUND_WEIGHT = 0.01  # on the spread of the log-variance bounds (PETS, appendix A.1)
 
 
@@ -107,7 +107,16 @@ def make_task_model(
         after = whiten(next_obs) if cfg.reward_given == "next_obs" else None
         return expected_reward(heads(params), whiten(obs), action, after, code, cfg.width)
 
-    return TaskModel(next_obs, reward, LIKELIHOOD_STD * max(spec.reward_std, 1e-6))
+    reward_std, obs_std = likelihood_stds(spec)
+    return TaskModel(next_obs, reward, reward_std, next_obs_std=obs_std)
+
+
+def likelihood_stds(spec: DataSpec) -> tuple[float, tuple[float, ...]]:
+    """Standard deviations of the likelihoods of a reward and of a next state, in their units."""
+    return (
+        LIKELIHOOD_STD * max(spec.reward_std, 1e-6),
+        tuple(LIKELIHOOD_STD * std for std in spec.obs_std),
+    )
 
 
 def expected_next_obs(params: Any, obs: Array, action: Array, code: Array, width: int) -> Array:

@@ -1,6 +1,8 @@
 """`metastar audit`: do task codes depend on the task, or on the source of the context?"""
 
+import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ from metastar.data import contexts, store
 from metastar.data.sources import sources, sources_in
 from metastar.envs.make import family_of
 from metastar.errors import UserError
-from metastar.evaluation import results
+from metastar.evaluation import likelihood, results
 from metastar.ops.task_parameters import join_parameters
 from metastar.tools.audit import codes as audit_codes
 from metastar.tools.audit import figures as audit_figures
@@ -23,7 +25,7 @@ from metastar.tools.audit.parts import missing
 from metastar.training import checkpoint, chunk, restore
 from metastar.training.restore import Restored
 from metastar.training.workdir import identity
-from metastar.types import TaskData
+from metastar.types import Method, TaskData
 
 FILE = "audit.json"
 PAGE = "audit.md"
@@ -32,24 +34,31 @@ SPLITS = ("train", "test")
 SEED = 0
 
 
-def audit(workdir: str | Path, against: str | Path | None = None, windows: int = WINDOWS) -> str:
+def audit(
+    workdir: str | Path,
+    against: str | Path | None = None,
+    windows: int = WINDOWS,
+    inference: str | None = None,
+) -> str:
     """Audits a run's newest good checkpoint; writes `audit.json`, `audit.md` and figures into it.
 
     Args:
         workdir: a trained run of a method that infers its code from a context.
         against: a second such run on the same tasks, perhaps trained on other data.
         windows: W of each task and source; even.
+        inference: takes the place of the runs' `inference.choice`.
 
     Returns:
         The summary for a terminal.
 
     Raises:
-        UserError: no checkpoint, a method without a context, a second run that does not fit, data
-            that are missing or damaged, a folder that is read-only.
+        UserError: no checkpoint, a method without a context or without what the inference needs, a
+            second run that does not fit, data that are missing or damaged, a folder that is
+            read-only.
     """
     began = time.monotonic()
-    run = _restore(workdir)
-    other = None if against is None else _restore(against)
+    run = _restore(workdir, inference)
+    other = None if against is None else _restore(against, inference)
     data_set = collect.data_set(run.cfg)
     manifest = data_set.manifest
     if other is not None:
@@ -60,18 +69,22 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
     draws = [audit_codes.halves(data, source) for source in found]
     contexts.check(run.method.context, data.count, run.cfg.method)
 
-    def reader(one: Restored):
-        """The reader of a run's codes, of the same windows for every model."""
-        return audit_codes.make_reader(one.method, draws, windows, jax.random.key(SEED))
+    def reader(one: Method):
+        """The reader of a method's codes, of the same windows for every model."""
+        return audit_codes.make_reader(one, draws, windows, jax.random.key(SEED))
 
-    read = reader(run)
-    codes = read(run.method.export(run.state))
-    theirs = None if other is None else reader(other)(other.method.export(other.state))
+    method, params_of = _inferring(run)
+    read, params, theirs = reader(method), params_of(run.state), None
+    codes = read(params)
+    if other is not None:
+        their_method, their_params_of = _inferring(other)
+        theirs = reader(their_method)(their_params_of(other.state))
     report = {
         "method": run.cfg.method,
         "family": run.cfg.family,
         "preset": run.cfg.preset,
         "seed": run.cfg.seed,
+        "inference": run.cfg.inference.choice,
         "step": run.step,
         "sources": names,
         "windows": windows,
@@ -79,8 +92,8 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         "splits": {},
         "health": {},
         "open_loop": {},
-        "drift": _drift(run, workdir, read, codes),
-        **_returns(workdir),
+        "drift": _drift(run, workdir, lambda state: read(params_of(state)), codes),
+        **_returns(workdir, run.cfg.inference.choice),
         "against": other and {"workdir": str(against), "step": other.step},
     }
     trained = _trained(data, manifest)
@@ -100,8 +113,8 @@ def audit(workdir: str | Path, against: str | Path | None = None, windows: int =
         of_split = jax.tree.map(lambda x, rows=rows: x[rows], data)
         report["open_loop"][name] = audit_model.open_loop(
             run.cfg,
-            run.method,
-            run.method.export(run.state),
+            method,
+            params,
             of_split,
             run.spec.obs_std,
             jax.random.key(SEED),
@@ -139,14 +152,25 @@ def _asked(codes: audit_codes.Codes, trained: np.ndarray, sparse: bool) -> dict[
     return found
 
 
-def _restore(workdir: str | Path) -> Restored:
+def _restore(workdir: str | Path, inference: str | None) -> Restored:
     run = restore.restore(workdir)
     if run.method.privileged:
         raise UserError(
             f"the run in {str(workdir)!r} is of method {run.cfg.method!r}, which is told the task "
             "and has no code of a context; audit a run of another method"
         )
-    return run
+    return run if inference is None else run._replace(cfg=likelihood.chosen(run.cfg, inference))
+
+
+def _inferring(run: Restored) -> tuple[Method, Callable]:
+    """A run's method as it infers, and `(TrainState) -> parameters` of this method's functions."""
+    found = likelihood.make(run.cfg.inference, run.method)
+
+    @functools.cache
+    def train() -> TaskData:
+        return store.load(collect.data_set(run.cfg), "train", run.cfg)
+
+    return found.method, lambda state: found.params(run.method.export(state), train)
 
 
 def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, against) -> None:
@@ -177,17 +201,28 @@ def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, again
         )
 
 
-def _returns(workdir: str | Path) -> dict:
-    """What the run's evaluation says of its codes."""
+def _returns(workdir: str | Path, inference: str) -> dict:
+    """What the run's evaluation says of its codes, if these were inferred alike."""
     if not (Path(workdir) / results.FILE).exists():
         reason = "the run has not been evaluated; run `metastar evaluate` first"
         return dict.fromkeys(("cost", "use"), missing(reason))
     found = results.read(workdir)
+    if (other := found.get("inference", "encoder")) != inference:
+        reason = (
+            f"the run was evaluated with inference.choice={other!r}; run `metastar evaluate "
+            f"--inference={inference}` first"
+        )
+        return dict.fromkeys(("cost", "use"), missing(reason))
     return {"cost": audit_measures.cost(found), "use": audit_measures.use(found)}
 
 
-def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -> list[dict]:
-    """How far the codes of each older checkpoint are from those of the audited one."""
+def _drift(
+    run: Restored, workdir: str | Path, read: Callable, codes: audit_codes.Codes
+) -> list[dict]:
+    """How far the codes of each older checkpoint are from those of the audited one.
+
+    `read` is `(TrainState) -> Codes`.
+    """
     directory, found = Path(workdir) / "checkpoints", []
     owner = identity(workdir)
     for step in checkpoint.steps(directory):
@@ -195,7 +230,7 @@ def _drift(run: Restored, workdir: str | Path, read, codes: audit_codes.Codes) -
         if step < run.step:
             loop = checkpoint.restore(directory, step, chunk.abstract(run.method), owner)
         if loop is not None:
-            before = read(run.method.export(loop.state)).code
+            before = read(loop.state).code
             found.append({"step": step, **audit_measures.drift(before, codes.code, codes.keep)})
     return found
 

@@ -22,7 +22,7 @@ from metastar.tools.bench.setting import Setting
 from metastar.tools.bench.timing import interleaved
 from metastar.training import provenance
 
-PARTS = ("update", "world_model", "imagine", "critic", "env", "eval", "seeds")
+PARTS = ("update", "world_model", "imagine", "critic", "env", "eval", "infer", "seeds")
 # Seconds; "cpu" are those of this process alone, whatever else the machine does: the time of a loop
 # on one thread of a busy machine.
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -180,6 +180,8 @@ def _cases(part: str, setting: Setting, size: Any, max_steps: int) -> list[Case]
         return bench_simulators.cases(part, setting, max_steps)
     if part == "eval":
         return bench_eval.cases(setting, max_steps)
+    if part == "infer":
+        return bench_eval.inferences(setting)
     if part == "seeds":
         return [bench_parts.updates("update", setting, phase)]
     if part == "update" and size is None:

@@ -1,21 +1,25 @@
-"""What `metastar bench eval` times: all tasks in one batch against one environment at a time."""
+"""What `metastar bench eval` and `bench infer` time: playing in a batch or alone, and inferring."""
 
 from collections import Counter
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from metastar.data import contexts
 from metastar.data.contexts import folded, steps_of
 from metastar.envs.make import make_env
 from metastar.evaluation import episodes as play
-from metastar.evaluation import evaluate
+from metastar.evaluation import evaluate, likelihood
 from metastar.evaluation.history import empty_window
+from metastar.evaluation.inference import infer_all
 from metastar.evaluation.protocol import Given, Protocol
 from metastar.tools.bench.cases import Case, of_tasks, rollout_case, shortened
 from metastar.tools.bench.setting import Setting
+from metastar.training.compilation import compiled
 from metastar.training.flops import products, scaled
-from metastar.types import Env, StepIn
+from metastar.types import Array, Env, StepIn
 
 ALONE_TASKS = 2  # tasks of single environments: one stream each is enough for the time of a step
 
@@ -35,12 +39,53 @@ def cases(setting: Setting, max_steps: int) -> list[Case]:
     every = of_tasks(env, setting.all.task)
     alone = of_tasks(env, jax.tree.map(lambda x: x[:1], setting.all.task))  # all take as long
     made = []
-    for protocol in evaluate.protocols_of(setting.cfg, setting.method, env.spec):
+    for protocol in evaluate.protocols_of(setting.cfg, setting.inference.method, env.spec):
         made.append(_batch(setting, every, protocol))
         if not env.on_host:
             made.append(_alone(setting, alone, protocol, "one stream at a time"))
         made.append(_alone(setting, stepwise(alone), protocol, "one env at a time"))
     return made
+
+
+def inferences(setting: Setting) -> list[Case]:
+    """One inference from each of `eval.windows` contexts of each task, all in one batch.
+
+    By every `inference.choice` that the method allows; a bank is made beforehand, as it is once for
+    each evaluation.
+    """
+    method, key = setting.method, jax.random.key(setting.cfg.seed)
+    num, windows = setting.all.count.shape[0], setting.cfg.eval.windows
+    task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, windows))
+    draw = jax.jit(lambda data, key: contexts.draw(data, task_id, method.context, key))
+    given = draw(setting.all, key), setting.all.task, key
+    choices = likelihood.DEFAULTS["choice"].allowed
+    if method.task_model is None:
+        choices = (setting.cfg.inference.choice,)
+
+    def case(choice):
+        cfg = likelihood.chosen(setting.cfg, choice)
+        own = setting._replace(inference=likelihood.make(cfg.inference, method))
+        arguments = params_of(own, key), *given
+        program = compiled(jax.jit(lambda *x: infer_all(own.inference.method, *x)), *arguments)
+        return Case(
+            name=choice,
+            unit="inference",
+            units=num * windows,
+            call=lambda: program.run(*arguments),
+            products=products(program.jaxpr),
+            compile_seconds=program.seconds,
+            xla_flops=program.xla_flops,
+            peak_bytes=program.peak_bytes,
+        )
+
+    return [case(choice) for choice in choices]
+
+
+def params_of(setting: Setting, key: Array) -> Any:
+    """Initial parameters, as the functions of `setting.inference.method` take them."""
+    method = setting.method
+    exported = jax.jit(lambda key: method.export(method.init(key)))(key)
+    return setting.inference.params(exported, lambda: setting.train)
 
 
 def stepwise(env: Env) -> Env:
@@ -87,7 +132,7 @@ def _alone(setting: Setting, env: Env, protocol: Protocol, how: str) -> Case:
 def _arguments(setting: Setting, protocol: Protocol, rows: slice) -> tuple:
     """What an evaluation of some tasks takes."""
     key, *keys = jax.random.split(jax.random.key(setting.cfg.seed), 3)
-    params = jax.jit(lambda key: setting.method.export(setting.method.init(key)))(key)
+    params = params_of(setting, key)
     data = jax.tree.map(lambda x: x[rows], setting.all)
     return params, setting.train, Given(data.task, (data,) if protocol.from_data else ()), *keys
 
@@ -102,7 +147,7 @@ def network_products(setting: Setting, env: Env, protocol: Protocol, streams: tu
 
     Counted apart from the rollout, where the branch that skips an inference does not show.
     """
-    method = setting.method
+    method = setting.inference.method
     params, *_ = _arguments(setting, protocol, slice(None))
     window = empty_window(env.spec, steps_of(method.context))
     context = folded(window, method.context)

@@ -10,7 +10,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "part",
         metavar="PART",
-        help="update, world_model, imagine, critic, env, eval or seeds; or plot: figures of --out",
+        help="update, world_model, imagine, critic, env, eval, infer or seeds; or plot: figures of "
+        "--out",
     )
     parser.add_argument(
         "--sizes",

@@ -10,6 +10,8 @@ from metastar.collection import collect
 from metastar.config import flatten
 from metastar.data import layout, store
 from metastar.envs.make import profile_of, spec_of
+from metastar.evaluation import likelihood
+from metastar.evaluation.likelihood import Inference
 from metastar.training import runs
 from metastar.types import DataSpec, Method, TaskData
 
@@ -19,6 +21,7 @@ class Setting(NamedTuple):
 
     cfg: Any
     method: Method
+    inference: Inference  # of the method, for what plays and infers
     spec: DataSpec
     train: TaskData  # the training tasks
     all: TaskData  # these and the held-out ones
@@ -32,7 +35,8 @@ def make(cfg) -> Setting:
     env = spec_of(cfg.family, profile_of(cfg))
     manifest = store.Manifest(cfg.family, env, tasks, split, ("a", "b"), ("a", "b"), {}, {}, {})
     spec = store.data_spec(manifest, train)
-    return Setting(cfg, runs.make_method(cfg, spec), spec, train, every)
+    method = runs.make_method(cfg, spec)
+    return Setting(cfg, method, likelihood.make(cfg.inference, method), spec, train, every)
 
 
 def random_data(cfg, tasks: dict[str, np.ndarray]) -> TaskData:

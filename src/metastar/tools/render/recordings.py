@@ -20,6 +20,7 @@ from metastar.envs.family import Family
 from metastar.envs.make import make_env, profile_of, spec_of
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError, did_you_mean
+from metastar.evaluation import likelihood
 from metastar.tools.render import films
 from metastar.tools.render.pictures import Recording
 from metastar.training import restore
@@ -60,10 +61,13 @@ def of_agent(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     tasks = _choose(subject, asked)
     run = restore.restore(subject.workdir)
     data = store.load(subject.data, "all", run.cfg)
-    method, params = run.method, run.method.export(run.state)
+    inference = likelihood.make(run.cfg.inference, run.method)
+    method = inference.method
     contexts.check(method.context, data.count, run.cfg.method)
 
     def make():
+        exported = run.method.export(run.state)
+        params = inference.params(exported, lambda: store.load(subject.data, "train", run.cfg))
         loaded = _ids(subject)
         rows = jnp.array([loaded.index(task) for task in tasks])
         _, key_window, key_infer = _keys()

@@ -235,4 +235,5 @@ def _provenance(report):
         ("versions", versions),
         ("parameters (SHA-256)", report["params_sha256"]),
         ("held-out tasks", ids),
+        ("inference.choice", report.get("inference", "encoder")),
     ]
