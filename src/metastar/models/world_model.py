@@ -39,6 +39,13 @@ DEFAULTS = {
         "1, or means of tenths and standard deviation e^-2",
         before="reference",
     ),
+    "skip": Field(
+        False,
+        "",
+        "linear maps without biases beside the MLPs of encoder and decoder, so that every "
+        "dimension has a way through from the first update on",
+        before=False,
+    ),
     "latent_dim": Field(16, COUNT, "D"),
     "width": Field(128, COUNT, "H, of tokens and hidden layers"),
     "num_layers": Field(2, COUNT, "blocks of the core"),
@@ -97,13 +104,12 @@ def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
     obs_reward = jnp.zeros((1, spec.obs_dim + 1))
     embedding = latent = jnp.zeros((1, model.latent_dim))
     feats, action = jnp.zeros((1, model.width)), jnp.zeros((1, spec.action_dim))
-    decoder = Decoder((model.width, model.width), spec.obs_dim + 1)
     nets = {
         "encoder": (_encoder(cfg), obs_reward),
         "posterior": (_posterior(cfg), embedding),
         "core": (_core(cfg), latent, action, jnp.ones(1, bool)),
         "prior": (GaussianHead(model.latent_dim), feats),
-        "decoder": (decoder, latent),
+        "decoder": (_decoder(cfg, spec.obs_dim + 1), latent),
         "termination": (Termination(model.width), feats),
     }
     keys = dict(zip(nets, jax.random.split(key, len(nets))))
@@ -152,9 +158,8 @@ def decode(params: Any, latent: Array, code: Array, cfg: Any) -> tuple[Array, Ar
     trained on the same data; only their initial parameters differ. A single member has parameters
     without a leading axis.
     """
-    width, features = cfg.world_model.width, params["decoder"]["max_logvar"].shape[-1]
     latent = _conditioned(params, "decoder", latent, code, cfg)
-    net = Decoder((width, width), features)
+    net = _decoder(cfg, params["decoder"]["max_logvar"].shape[-1])
     if cfg.world_model.ensemble > 1:
         return jax.vmap(lambda member: net.apply({"params": member}, latent))(params["decoder"])
     mean, logvar = net.apply({"params": params["decoder"]}, latent)
@@ -242,7 +247,12 @@ def draw_encode_noise(key: Array, shape: tuple[int, ...], cfg: Any) -> EncodeNoi
 def _encoder(cfg: Any) -> MLP:
     model = cfg.world_model
     bound = {"reference": 3e-3, "precise": 2 * model.width**-0.5}[model.latent_init]
-    return MLP((model.width, model.width), model.latent_dim, bound)
+    return MLP((model.width, model.width), model.latent_dim, bound, skip=model.skip)
+
+
+def _decoder(cfg: Any, features: int) -> Decoder:
+    model = cfg.world_model
+    return Decoder((model.width, model.width), features, model.skip)
 
 
 def _posterior(cfg: Any) -> GaussianHead:

@@ -29,11 +29,13 @@ class Decoder(nn.Module):
     """Gaussian over (obs, reward) given a latent, with learned soft bounds on the log-variance.
 
     `v <- max - softplus(max - v)`, then `v <- min + softplus(v - min)`: PETS, Chua et al. 2018
-    (arXiv 1805.12114), appendix A.1.
+    (arXiv 1805.12114), appendix A.1. With `skip` a linear map of the latent without bias is added
+    to the mean.
     """
 
     hidden: tuple[int, ...]
     features: int
+    skip: bool = False
 
     @nn.compact
     def __call__(self, latent: Array) -> tuple[Array, Array]:
@@ -43,6 +45,8 @@ class Decoder(nn.Module):
             x = nn.relu(self._layer(width, f"hidden_{i}")(x))
         x = self._layer(2 * self.features, "output")(x)
         mean, logvar = jnp.split(x, 2, axis=-1)
+        if self.skip:
+            mean = mean + linear(self.features, name="skip")(latent)
         top = self.param("max_logvar", nn.initializers.constant(0.5), (self.features,))
         bottom = self.param("min_logvar", nn.initializers.constant(-10.0), (self.features,))
         batch_axes = range(x.ndim - 1)
