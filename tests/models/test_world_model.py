@@ -111,8 +111,9 @@ def test_rollout_follows_the_transformer_that_encode_trains():
 
     obs, carry, path = run(PARAMS)
     encoded = encode(PARAMS, view, noise)
-    predict = jax.jit(lambda feats, noise: dynamics.predict(PARAMS, feats, CODE, noise, CFG))
-    prediction = predict(encoded.feats[num - 1], start_noise.step)
+    predict = jax.jit(lambda token, noise: dynamics.predict(PARAMS, token, CODE, noise, CFG))
+    tokens = world_model.Token(encoded.feats, encoded.latent, view.action)
+    prediction = predict(row(tokens, num - 1), start_noise.step)
     np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
     np.testing.assert_allclose(carry.latent, prediction.latent, atol=1e-5)
     np.testing.assert_array_equal(path.obs[0], obs)
@@ -123,7 +124,8 @@ def test_rollout_follows_the_transformer_that_encode_trains():
     feats, _ = jax.jit(world_model._core(CFG).apply)(
         {"params": PARAMS["core"]}, latent, action, jnp.ones(num + 1, bool)
     )
-    expected = predict(feats[-1], row(step_noise, 0))
+    token = world_model.Token(feats[-1], latent[-1], action[-1])
+    expected = predict(token, row(step_noise, 0))
     np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
     np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
     assert path.done[0] == (expected.done_logit > 0)
@@ -153,9 +155,9 @@ def test_a_condition_lets_the_code_change_what_is_predicted_and_nothing_else():
 
     @jax.jit
     def predictions(code):
-        feats, latent = encoded.feats[:2], encoded.latent[:2]
+        feats, latent, action = encoded.feats[:2], encoded.latent[:2], VIEW.action
         return (
-            world_model.prior(params, feats, code, cfg)[0],
+            world_model.prior(params, world_model.Token(feats, latent, action), code, cfg)[0],
             world_model.decode(params, latent, code, cfg)[0],
             world_model.done_logit(params, feats, code, cfg),
         )

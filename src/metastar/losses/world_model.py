@@ -10,7 +10,7 @@ from metastar.config.fields import NOT_NEGATIVE, Field
 from metastar.losses import objective
 from metastar.losses.objective import TaskLosses
 from metastar.models import world_model
-from metastar.models.world_model import Encoded, EncodeNoise
+from metastar.models.world_model import Encoded, EncodeNoise, Token
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, Codes, DataSpec, View
 
@@ -116,7 +116,8 @@ def terms(
     cross_entropy = optax.sigmoid_binary_cross_entropy(logit, view.done.astype(logit.dtype))
 
     post = encoded.post_mean[..., 1:, :], encoded.post_logvar[..., 1:, :]
-    prior = world_model.prior(params, encoded.feats[..., :-1, :], code, cfg)
+    before = (x[..., :-1, :] for x in (encoded.feats, encoded.latent, view.action))
+    prior = world_model.prior(params, Token(*before), code, cfg)
     stop = jax.lax.stop_gradient
     kl_dyn = gaussian.kl_elements(*stop(post), *prior)
     kl_rep = gaussian.kl_elements(*post, *stop(prior))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.models import world_model
+from metastar.models.world_model import Token
 from metastar.ops import gaussian
 from metastar.ops.uncertainty import largest_disagreement, largest_spread
 from metastar.types import Array, StepOut, View
@@ -78,15 +79,15 @@ class Carry(NamedTuple):
     code: Array  # [Z] of the rollout's task
 
 
-def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) -> Prediction:
-    """Draws the next latent, then observation and reward, given features [..., H] and the code."""
-    prior_mean, prior_logvar = world_model.prior(params, feats, code, cfg)
+def predict(params: Any, token: Token, code: Array, noise: StepNoise, cfg: Any) -> Prediction:
+    """Draws the latent after a token [..., ...], then observation and reward, given the code."""
+    prior_mean, prior_logvar = world_model.prior(params, token, code, cfg)
     latent = gaussian.sample(prior_mean, prior_logvar, noise.prior)
     means, logvars = world_model.decode(params, latent, code, cfg)
     mean, logvar = _member(means, noise.member), _member(logvars, noise.member)
     drawn = gaussian.sample(mean, logvar, noise.decoder)
     return Prediction(
-        feats=feats,
+        feats=token.feats,
         prior_mean=prior_mean,
         prior_logvar=prior_logvar,
         latent=latent,
@@ -95,7 +96,7 @@ def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) 
         uncertainty=_uncertainty(means, logvars, cfg),
         obs=drawn[..., :-1],
         reward=drawn[..., -1],
-        done_logit=world_model.done_logit(params, feats, code, cfg),
+        done_logit=world_model.done_logit(params, token.feats, code, cfg),
     )
 
 
@@ -103,8 +104,8 @@ def advance(
     params: Any, carry: Carry, action: Array, noise: StepNoise, cfg: Any
 ) -> tuple[Prediction, Carry]:
     """Feeds the token (predicted latent, action [A]) of ONE rollout and predicts what follows."""
-    feats, cache = world_model.extend(params, carry.cache, carry.latent, action, cfg)
-    prediction = predict(params, feats, carry.code, noise, cfg)
+    token, cache = world_model.extend(params, carry.cache, carry.latent, action, cfg)
+    prediction = predict(params, token, carry.code, noise, cfg)
     return prediction, Carry(cache, prediction.latent, carry.code)
 
 
@@ -125,8 +126,9 @@ def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> 
     Raises:
         UserError: if K is larger than the position table.
     """
-    feats, cache = world_model.prefill(params, view, code, noise.posterior, cfg)
-    prediction = predict(params, feats[-1], code, noise.step, cfg)
+    tokens, cache = world_model.prefill(params, view, code, noise.posterior, cfg)
+    last = jax.tree.map(lambda x: x[-1], tokens)
+    prediction = predict(params, last, code, noise.step, cfg)
     return prediction.obs, Carry(cache, prediction.latent, code)
 
 

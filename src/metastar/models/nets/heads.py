@@ -3,12 +3,13 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from metastar.models.nets.mlp import linear
+from metastar.models.nets.mlp import linear, output_layer
 from metastar.models.nets.product import dot_general
 from metastar.models.nets.transformer import STEM_EPSILON, layer_norm
 from metastar.types import Array
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 2.0
+CHANGE_BOUND = 1e-2  # of the weights of a changing prior's outputs at the start
 
 
 class GaussianHead(nn.Module):
@@ -23,6 +24,27 @@ class GaussianHead(nn.Module):
         mean = linear(self.latent_dim, x.shape[-1], "mean")(x)
         logvar = linear(self.latent_dim, x.shape[-1], "logvar")(x) + self.logvar_offset
         return mean, jnp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
+
+
+class ChangePrior(nn.Module):
+    """Next latent as a change of the present one, by an MLP of features, latent and action.
+
+    Two hidden layers, twice as wide as the features like the feed-forward layers of the core. It
+    starts as "nothing changes" with log-variances near `logvar_offset`.
+    """
+
+    latent_dim: int
+    logvar_offset: float
+
+    @nn.compact
+    def __call__(self, feats: Array, latent: Array, action: Array) -> tuple[Array, Array]:
+        """[..., H], [..., D], [..., A] -> mean and log-variance [..., D], clipped to [-10, 2]."""
+        x = jnp.concatenate([feats, latent, action], axis=-1)
+        for i in range(2):
+            x = nn.silu(linear(2 * feats.shape[-1], x.shape[-1], f"hidden_{i}")(x))
+        change = output_layer(self.latent_dim, CHANGE_BOUND, "change")(x)
+        logvar = output_layer(self.latent_dim, CHANGE_BOUND, "logvar")(x) + self.logvar_offset
+        return latent + change, jnp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
 
 
 class Decoder(nn.Module):
