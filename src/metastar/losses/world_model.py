@@ -27,6 +27,12 @@ DEFAULTS = {
         before="batch",
     ),
     "recon_weight": Field(1.0, NOT_NEGATIVE, "of the reconstruction", swept=True, before=1.0),
+    "variance_power": Field(
+        0.0,
+        "[0, 1]",
+        "p of beta-NLL of the reconstruction: 0 is the likelihood, 1 squared errors",
+        before=0.0,
+    ),
     "dyn_weight": Field(1.0, NOT_NEGATIVE, "of the KL that trains the prior", swept=True),
     "rep_weight": Field(0.1, NOT_NEGATIVE, "of the KL that trains the posterior", swept=True),
 }
@@ -110,7 +116,8 @@ def terms(
     mean, logvar = world_model.decode(params, encoded.latent, code, cfg)
     decoder = params["decoder"]
     spread = decoder["max_logvar"].sum() - decoder["min_logvar"].sum()
-    nll = gaussian.nll(x[None], mean, logvar).mean(axis=-1).mean(axis=0)
+    nll = gaussian.beta_nll(x[None], mean, logvar, cfg.world_model.variance_power)
+    nll = nll.mean(axis=-1).mean(axis=0)
 
     logit = world_model.done_logit(params, encoded.feats, code, cfg)
     cross_entropy = optax.sigmoid_binary_cross_entropy(logit, view.done.astype(logit.dtype))
@@ -157,7 +164,8 @@ def loss_and_codes(
     """`rec_w recon + termination + dyn_w KL_dyn + rep_w KL_rep + sum_n w_n task_n`.
 
     Reconstruction is the mean over steps, dimensions and decoders of `(x - m)^2 exp(-v) + v` for
-    x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds.
+    x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds;
+    with `variance_power = p` each element has the weight exp(p v), which gets no gradient.
     KL(posterior at t || prior from t-1) is averaged over tasks and steps, then `max(free_bits, .)`;
     with `free_bits_per = "element"` that is `mean_t sum_d max(free_bits / D, KL_td)`. In KL_dyn
     the posterior gets no gradient, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv
