@@ -4,6 +4,7 @@ MetaSTAR (arXiv 2606.00780), imagination. The next token is the predicted latent
 `imagine.reencode` the encoding of what the model decoded.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -41,8 +42,9 @@ DEFAULTS = {
     ),
     "uncertainty": Field(
         "spread",
-        ("spread", "disagreement"),
-        "how it is measured: the decoders' largest spread, or largest disagreement of means",
+        ("spread", "rms_spread", "disagreement"),
+        "how it is measured: the decoders' largest spread, a norm over all outputs; the same "
+        "divided by the root of their number; or the largest disagreement of means",
         before="spread",
     ),
 }
@@ -207,6 +209,9 @@ def _member(members: Array, index: Array | None) -> Array:
 
 def _uncertainty(means: Array, logvars: Array, cfg: Any) -> Array:
     """[E, ..., O+1] -> [...]."""
+    if cfg.imagine.uncertainty == "disagreement":
+        return largest_disagreement(means)
+    spread = largest_spread(logvars)
     if cfg.imagine.uncertainty == "spread":
-        return largest_spread(logvars)
-    return largest_disagreement(means)
+        return spread
+    return spread / math.sqrt(logvars.shape[-1])
