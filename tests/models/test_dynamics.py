@@ -121,7 +121,7 @@ def test_a_step_is_decoded_by_the_member_that_was_drawn():
     assert dynamics.draw_step_noise(KEY, (4,), OBS, tiny_cfg()).member is None
 
 
-@pytest.mark.parametrize("kind", ["spread", "disagreement"])
+@pytest.mark.parametrize("kind", ["spread", "rms_spread", "disagreement"])
 def test_uncertainty_is_of_all_members(kind):
     cfg = tiny_cfg(ensemble=3, condition="token")
     cfg.imagine.uncertainty = kind
@@ -136,6 +136,8 @@ def test_uncertainty_is_of_all_members(kind):
     mean, logvar = map(np.asarray, decode(PARAMS, prediction.latent))
     if kind == "spread":
         expected = max(np.sqrt(np.exp(v).sum()) for v in logvar)
+    elif kind == "rms_spread":
+        expected = max(np.sqrt(np.exp(v).mean()) for v in logvar)
     else:
         expected = max(np.linalg.norm(a - b) for a in mean for b in mean)
     np.testing.assert_allclose(prediction.uncertainty, expected, rtol=1e-5)

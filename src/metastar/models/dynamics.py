@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
+from metastar.errors import UserError
 from metastar.models import world_model
 from metastar.models.world_model import Token
 from metastar.ops import gaussian
@@ -170,6 +171,22 @@ def make_step_fn(params: Any, cfg: Any, penalty: Array | float = 0.0) -> Callabl
         return out, carry
 
     return step_fn
+
+
+def expect_room(context_len: int, horizon: int, cfg: Any) -> None:
+    """Raises `UserError` unless the position table has a row for every step of a rollout.
+
+    Args:
+        context_len: K, real steps before it.
+        horizon: H, imagined steps.
+        cfg: the config.
+    """
+    steps, table = context_len + horizon, cfg.world_model.context_len
+    if steps > table:
+        raise UserError(
+            f"imagine.context_len + imagine.horizon is {steps} but the position table has "
+            f"world_model.context_len = {table} rows; lower one of the two"
+        )
 
 
 def draw_step_noise(key: Array, shape: tuple[int, ...], obs_dim: int, cfg: Any) -> StepNoise:
