@@ -1,5 +1,3 @@
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,35 +96,42 @@ def test_window_longer_than_the_position_table_is_a_user_error():
         world_model.encode(PARAMS, view, noise, CFG)
 
 
-def test_linear_paths_have_no_bias_and_are_added():
-    fresh = jax.jit(lambda key: world_model.init(key, PREDICTING, SPEC))(KEY)
-    paths = {name: fresh[name].pop("skip")["kernel"] for name in ("encoder", "decoder")}
-    assert jax.tree.structure(fresh["decoder"]) == jax.tree.structure(PARAMS["decoder"])
+def test_linear_paths_are_added_and_have_no_bias():
     x = jnp.concatenate([VIEW.obs, VIEW.prev_reward[..., None]], -1)
     latent = jax.random.normal(KEY, (5, 4))
-    decoder = partial(world_model._decoder, features=4)
-    for name, make, inputs in (("encoder", world_model._encoder, x), ("decoder", decoder, latent)):
-        plain, path = fresh[name], {"skip": {"kernel": paths[name]}}
-        alone = make(CFG).apply({"params": plain}, inputs)
-        beside = make(PREDICTING).apply({"params": plain | path}, inputs)
-        if name == "decoder":  # log-variances have none
-            np.testing.assert_allclose(beside[1], alone[1], rtol=1e-6)
-            beside, alone = beside[0], alone[0]
-        np.testing.assert_allclose(beside - alone, inputs @ paths[name], atol=1e-6)
+
+    @jax.jit
+    def outputs(key):
+        """Both kernels, and embedding, decoded mean and log-variance with the paths and without."""
+        params = world_model.init(key, PREDICTING, SPEC)
+        rest = {name: dict(params[name]) for name in ("encoder", "decoder")}
+        paths = [rest[name].pop("skip") for name in rest]
+        found = []
+        for own, cfg in ((params, PREDICTING), (rest, CFG)):
+            mean, logvar = world_model.decode(own, latent, CODE, cfg)
+            found.append((world_model.embed(own, VIEW.obs, VIEW.prev_reward, cfg), mean, logvar))
+        return paths, *found
+
+    (path_in, path_out), (embedding, mean, logvar), (plain, plain_mean, plain_logvar) = outputs(KEY)
+    assert set(path_in) == set(path_out) == {"kernel"}
+    np.testing.assert_allclose(embedding - plain, x @ path_in["kernel"], atol=1e-6)
+    np.testing.assert_allclose(mean[0] - plain_mean[0], latent @ path_out["kernel"], atol=1e-6)
+    np.testing.assert_array_equal(logvar, plain_logvar)
 
 
-def test_a_changing_prior_starts_with_hardly_any_change():
+def test_a_changing_prior_starts_with_hardly_any_change_and_sees_the_action():
     feats, latent, action = (jax.random.normal(KEY, (5, n)) for n in (8, 4, 2))
 
     @jax.jit
-    def start(token):
-        return world_model.prior(world_model.init(KEY, PREDICTING, SPEC), token, CODE, PREDICTING)
+    def start(action):
+        params = world_model.init(KEY, PREDICTING, SPEC)
+        token = world_model.Token(feats, latent, action)
+        return world_model.prior(params, token, CODE, PREDICTING)
 
-    mean, logvar = start(world_model.Token(feats, latent, action))
+    mean, logvar = start(action)
     assert 0 < np.abs(mean - latent).max() < 0.1
     np.testing.assert_allclose(logvar, world_model.PRECISE_LOGVAR, atol=0.1)
-    moved, _ = start(world_model.Token(feats, latent, action + 1))
-    assert np.abs(moved - mean).max() > 0  # the action is seen beside the features
+    assert np.abs(start(action + 1)[0] - mean).max() > 0
 
 
 @pytest.mark.parametrize("cfg", [CFG, PREDICTING], ids=["reference", "predicting"])
@@ -149,15 +154,19 @@ def test_rollout_follows_the_transformer_that_encode_trains(cfg):
         return obs, carry, path, world_model.encode(params, view, NOISE_OF_ONE, cfg)
 
     obs, carry, path, encoded = run(params)
-    predict = jax.jit(lambda token, noise: dynamics.predict(params, token, CODE, noise, cfg))
-    tokens = world_model.Token(encoded.feats, encoded.latent, view.action)
-    prediction = predict(row(tokens, num - 1), start_noise.step)
-    np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
-    expected = prediction.latent
-    if cfg.imagine.reencode:  # as the encoder would see the decoded step
+
+    @jax.jit
+    def predict(token, noise):
+        """The prediction, and the encoding of what it decodes."""
+        prediction = dynamics.predict(params, token, CODE, noise, cfg)
         embedding = world_model.embed(params, prediction.mean[:-1], prediction.mean[-1], cfg)
-        expected, _ = world_model.posterior(params, embedding, cfg)
-        assert np.abs(expected - prediction.latent).max() > 1e-3
+        return prediction, world_model.posterior(params, embedding, cfg)
+
+    tokens = world_model.Token(encoded.feats, encoded.latent, view.action)
+    prediction, (encoding, _) = predict(row(tokens, num - 1), start_noise.step)
+    np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
+    assert np.abs(encoding - prediction.latent).max() > 1e-3
+    expected = encoding if cfg.imagine.reencode else prediction.latent
     np.testing.assert_allclose(carry.latent, expected, atol=1e-5)
     np.testing.assert_array_equal(path.obs[0], obs)
 
@@ -168,7 +177,7 @@ def test_rollout_follows_the_transformer_that_encode_trains(cfg):
         {"params": params["core"]}, latent, action, jnp.ones(num + 1, bool)
     )
     token = world_model.Token(feats[-1], latent[-1], action[-1])
-    expected = predict(token, row(step_noise, 0))
+    expected, _ = predict(token, row(step_noise, 0))
     np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
     np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
     assert path.done[0] == (expected.done_logit > 0)
