@@ -30,7 +30,8 @@ DEFAULTS = {
     "variance_power": Field(
         0.0,
         "[0, 1]",
-        "p of beta-NLL of the reconstruction: 0 is the likelihood, 1 squared errors",
+        "p of beta-NLL (Seitzer et al. 2022) of the reconstruction: 0 is the likelihood, 1 "
+        "squared errors",
         before=0.0,
     ),
     "dyn_weight": Field(1.0, NOT_NEGATIVE, "of the KL that trains the prior", swept=True),

@@ -42,15 +42,15 @@ DEFAULTS = {
     "prior": Field(
         "linear",
         ("linear", "change"),
-        "next latent: linear maps of the core's features, or an MLP of features, latent and action "
-        "that gives the change of the latent",
+        "next latent: linear maps of the core's features (MetaSTAR), or an MLP of features, latent "
+        "and action that gives the change of the latent (ours)",
         before="linear",
     ),
     "skip": Field(
         False,
         "",
         "linear maps without biases beside the MLPs of encoder and decoder, so that every "
-        "dimension has a way through from the first update on",
+        "dimension has a way through from the first update on (ours)",
         before=False,
     ),
     "latent_dim": Field(16, COUNT, "D"),
