@@ -55,7 +55,7 @@ CHANGES = {
     "power": POWER,
 }
 ALL = {**WEIGHT, **PRECISE, **PRIOR, **SKIP, **POWER}
-CELLS = {  # fields by name; all are measured without and with `imagine.reencode`
+CELLS = {  # fields by name
     "default": {},
     **CHANGES,
     "all": ALL,
@@ -73,7 +73,6 @@ COLUMNS = (
     "rows",
     "CPU s",
     "observations",
-    "re-encoded",
     "one draw",
     "reward",
     "decoded",
@@ -226,7 +225,6 @@ def row(name: str, report: dict) -> tuple[str, ...]:
             return "–"
         return form.format(np.mean([seed["codes"][kind] for seed in seeds]))
 
-    best = "reencoded" if "reencoded" in errors else "predicted"
     return (
         name,
         str(len(seeds)),
@@ -234,9 +232,8 @@ def row(name: str, report: dict) -> tuple[str, ...]:
         str(report["rows"]),
         f"{report['cpu_seconds']:.0f}",
         shown("predicted"),
-        shown("reencoded"),
         shown("drawn"),
-        shown(best, "reward"),
+        shown("predicted", "reward"),
         mean("decoded"),
         mean("next"),
         mean("deviation"),

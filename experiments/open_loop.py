@@ -55,16 +55,16 @@ def windows(tasks: TaskData, whiten_view: Callable) -> tuple[View, np.ndarray]:
 def one_window(params: Any, cfg: FrozenConfigDict, view: View, key: Array) -> dict:
     """Errors [IMAGINED, O + 1] of one window by what makes them, and "nats" [IMAGINED].
 
-    "predicted" is the mean over rollouts from the real state without re-encoding, "reencoded" with
-    it, "drawn" one of these with the decoder's noise, as an agent meets it. The others see all real
-    steps: "decoded" is the decoder's mean at the posterior's draw, "next" at the prior's mean one
-    step before; "deviation" is the decoder's own of the former, "nats" KL(posterior || prior).
+    "predicted" is the mean over rollouts from the real state, "drawn" one of these with the
+    decoder's noise, as an agent meets it. The others see all real steps: "decoded" is the decoder's
+    mean at the posterior's draw, "next" at the prior's mean one step before; "deviation" is the
+    decoder's own of the former, "nats" KL(posterior || prior).
     """
     before = jax.tree.map(lambda x: x[:REAL] if x.ndim else x, view)
     code = jnp.zeros(cfg.world_model.code_dim)
     truth = jnp.concatenate([view.next_obs, view.reward[:, None]], -1)[REAL:]
 
-    def rollout(cfg, key):
+    def rollout(key):
         key_start, key_step = jax.random.split(key)
         noise = dynamics.draw_start_noise(key_start, (), REAL, view.obs.shape[-1], cfg)
         _, carry = dynamics.start_real(params, before, code, noise, cfg)
@@ -77,11 +77,7 @@ def one_window(params: Any, cfg: FrozenConfigDict, view: View, key: Array) -> di
 
         return jax.lax.scan(step, carry, (view.action[REAL:], noise))[1]
 
-    keys, found = jax.random.split(key, DRAWS), {}
-    for name, reencode in (("predicted", False), ("reencoded", True)):
-        form = {**cfg.to_dict(), "imagine": {**cfg.imagine.to_dict(), "reencode": reencode}}
-        mean, drawn = jax.vmap(partial(rollout, FrozenConfigDict(form)))(keys)
-        found |= {name: mean.mean(0) - truth, "drawn": drawn[0] - truth}
+    mean, drawn = jax.vmap(rollout)(jax.random.split(key, DRAWS))
     noise = world_model.draw_encode_noise(key, view.valid.shape, cfg)
     encoded = world_model.encode(params, view, noise, cfg)
     x = jnp.concatenate([view.obs, view.prev_reward[:, None]], -1)
@@ -90,7 +86,9 @@ def one_window(params: Any, cfg: FrozenConfigDict, view: View, key: Array) -> di
     tokens = jax.tree.map(lambda leaf: leaf[REAL - 1 : -1], tokens)
     prior = world_model.prior(params, tokens, code, cfg)
     nats = gaussian.kl(encoded.post_mean[REAL:], encoded.post_logvar[REAL:], *prior)
-    return found | {
+    return {
+        "predicted": mean.mean(0) - truth,
+        "drawn": drawn[0] - truth,
         "decoded": (decoded.mean(0) - x)[REAL:],
         "next": world_model.decode(params, prior[0], code, cfg)[0].mean(0) - x[REAL:],
         "deviation": jnp.exp(0.5 * logvar.mean(0))[REAL:],

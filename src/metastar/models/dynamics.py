@@ -1,7 +1,7 @@
 """The world model as a simulator: its predictions, and its rollouts step by step.
 
-MetaSTAR (arXiv 2606.00780), imagination. The next token is the predicted latent, as there, or with
-`imagine.reencode` the encoding of what the model decoded.
+MetaSTAR (arXiv 2606.00780), imagination. Decoded states are never encoded again: the next token is
+the predicted latent.
 """
 
 import math
@@ -26,13 +26,6 @@ DEFAULTS = {
         ("predicted", "real"),
         "first state: the model's prediction after the real steps, or the data's own next state",
         before="predicted",
-    ),
-    "reencode": Field(
-        False,
-        "",
-        "latent of a rollout's next token: the posterior's mean at the decoded mean, which no "
-        "rollout can lead away from what the encoder makes, or the prior's draw",
-        before=False,
     ),
     "penalty": Field(
         0.0,
@@ -116,7 +109,7 @@ def advance(
     """Feeds the token (predicted latent, action [A]) of ONE rollout and predicts what follows."""
     token, cache = world_model.extend(params, carry.cache, carry.latent, action, cfg)
     prediction = predict(params, token, carry.code, noise, cfg)
-    return prediction, Carry(cache, _next_latent(params, prediction, cfg), carry.code)
+    return prediction, Carry(cache, prediction.latent, carry.code)
 
 
 def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> tuple[Array, Carry]:
@@ -139,7 +132,7 @@ def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> 
     tokens, cache = world_model.prefill(params, view, code, noise.posterior, cfg)
     last = jax.tree.map(lambda x: x[-1], tokens)
     prediction = predict(params, last, code, noise.step, cfg)
-    return prediction.obs, Carry(cache, _next_latent(params, prediction, cfg), code)
+    return prediction.obs, Carry(cache, prediction.latent, code)
 
 
 def start_real(
@@ -207,14 +200,6 @@ def draw_start_noise(
     key_posterior, key_step = jax.random.split(key)
     encode_noise = world_model.draw_encode_noise(key_posterior, (*shape, context_len), cfg)
     return StartNoise(encode_noise.posterior, draw_step_noise(key_step, shape, obs_dim, cfg))
-
-
-def _next_latent(params: Any, prediction: Prediction, cfg: Any) -> Array:
-    """The latent [..., D] of the token after a prediction."""
-    if not cfg.imagine.reencode:
-        return prediction.latent
-    obs, reward = prediction.mean[..., :-1], prediction.mean[..., -1]
-    return world_model.posterior(params, world_model.embed(params, obs, reward, cfg), cfg)[0]
 
 
 def _member(members: Array, index: Array | None) -> Array:
