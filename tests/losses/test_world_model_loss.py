@@ -132,6 +132,29 @@ def test_free_bits_by_hand():
     np.testing.assert_allclose([value, *grad], [3.3, 2, 1, 0, 0], rtol=1e-5)
 
 
+def test_a_variance_power_weighs_elements_and_gets_no_gradient():
+    """An element of the likelihood has the weight exp(p v), which is as given."""
+    v, power, cfg = np.array([-2.0, -1.0, 0.0, 1.0]), 0.5, tiny_cfg(variance_power=0.5)
+    bounds = {"max_logvar": jnp.full(4, 30.0), "min_logvar": jnp.full(4, -30.0)}
+    output = {"kernel": jnp.zeros((8, 8)), "bias": jnp.array([0, 0, 0, 0, *v])}
+
+    @jax.jit
+    @jax.value_and_grad
+    def recon(output):
+        decoder = PARAMS["decoder"] | bounds | {"output": output}
+        params = PARAMS | {"decoder": decoder}
+        found = model_loss.terms(params, VIEW, made_up_encoding(), CODE, FREE_BITS, cfg)
+        return found.recon_nll
+
+    value, grad = recon(output)
+    x = np.concatenate([VIEW.obs, VIEW.prev_reward[..., None]], -1)
+    weight, square = np.exp(power * v), np.mean(x**2, (0, 1))
+    np.testing.assert_allclose(value, np.mean(weight * (square * np.exp(-v) + v)), rtol=1e-4)
+    mean, logvar = np.split(grad["bias"], 2)
+    np.testing.assert_allclose(mean, -weight * x.mean((0, 1)) * np.exp(-v) / 2, rtol=1e-3)
+    np.testing.assert_allclose(logvar, weight * (1 - square * np.exp(-v)) / 4, rtol=1e-3)
+
+
 @cache
 def gradients():
     """Of every term, by one program."""

@@ -27,7 +27,7 @@ from metastar.models.imagine import ImagineNoise, imagine
 from metastar.models.nets.actor_critic import Actor, Critic, greedy_action, sample_action, twin_q
 from metastar.models.nets.heads import Termination
 from metastar.models.nets.transformer import Transformer
-from metastar.models.world_model import EncodeNoise
+from metastar.models.world_model import EncodeNoise, Token
 from metastar.ops.contrastive import distance_terms
 from metastar.ops.optim import clip_norm, descend, global_norm, make_optimizer
 from metastar.ops.td import polyak
@@ -186,7 +186,8 @@ def make_world_model_update(reference):
             params, batch.views["context"], encoded, code, hp["world_model"]["free_bits"], cfg
         )
         dec_mean, dec_logvar = world_model.decode(params, encoded.latent, code, cfg)
-        prior_mean, prior_logvar = world_model.prior(params, encoded.feats, code, cfg)
+        token = Token(encoded.feats, encoded.latent, batch.views["context"].action)
+        prior_mean, prior_logvar = world_model.prior(params, token, code, cfg)
         grads, metrics = jax.grad(loss, has_aux=True)(params, batch, noise)
         _, _, n_pos, n_neg = distance_terms(codes["context"].task, batch.task_id)
         values = {
@@ -307,8 +308,8 @@ def test_imagination(reference):
             ImagineNoise(at(slice(context_len, None)), action_noise),
             horizon,
         )
-        feats, _ = world_model.prefill(params, view, code, posterior, cfg)
-        real = dynamics.predict(params, feats, code, at(slice(context_len)), cfg)
+        real, _ = world_model.prefill(params, view, code, posterior, cfg)
+        real = dynamics.predict(params, real, code, at(slice(context_len)), cfg)
 
         def advance(carry, step):
             prediction, carry = dynamics.advance(params, carry, *step, cfg)
@@ -471,7 +472,7 @@ def test_saturated_probes(reference):
 
     def run(params, actor_params, probe):
         post = world_model.posterior(params, probe["embedding"], cfg)
-        prior = world_model.prior(params, probe["feats"], None, cfg)
+        prior = world_model.prior(params, Token(probe["feats"], None, None), None, cfg)
         decoded = world_model.decode(params, probe["latent"], None, cfg)
         policy = actor.apply({"params": actor_params}, probe["obs"])
         action, log_prob = sample_action(actor, actor_params, probe["obs"], noise)

@@ -41,7 +41,8 @@ def real_rollout(code, penalty=0.0):
     encoded = world_model.encode(PARAMS, first(VIEW, NUM + 1), first(NOISE, NUM + 1), CFG)
     seen = world_model.see_code(PARAMS, first(VIEW, NUM + 1), encoded, code, NOISE, CFG)
     at_start = jax.tree.map(lambda x: x[0], step)
-    return path, begin[1], seen, dynamics.predict(PARAMS, seen.feats[-1], code, at_start, CFG)
+    token = world_model.Token(seen.feats[-1], seen.latent[-1], VIEW.action[NUM])
+    return path, begin[1], seen, dynamics.predict(PARAMS, token, code, at_start, CFG)
 
 
 def test_a_real_start_goes_on_as_if_the_model_had_seen_one_more_step():
@@ -107,20 +108,20 @@ def test_members_start_apart_and_are_the_decoders_they_would_be_alone():
 
 
 def test_a_step_is_decoded_by_the_member_that_was_drawn():
-    feats = jax.random.normal(KEY, (4, 8))
+    token = world_model.Token(jax.random.normal(KEY, (4, 8)), None, None)
     noise = dynamics.draw_step_noise(KEY, (4,), OBS, CFG)
     drawn = dynamics.draw_step_noise(KEY, (300,), OBS, CFG).member
     assert np.bincount(drawn).tolist() and set(np.unique(drawn)) == {0, 1, 2}
     noise = noise._replace(member=jnp.array([2, 0, 1, 2]))
-    predict = jax.jit(lambda feats, noise: dynamics.predict(PARAMS, feats, CODE, noise, CFG))
-    prediction = predict(feats, noise)
+    predict = jax.jit(lambda token, noise: dynamics.predict(PARAMS, token, CODE, noise, CFG))
+    prediction = predict(token, noise)
     mean, _ = decode(PARAMS, prediction.latent)
     for row, member in enumerate(noise.member):
         np.testing.assert_allclose(prediction.mean[row], mean[member, row], rtol=1e-6)
     assert dynamics.draw_step_noise(KEY, (4,), OBS, tiny_cfg()).member is None
 
 
-@pytest.mark.parametrize("kind", ["spread", "disagreement"])
+@pytest.mark.parametrize("kind", ["spread", "rms_spread", "disagreement"])
 def test_uncertainty_is_of_all_members(kind):
     cfg = tiny_cfg(ensemble=3, condition="token")
     cfg.imagine.uncertainty = kind
@@ -128,12 +129,15 @@ def test_uncertainty_is_of_all_members(kind):
     @jax.jit
     def predict(feats):
         noise = dynamics.draw_step_noise(KEY, (), OBS, cfg)
-        return dynamics.predict(PARAMS, feats, CODE, noise, cfg)
+        token = world_model.Token(feats, None, None)
+        return dynamics.predict(PARAMS, token, CODE, noise, cfg)
 
     prediction = predict(jnp.ones(8))
     mean, logvar = map(np.asarray, decode(PARAMS, prediction.latent))
     if kind == "spread":
         expected = max(np.sqrt(np.exp(v).sum()) for v in logvar)
+    elif kind == "rms_spread":
+        expected = max(np.sqrt(np.exp(v).mean()) for v in logvar)
     else:
         expected = max(np.linalg.norm(a - b) for a in mean for b in mean)
     np.testing.assert_allclose(prediction.uncertainty, expected, rtol=1e-5)

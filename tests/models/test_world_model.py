@@ -5,17 +5,19 @@ import pytest
 
 from metastar.errors import UserError
 from metastar.losses import world_model as model_loss
-from metastar.models import dynamics, world_model
+from metastar.models import dynamics, rollouts, world_model
 from metastar.models.imagine import ImagineNoise, imagine
 from metastar.types import Batch
 from model_helpers import HP, LENGTH, OBS, SPEC, random_view, scrambled, tiny_cfg
 
 CFG = tiny_cfg()
+PREDICTING = tiny_cfg(skip=True, prior="change")  # what a model of a robot needs
 KEY = jax.random.key(0)
 PARAMS = scrambled(world_model.init, KEY, CFG, SPEC)
 VIEW = random_view(jax.random.key(1), 2, LENGTH)
 NOISE = world_model.draw_encode_noise(jax.random.key(2), (2, LENGTH), CFG)
 CODE = jnp.zeros(3)
+NOISE_OF_ONE = jax.tree.map(lambda x: x[0], NOISE)
 encode = jax.jit(lambda *args: world_model.encode(*args, CFG))
 encode_task = jax.jit(lambda *args: world_model.encode_task(*args, CFG))
 
@@ -93,26 +95,71 @@ def test_window_longer_than_the_position_table_is_a_user_error():
         world_model.encode(PARAMS, view, noise, CFG)
 
 
-def test_rollout_follows_the_transformer_that_encode_trains():
+def test_linear_paths_are_added_and_have_no_bias():
+    x = jnp.concatenate([VIEW.obs, VIEW.prev_reward[..., None]], -1)
+    latent = jax.random.normal(KEY, (5, 4))
+
+    @jax.jit
+    def outputs(key):
+        """Both kernels, and embedding, decoded mean and log-variance with the paths and without."""
+        params = world_model.init(key, PREDICTING, SPEC)
+        rest = {name: dict(params[name]) for name in ("encoder", "decoder")}
+        paths = [rest[name].pop("skip") for name in rest]
+        found = []
+        for own, cfg in ((params, PREDICTING), (rest, CFG)):
+            mean, logvar = world_model.decode(own, latent, CODE, cfg)
+            found.append((world_model.embed(own, VIEW.obs, VIEW.prev_reward, cfg), mean, logvar))
+        return paths, *found
+
+    (path_in, path_out), (embedding, mean, logvar), (plain, plain_mean, plain_logvar) = outputs(KEY)
+    assert set(path_in) == set(path_out) == {"kernel"}
+    np.testing.assert_allclose(embedding - plain, x @ path_in["kernel"], atol=1e-6)
+    np.testing.assert_allclose(mean[0] - plain_mean[0], latent @ path_out["kernel"], atol=1e-6)
+    np.testing.assert_array_equal(logvar, plain_logvar)
+
+
+def test_a_changing_prior_starts_with_hardly_any_change_and_sees_the_action():
+    feats, latent, action = (jax.random.normal(KEY, (5, n)) for n in (8, 4, 2))
+
+    @jax.jit
+    def start(action):
+        params = world_model.init(KEY, PREDICTING, SPEC)
+        token = world_model.Token(feats, latent, action)
+        return world_model.prior(params, token, CODE, PREDICTING)
+
+    mean, logvar = start(action)
+    assert 0 < np.abs(mean - latent).max() < 0.1
+    np.testing.assert_allclose(logvar, world_model.PRECISE_LOGVAR, atol=0.1)
+    assert np.abs(start(action + 1)[0] - mean).max() > 0
+
+
+@pytest.mark.parametrize("cfg", [CFG, PREDICTING], ids=["reference", "predicting"])
+def test_rollout_follows_the_transformer_that_encode_trains(cfg):
+    params = PARAMS if cfg is CFG else scrambled(world_model.init, KEY, cfg, SPEC)
     num, horizon = 3, 2
     view, noise = row(VIEW, 0), row(NOISE, 0)
-    start_noise = dynamics.draw_start_noise(KEY, (), num, OBS, CFG)
+    start_noise = dynamics.draw_start_noise(KEY, (), num, OBS, cfg)
     start_noise = start_noise._replace(posterior=noise.posterior[:num])
-    step_noise = dynamics.draw_step_noise(KEY, (horizon,), OBS, CFG)
+    step_noise = dynamics.draw_step_noise(KEY, (horizon,), OBS, cfg)
 
     @jax.jit
     def run(params):
         context = jax.tree.map(lambda x: x[:num], view._replace(policy=view.obs, stage=view.obs))
-        obs, carry = dynamics.start(params, context, CODE, start_noise, CFG)
+        obs, carry = dynamics.start(params, context, CODE, start_noise, cfg)
         policy_fn = lambda obs, noise: noise + obs[:2]  # noqa: E731
         noise = ImagineNoise(step_noise, jnp.zeros((horizon, 2)))
-        step_fn = dynamics.make_step_fn(params, CFG)
-        return obs, carry, imagine(step_fn, policy_fn, obs, carry, noise, horizon)
+        step_fn = dynamics.make_step_fn(params, cfg)
+        path = imagine(step_fn, policy_fn, obs, carry, noise, horizon)
+        return obs, carry, path, world_model.encode(params, view, NOISE_OF_ONE, cfg)
 
-    obs, carry, path = run(PARAMS)
-    encoded = encode(PARAMS, view, noise)
-    predict = jax.jit(lambda feats, noise: dynamics.predict(PARAMS, feats, CODE, noise, CFG))
-    prediction = predict(encoded.feats[num - 1], start_noise.step)
+    obs, carry, path, encoded = run(params)
+
+    @jax.jit
+    def predict(token, noise):
+        return dynamics.predict(params, token, CODE, noise, cfg)
+
+    tokens = world_model.Token(encoded.feats, encoded.latent, view.action)
+    prediction = predict(row(tokens, num - 1), start_noise.step)
     np.testing.assert_allclose(obs, prediction.obs, atol=1e-5)
     np.testing.assert_allclose(carry.latent, prediction.latent, atol=1e-5)
     np.testing.assert_array_equal(path.obs[0], obs)
@@ -120,13 +167,26 @@ def test_rollout_follows_the_transformer_that_encode_trains():
     # The imagined tokens through one full pass of the same network.
     latent = jnp.concatenate([encoded.latent[:num], carry.latent[None]])
     action = jnp.concatenate([view.action[:num], path.action[:1]])
-    feats, _ = jax.jit(world_model._core(CFG).apply)(
-        {"params": PARAMS["core"]}, latent, action, jnp.ones(num + 1, bool)
+    feats, _ = jax.jit(world_model._core(cfg).apply)(
+        {"params": params["core"]}, latent, action, jnp.ones(num + 1, bool)
     )
-    expected = predict(feats[-1], row(step_noise, 0))
+    token = world_model.Token(feats[-1], latent[-1], action[-1])
+    expected = predict(token, row(step_noise, 0))
     np.testing.assert_allclose(path.next_obs[0], expected.obs, atol=1e-5)
     np.testing.assert_allclose(path.reward[0], expected.reward, atol=1e-5)
     assert path.done[0] == (expected.done_logit > 0)
+
+
+def test_a_rollout_beyond_the_position_table_is_a_user_error():
+    view = jax.tree.map(lambda x: x[:3] if x.ndim else x, row(VIEW, 0))
+    action = jnp.zeros((LENGTH - 2, 2))
+    with pytest.raises(UserError, match=f"is {LENGTH + 1} but the position table"):
+        rollouts.replay(PARAMS, CFG, view, action, CODE, KEY)
+    cfg = tiny_cfg()
+    cfg.imagine.horizon = LENGTH - 2
+    windows, code = jax.tree.map(lambda x: x[None, None], view), CODE[None]
+    with pytest.raises(UserError, match=f"is {LENGTH + 1} but the position table"):
+        rollouts.roll_out(PARAMS, cfg, 0.0, windows, code, None, KEY, 2)
 
 
 def test_attention_dropout_is_data_with_mean_one():
@@ -153,9 +213,9 @@ def test_a_condition_lets_the_code_change_what_is_predicted_and_nothing_else():
 
     @jax.jit
     def predictions(code):
-        feats, latent = encoded.feats[:2], encoded.latent[:2]
+        feats, latent, action = encoded.feats[:2], encoded.latent[:2], VIEW.action
         return (
-            world_model.prior(params, feats, code, cfg)[0],
+            world_model.prior(params, world_model.Token(feats, latent, action), code, cfg)[0],
             world_model.decode(params, latent, code, cfg)[0],
             world_model.done_logit(params, feats, code, cfg),
         )

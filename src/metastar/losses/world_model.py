@@ -10,7 +10,7 @@ from metastar.config.fields import NOT_NEGATIVE, Field
 from metastar.losses import objective
 from metastar.losses.objective import TaskLosses
 from metastar.models import world_model
-from metastar.models.world_model import Encoded, EncodeNoise
+from metastar.models.world_model import Encoded, EncodeNoise, Token
 from metastar.ops import gaussian
 from metastar.types import Array, Batch, Codes, DataSpec, View
 
@@ -27,6 +27,13 @@ DEFAULTS = {
         before="batch",
     ),
     "recon_weight": Field(1.0, NOT_NEGATIVE, "of the reconstruction", swept=True, before=1.0),
+    "variance_power": Field(
+        0.0,
+        "[0, 1]",
+        "p of beta-NLL (Seitzer et al. 2022) of the reconstruction: 0 is the likelihood, 1 "
+        "squared errors",
+        before=0.0,
+    ),
     "dyn_weight": Field(1.0, NOT_NEGATIVE, "of the KL that trains the prior", swept=True),
     "rep_weight": Field(0.1, NOT_NEGATIVE, "of the KL that trains the posterior", swept=True),
 }
@@ -110,13 +117,15 @@ def terms(
     mean, logvar = world_model.decode(params, encoded.latent, code, cfg)
     decoder = params["decoder"]
     spread = decoder["max_logvar"].sum() - decoder["min_logvar"].sum()
-    nll = gaussian.nll(x[None], mean, logvar).mean(axis=-1).mean(axis=0)
+    nll = gaussian.beta_nll(x[None], mean, logvar, cfg.world_model.variance_power)
+    nll = nll.mean(axis=-1).mean(axis=0)
 
     logit = world_model.done_logit(params, encoded.feats, code, cfg)
     cross_entropy = optax.sigmoid_binary_cross_entropy(logit, view.done.astype(logit.dtype))
 
     post = encoded.post_mean[..., 1:, :], encoded.post_logvar[..., 1:, :]
-    prior = world_model.prior(params, encoded.feats[..., :-1, :], code, cfg)
+    before = (x[..., :-1, :] for x in (encoded.feats, encoded.latent, view.action))
+    prior = world_model.prior(params, Token(*before), code, cfg)
     stop = jax.lax.stop_gradient
     kl_dyn = gaussian.kl_elements(*stop(post), *prior)
     kl_rep = gaussian.kl_elements(*post, *stop(prior))
@@ -156,7 +165,8 @@ def loss_and_codes(
     """`rec_w recon + termination + dyn_w KL_dyn + rep_w KL_rep + sum_n w_n task_n`.
 
     Reconstruction is the mean over steps, dimensions and decoders of `(x - m)^2 exp(-v) + v` for
-    x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds.
+    x = (obs, previous reward) at the posterior's draw, plus 0.01 times the spread of the bounds;
+    with `variance_power = p` each element has the weight exp(p v), which gets no gradient.
     KL(posterior at t || prior from t-1) is averaged over tasks and steps, then `max(free_bits, .)`;
     with `free_bits_per = "element"` that is `mean_t sum_d max(free_bits / D, KL_td)`. In KL_dyn
     the posterior gets no gradient, in KL_rep the prior (KL balancing, Hafner et al. 2020, arXiv

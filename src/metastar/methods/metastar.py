@@ -82,18 +82,13 @@ READS = ("data",)
 def check(cfg) -> None:
     """Raises `UserError` for fields that do not fit together."""
     tasks = cfg.data.train_tasks - cfg.data.validation_tasks
-    rows, table = cfg.imagine.context_len + cfg.imagine.horizon, cfg.world_model.context_len
     imagined = cfg.imagine.num_rollouts * cfg.imagine.horizon
     if cfg.sampler.pretrain_batch == 1 or cfg.sampler.pretrain_batch > tasks:
         raise UserError(
             f"sampler.pretrain_batch is {cfg.sampler.pretrain_batch} but must be 0 for all {tasks} "
             "training tasks, or from 2 to as many"
         )
-    if rows > table:
-        raise UserError(
-            f"imagine.context_len + imagine.horizon is {rows} but the position table has "
-            f"world_model.context_len = {table} rows; lower one of the two"
-        )
+    dynamics.expect_room(cfg.imagine.context_len, cfg.imagine.horizon, cfg)
     if imagined >= cfg.sampler.batch_size:
         raise UserError(
             f"imagine.num_rollouts * imagine.horizon is {imagined} but must be less than "

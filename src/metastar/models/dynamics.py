@@ -4,6 +4,7 @@ MetaSTAR (arXiv 2606.00780), imagination. Decoded states are never encoded again
 the predicted latent.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
+from metastar.errors import UserError
 from metastar.models import world_model
+from metastar.models.world_model import Token
 from metastar.ops import gaussian
 from metastar.ops.uncertainty import largest_disagreement, largest_spread
 from metastar.types import Array, StepOut, View
@@ -33,8 +36,9 @@ DEFAULTS = {
     ),
     "uncertainty": Field(
         "spread",
-        ("spread", "disagreement"),
-        "how it is measured: the decoders' largest spread, or largest disagreement of means",
+        ("spread", "rms_spread", "disagreement"),
+        "how it is measured: the decoders' largest spread, a norm over all outputs; the same "
+        "divided by the root of their number; or the largest disagreement of means",
         before="spread",
     ),
 }
@@ -78,15 +82,15 @@ class Carry(NamedTuple):
     code: Array  # [Z] of the rollout's task
 
 
-def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) -> Prediction:
-    """Draws the next latent, then observation and reward, given features [..., H] and the code."""
-    prior_mean, prior_logvar = world_model.prior(params, feats, code, cfg)
+def predict(params: Any, token: Token, code: Array, noise: StepNoise, cfg: Any) -> Prediction:
+    """Draws the latent after a token [..., ...], then observation and reward, given the code."""
+    prior_mean, prior_logvar = world_model.prior(params, token, code, cfg)
     latent = gaussian.sample(prior_mean, prior_logvar, noise.prior)
     means, logvars = world_model.decode(params, latent, code, cfg)
     mean, logvar = _member(means, noise.member), _member(logvars, noise.member)
     drawn = gaussian.sample(mean, logvar, noise.decoder)
     return Prediction(
-        feats=feats,
+        feats=token.feats,
         prior_mean=prior_mean,
         prior_logvar=prior_logvar,
         latent=latent,
@@ -95,7 +99,7 @@ def predict(params: Any, feats: Array, code: Array, noise: StepNoise, cfg: Any) 
         uncertainty=_uncertainty(means, logvars, cfg),
         obs=drawn[..., :-1],
         reward=drawn[..., -1],
-        done_logit=world_model.done_logit(params, feats, code, cfg),
+        done_logit=world_model.done_logit(params, token.feats, code, cfg),
     )
 
 
@@ -103,8 +107,8 @@ def advance(
     params: Any, carry: Carry, action: Array, noise: StepNoise, cfg: Any
 ) -> tuple[Prediction, Carry]:
     """Feeds the token (predicted latent, action [A]) of ONE rollout and predicts what follows."""
-    feats, cache = world_model.extend(params, carry.cache, carry.latent, action, cfg)
-    prediction = predict(params, feats, carry.code, noise, cfg)
+    token, cache = world_model.extend(params, carry.cache, carry.latent, action, cfg)
+    prediction = predict(params, token, carry.code, noise, cfg)
     return prediction, Carry(cache, prediction.latent, carry.code)
 
 
@@ -125,8 +129,9 @@ def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> 
     Raises:
         UserError: if K is larger than the position table.
     """
-    feats, cache = world_model.prefill(params, view, code, noise.posterior, cfg)
-    prediction = predict(params, feats[-1], code, noise.step, cfg)
+    tokens, cache = world_model.prefill(params, view, code, noise.posterior, cfg)
+    last = jax.tree.map(lambda x: x[-1], tokens)
+    prediction = predict(params, last, code, noise.step, cfg)
     return prediction.obs, Carry(cache, prediction.latent, code)
 
 
@@ -161,6 +166,22 @@ def make_step_fn(params: Any, cfg: Any, penalty: Array | float = 0.0) -> Callabl
     return step_fn
 
 
+def expect_room(context_len: int, horizon: int, cfg: Any) -> None:
+    """Raises `UserError` unless the position table has a row for every step of a rollout.
+
+    Args:
+        context_len: K, real steps before it.
+        horizon: H, imagined steps.
+        cfg: the config.
+    """
+    steps, table = context_len + horizon, cfg.world_model.context_len
+    if steps > table:
+        raise UserError(
+            f"imagine.context_len + imagine.horizon is {steps} but the position table has "
+            f"world_model.context_len = {table} rows; lower one of the two"
+        )
+
+
 def draw_step_noise(key: Array, shape: tuple[int, ...], obs_dim: int, cfg: Any) -> StepNoise:
     """Noise of predicted steps, with leading axes `shape`."""
     key_prior, key_decoder = jax.random.split(key)
@@ -190,6 +211,9 @@ def _member(members: Array, index: Array | None) -> Array:
 
 def _uncertainty(means: Array, logvars: Array, cfg: Any) -> Array:
     """[E, ..., O+1] -> [...]."""
+    if cfg.imagine.uncertainty == "disagreement":
+        return largest_disagreement(means)
+    spread = largest_spread(logvars)
     if cfg.imagine.uncertainty == "spread":
-        return largest_spread(logvars)
-    return largest_disagreement(means)
+        return spread
+    return spread / math.sqrt(logvars.shape[-1])

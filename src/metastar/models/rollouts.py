@@ -40,8 +40,12 @@ def roll_out(
 
     Returns:
         Leaves [M, R, H, ...].
+
+    Raises:
+        UserError: the position table has fewer rows than real and imagined steps together.
     """
-    context_len, horizon = cfg.imagine.context_len, cfg.imagine.horizon
+    context_len, horizon = window.reward.shape[-1], cfg.imagine.horizon
+    dynamics.expect_room(context_len, horizon, cfg)
     obs_dim, rollouts = window.obs.shape[-1], window.stage.shape
     key_start, key_step, key_action = jax.random.split(key, 3)
     noise_start = dynamics.draw_start_noise(key_start, rollouts, context_len, obs_dim, cfg)
@@ -80,9 +84,13 @@ def replay(
 
     Returns:
         Leaves [H, ...].
+
+    Raises:
+        UserError: as `roll_out`.
     """
     key_start, key_step = jax.random.split(key)
     (context_len, obs_dim), horizon = window.obs.shape, action.shape[0]
+    dynamics.expect_room(context_len, horizon, cfg)
     noise = dynamics.draw_start_noise(key_start, (), context_len, obs_dim, cfg)
     begin = dynamics.start(params, window, code, noise, cfg)
     steps = dynamics.draw_step_noise(key_step, (horizon,), obs_dim, cfg)

@@ -17,7 +17,7 @@ from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
 from metastar.models.nets.condition import Condition
 from metastar.models.nets.cores import CORES
-from metastar.models.nets.heads import Decoder, GaussianHead, Termination
+from metastar.models.nets.heads import ChangePrior, Decoder, GaussianHead, Termination
 from metastar.models.nets.mlp import MLP, linear
 from metastar.ops import gaussian
 from metastar.types import Array, DataSpec, View
@@ -38,6 +38,20 @@ DEFAULTS = {
         "latents of the untrained encoder: means within thousandths of zero and standard deviation "
         "1, or means of tenths and standard deviation e^-2",
         before="reference",
+    ),
+    "prior": Field(
+        "linear",
+        ("linear", "change"),
+        "next latent: linear maps of the core's features (MetaSTAR), or an MLP of features, latent "
+        "and action that gives the change of the latent (ours)",
+        before="linear",
+    ),
+    "skip": Field(
+        False,
+        "",
+        "linear maps without biases beside the MLPs of encoder and decoder, so that every "
+        "dimension has a way through from the first update on (ours)",
+        before=False,
     ),
     "latent_dim": Field(16, COUNT, "D"),
     "width": Field(128, COUNT, "H, of tokens and hidden layers"),
@@ -69,7 +83,8 @@ def check(cfg) -> None:
         )
 
 
-PRECISE_LOGVAR = -4.0  # of latents at the start, with `latent_init = "precise"`
+# Of latents at the start, with `latent_init = "precise"`, and of what a changing prior expects.
+PRECISE_LOGVAR = -4.0
 CONDITIONED = ("prior", "decoder", "termination")  # the heads that may see the task code
 
 
@@ -78,6 +93,14 @@ class EncodeNoise(NamedTuple):
 
     posterior: Array  # [..., L, D] standard normal
     attention: Array | None = None  # [..., layers, heads, L+1, L+1]: keep mask / keep probability
+
+
+class Token(NamedTuple):
+    """A token, and what the core made of it and those before: what the prior predicts from."""
+
+    feats: Array  # [..., H]
+    latent: Array  # [..., D]
+    action: Array  # [..., A]
 
 
 class Encoded(NamedTuple):
@@ -97,13 +120,12 @@ def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
     obs_reward = jnp.zeros((1, spec.obs_dim + 1))
     embedding = latent = jnp.zeros((1, model.latent_dim))
     feats, action = jnp.zeros((1, model.width)), jnp.zeros((1, spec.action_dim))
-    decoder = Decoder((model.width, model.width), spec.obs_dim + 1)
     nets = {
         "encoder": (_encoder(cfg), obs_reward),
         "posterior": (_posterior(cfg), embedding),
         "core": (_core(cfg), latent, action, jnp.ones(1, bool)),
-        "prior": (GaussianHead(model.latent_dim), feats),
-        "decoder": (decoder, latent),
+        "prior": (_prior(cfg), *_seen(Token(feats, latent, action), cfg)),
+        "decoder": (_decoder(cfg, spec.obs_dim + 1), latent),
         "termination": (Termination(model.width), feats),
     }
     keys = dict(zip(nets, jax.random.split(key, len(nets))))
@@ -111,9 +133,9 @@ def init(key: Array, cfg: Any, spec: DataSpec) -> Any:
     for name, (net, *inputs) in nets.items():
         if name in CONDITIONED:
             key_condition = jax.random.fold_in(keys[name], 1)
-            conditioned, own = _condition(cfg).init_with_output(key_condition, *inputs, code)
+            conditioned, own = _condition(cfg).init_with_output(key_condition, inputs[0], code)
             condition |= {name: own["params"]} if own else {}
-            inputs = (conditioned,)
+            inputs[0] = conditioned
         if name == "decoder" and model.ensemble > 1:
             members = jax.random.split(keys[name], model.ensemble)
             params[name] = jax.vmap(lambda key: net.init(key, *inputs)["params"])(members)  # noqa: B023
@@ -136,13 +158,13 @@ def posterior(params: Any, embedding: Array, cfg: Any) -> tuple[Array, Array]:
     return _posterior(cfg).apply({"params": params["posterior"]}, embedding)
 
 
-def prior(params: Any, feats: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
-    """Mean and log-variance [..., D] of the next latent given features [..., H] and code [..., Z].
+def prior(params: Any, token: Token, code: Array, cfg: Any) -> tuple[Array, Array]:
+    """Mean and log-variance [..., D] of the latent after a token given the code [..., Z].
 
     Here and below the code may lack the last leading axis of the features, time.
     """
-    feats = _conditioned(params, "prior", feats, code, cfg)
-    return GaussianHead(cfg.world_model.latent_dim).apply({"params": params["prior"]}, feats)
+    token = token._replace(feats=_conditioned(params, "prior", token.feats, code, cfg))
+    return _prior(cfg).apply({"params": params["prior"]}, *_seen(token, cfg))
 
 
 def decode(params: Any, latent: Array, code: Array, cfg: Any) -> tuple[Array, Array]:
@@ -152,9 +174,8 @@ def decode(params: Any, latent: Array, code: Array, cfg: Any) -> tuple[Array, Ar
     trained on the same data; only their initial parameters differ. A single member has parameters
     without a leading axis.
     """
-    width, features = cfg.world_model.width, params["decoder"]["max_logvar"].shape[-1]
     latent = _conditioned(params, "decoder", latent, code, cfg)
-    net = Decoder((width, width), features)
+    net = _decoder(cfg, params["decoder"]["max_logvar"].shape[-1])
     if cfg.world_model.ensemble > 1:
         return jax.vmap(lambda member: net.apply({"params": member}, latent))(params["decoder"])
     mean, logvar = net.apply({"params": params["decoder"]}, latent)
@@ -221,17 +242,20 @@ def encode_task(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Array:
     return _bound(code, cfg)
 
 
-def prefill(params: Any, view: View, code: Array, noise: Array, cfg: Any) -> tuple[Array, Any]:
-    """Feeds K real steps of one rollout: code [Z], noise [K, D] -> features [K, H], cache."""
+def prefill(params: Any, view: View, code: Array, noise: Array, cfg: Any) -> tuple[Token, Any]:
+    """Feeds K real steps of one rollout: code [Z], noise [K, D] -> tokens [K, ...], cache."""
     *_, latent = _latents(params, view, noise, cfg)
     prompt = _prompt(params, code, cfg)
     core = {"params": params["core"]}
-    return _core(cfg).apply(core, latent, view.action, prompt, method="prefill")
+    feats, cache = _core(cfg).apply(core, latent, view.action, prompt, method="prefill")
+    return Token(feats, latent, view.action), cache
 
 
-def extend(params: Any, cache: Any, latent: Array, action: Array, cfg: Any) -> tuple[Array, Any]:
-    """Feeds one more token of one rollout, latent [D] and action [A] -> features [H], cache."""
-    return _core(cfg).apply({"params": params["core"]}, cache, latent, action, method="step")
+def extend(params: Any, cache: Any, latent: Array, action: Array, cfg: Any) -> tuple[Token, Any]:
+    """Feeds one more token of one rollout, latent [D] and action [A] -> token, cache."""
+    core = {"params": params["core"]}
+    feats, cache = _core(cfg).apply(core, cache, latent, action, method="step")
+    return Token(feats, latent, action), cache
 
 
 def draw_encode_noise(key: Array, shape: tuple[int, ...], cfg: Any) -> EncodeNoise:
@@ -242,12 +266,28 @@ def draw_encode_noise(key: Array, shape: tuple[int, ...], cfg: Any) -> EncodeNoi
 def _encoder(cfg: Any) -> MLP:
     model = cfg.world_model
     bound = {"reference": 3e-3, "precise": 2 * model.width**-0.5}[model.latent_init]
-    return MLP((model.width, model.width), model.latent_dim, bound)
+    return MLP((model.width, model.width), model.latent_dim, bound, skip=model.skip)
+
+
+def _decoder(cfg: Any, features: int) -> Decoder:
+    model = cfg.world_model
+    return Decoder((model.width, model.width), features, model.skip)
 
 
 def _posterior(cfg: Any) -> GaussianHead:
     offset = {"reference": 0.0, "precise": PRECISE_LOGVAR}[cfg.world_model.latent_init]
     return GaussianHead(cfg.world_model.latent_dim, offset)
+
+
+def _prior(cfg: Any) -> nn.Module:
+    if cfg.world_model.prior == "change":
+        return ChangePrior(cfg.world_model.latent_dim, PRECISE_LOGVAR)
+    return GaussianHead(cfg.world_model.latent_dim)
+
+
+def _seen(token: Token, cfg: Any) -> tuple[Array, ...]:
+    """What of a token the prior sees."""
+    return token if cfg.world_model.prior == "change" else token[:1]
 
 
 def _core(cfg: Any) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 
 from metastar.types import Array
@@ -46,6 +47,17 @@ def nll(x: Array, mean: Array, logvar: Array) -> Array:
     arXiv 1805.12114, equation 1), which MetaSTAR uses for states and rewards.
     """
     return (x - mean) ** 2 * jnp.exp(-logvar) + logvar
+
+
+def beta_nll(x: Array, mean: Array, logvar: Array, power: float) -> Array:
+    """Elementwise `sg(exp(power logvar)) nll(x, mean, logvar)`, all [...].
+
+    beta-NLL, Seitzer et al. 2022 (arXiv 2203.09168), equation 5: an element's gradient on its mean
+    is `exp((power - 1) logvar)` times its error, so that the elements that are predicted best do
+    not keep the others from starting. At power 0 it is the likelihood; at 1 means are fitted as by
+    squared errors.
+    """
+    return jax.lax.stop_gradient(jnp.exp(power * logvar)) * nll(x, mean, logvar)
 
 
 def tanh_normal_sample(mean: Array, log_std: Array, noise: Array) -> tuple[Array, Array]:

@@ -77,9 +77,9 @@ def make(cfg: Any, spec: DataSpec, code_dim: int) -> TaskLoss:
         for name, head in heads.items():
             mean, logvar = head.apply({"params": params[name]}, inputs[name])
             nll = gaussian.nll(target[name], mean, logvar)
-            weight = jax.lax.stop_gradient(jnp.exp(power * logvar))
             metrics[f"reconstruction_{name}"] = mean_of_valid(nll, view)
-            total += mean_of_valid(weight * nll, view)
+            weighted = gaussian.beta_nll(target[name], mean, logvar, power)
+            total += mean_of_valid(weighted, view)
             spread = params[name]["max_logvar"].sum() - params[name]["min_logvar"].sum()
             total += BOUND_WEIGHT * spread
         return total, metrics

@@ -3,12 +3,13 @@
 import flax.linen as nn
 import jax.numpy as jnp
 
-from metastar.models.nets.mlp import linear
+from metastar.models.nets.mlp import linear, output_layer
 from metastar.models.nets.product import dot_general
 from metastar.models.nets.transformer import STEM_EPSILON, layer_norm
 from metastar.types import Array
 
 LOGVAR_MIN, LOGVAR_MAX = -10.0, 2.0
+CHANGE_BOUND = 1e-2  # of the weights of a changing prior's outputs at the start
 
 
 class GaussianHead(nn.Module):
@@ -25,15 +26,38 @@ class GaussianHead(nn.Module):
         return mean, jnp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
 
 
+class ChangePrior(nn.Module):
+    """Next latent as a change of the present one, by an MLP of features, latent and action.
+
+    Two hidden layers, twice as wide as the features like the feed-forward layers of the core. It
+    starts as "nothing changes" with log-variances near `logvar_offset`.
+    """
+
+    latent_dim: int
+    logvar_offset: float
+
+    @nn.compact
+    def __call__(self, feats: Array, latent: Array, action: Array) -> tuple[Array, Array]:
+        """[..., H], [..., D], [..., A] -> mean and log-variance [..., D], clipped to [-10, 2]."""
+        x = jnp.concatenate([feats, latent, action], axis=-1)
+        for i in range(2):
+            x = nn.silu(linear(2 * feats.shape[-1], x.shape[-1], f"hidden_{i}")(x))
+        change = output_layer(self.latent_dim, CHANGE_BOUND, "change")(x)
+        logvar = output_layer(self.latent_dim, CHANGE_BOUND, "logvar")(x) + self.logvar_offset
+        return latent + change, jnp.clip(logvar, LOGVAR_MIN, LOGVAR_MAX)
+
+
 class Decoder(nn.Module):
     """Gaussian over (obs, reward) given a latent, with learned soft bounds on the log-variance.
 
     `v <- max - softplus(max - v)`, then `v <- min + softplus(v - min)`: PETS, Chua et al. 2018
-    (arXiv 1805.12114), appendix A.1.
+    (arXiv 1805.12114), appendix A.1. With `skip` a linear map of the latent without bias is added
+    to the mean.
     """
 
     hidden: tuple[int, ...]
     features: int
+    skip: bool = False
 
     @nn.compact
     def __call__(self, latent: Array) -> tuple[Array, Array]:
@@ -43,6 +67,8 @@ class Decoder(nn.Module):
             x = nn.relu(self._layer(width, f"hidden_{i}")(x))
         x = self._layer(2 * self.features, "output")(x)
         mean, logvar = jnp.split(x, 2, axis=-1)
+        if self.skip:
+            mean = mean + linear(self.features, name="skip")(latent)
         top = self.param("max_logvar", nn.initializers.constant(0.5), (self.features,))
         bottom = self.param("min_logvar", nn.initializers.constant(-10.0), (self.features,))
         batch_axes = range(x.ndim - 1)

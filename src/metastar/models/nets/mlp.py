@@ -96,19 +96,24 @@ LAYERS = {
 
 
 class MLP(nn.Module):
-    """Hidden layers and a linear output: [..., n] -> [..., features]."""
+    """Hidden layers and a linear output: [..., n] -> [..., features].
+
+    With `skip` a linear map of the input without bias is added to the output.
+    """
 
     hidden: tuple[int, ...]
     features: int
     output_bound: float = 3e-3
     layers: str = "relu"
+    skip: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Applies the layers to the last axis."""
         layers = LAYERS[self.layers]
-        x = hidden_layers(x, self.hidden, self.layers)
-        return layers.output(self.features, self.output_bound, "output")(x)
+        y = hidden_layers(x, self.hidden, self.layers)
+        y = layers.output(self.features, self.output_bound, "output")(y)
+        return y + linear(self.features, name="skip")(x) if self.skip else y
 
 
 def hidden_layers(x: Array, widths: tuple[int, ...], kind: str, first: int = 0) -> Array:
