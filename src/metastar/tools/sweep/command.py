@@ -60,7 +60,9 @@ def sweep(
     cells = grid.cells(plan, settings) if draws else cells
     if dry_run:
         return "\n".join(cell_files.command(cell) for cell in cells)
-    executor = registry.make("executor", on, Share(plan.cores, plan.memory_gb), jobs)
+    registry.expect("executor", on)
+    share = Share(plan.cores, plan.memory_gb)
+    executor = registry.make("executor", on, plan.executors[on], share, jobs, plan.runs)
     with state.held(plan.runs):
         earlier = state.read(plan.runs)
         entries = driver.entries_of(cells, plan, earlier)
