@@ -160,6 +160,19 @@ def test_a_search_prints_and_keeps_what_is_best(fake, capsys):
     assert sorted(p.name for p in (fake / "results").iterdir()) == [*names, "search.json"]
 
 
+def test_the_folder_of_another_sweep_is_refused(fake, capsys):
+    (fake / "go").touch()
+    assert main(["sweep", "s.py"]) == 0
+    before = (fake / "runs/sweep.json").read_bytes()
+    others = sweep_files.GRID | {"seeds": (7,)}
+    sweep_files.write(fake, (others,), name="t.py", runs="runs", results="results")
+    assert main(["sweep", "t.py"]) == 2
+    assert "runs holds the state of another sweep, s.py; name another" in capsys.readouterr().err
+    assert (fake / "runs/sweep.json").read_bytes() == before
+    sweep_files.write(fake, (others,), memory_gb=0.1, runs="runs", results="results")
+    assert main(["sweep", "s.py"]) == 0  # the same file, with other cells
+
+
 def test_a_folder_of_results_that_cannot_be_made_stops_before_the_first_cell(fake, capsys):
     (fake / "results").write_text("a file")
     assert main(["sweep", "s.py"]) == 2

@@ -138,7 +138,7 @@ def drive(
                     _look_after(work, name, bool(stopping))
                 no_room = not stopping and _start_all(work)
                 if entries != written:
-                    state.write(sweep.runs, entries)
+                    state.write(sweep.runs, entries, sweep.source)
                     written = dict(entries)
                 show(entries)
                 if not work.jobs and (stopping or not (no_room or _running(entries))):

@@ -1,9 +1,10 @@
 """A sweep file, and the cells that it stands for: methods x families x presets x overrides x seeds.
 
 A sweep file is Python that defines `get_config() -> ConfigDict`, or `get_config(argument)` for
-`FILE.py:argument`. It has the fields of `SETTINGS`, a section for each executor that it has settings
-of, and `grids`: dicts with the fields of `GRID`, each of which is one product. A cell is one `metastar train` of one program. What a single program
-varies, its seeds and *swept values*, is `config/sweep.py`.
+`FILE.py:argument`. It has the fields of `SETTINGS`, a section for each executor that it has
+settings of, and `grids`: dicts with the fields of `GRID`, each of which is one product. A cell is
+one `metastar train` of one program. What a single program varies, its seeds and *swept values*, is
+`config/sweep.py`.
 """
 
 import itertools

@@ -117,7 +117,7 @@ def _run(
 def _connect(ray: Any, settings: Mapping[str, Any]) -> None:
     """Connects to the cluster.
 
-    In a thread, since Ray waits for minutes, and since it would take SIGTERM for itself in this one.
+    In a thread, since Ray waits for minutes, and would take SIGTERM for itself in this one.
     """
     failed = []
 

@@ -143,7 +143,8 @@ def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], shar
     for name, equals, _ in more:
         if not name or name.startswith("-"):
             raise UserError(f"slurm: {name + equals!r} in options must be NAME=VALUE or NAME")
-    named = ("partition", "account", "qos", "constraint")
+    named = {name: settings[name] for name in ("partition", "account", "qos", "constraint")}
+    named |= {"gpus_per_node": settings["gpus"], "setup": list(settings["setup"])}
     queue.update_parameters(
         job_name="metastar",
         time=settings["minutes"],
@@ -151,9 +152,7 @@ def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], shar
         cpus_per_task=share.cores,
         mem=f"{math.ceil(1024 * (share.memory_gb + _WRAPPER_GB))}MB",
         additional_parameters={name: value if eq else True for name, eq, value in more},
-        setup=list(settings["setup"]) or None,
-        gpus_per_node=settings["gpus"] or None,
-        **{name: settings[name] for name in named if settings[name]},
+        **{name: value for name, value in named.items() if value},
     )
     return queue
 
