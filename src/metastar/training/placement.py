@@ -40,6 +40,10 @@ class Placement(NamedTuple):
         """How many take part."""
         return 1 if self.mesh is None else self.mesh.size
 
+    def along(self, axis: str) -> int:
+        """How many of them there are along an axis."""
+        return 1 if self.mesh is None else self.mesh.shape[axis]
+
 
 ONE = Placement(None, None, None)
 
@@ -95,12 +99,14 @@ def jit(chunk: Callable, place: Placement, num_runs: int) -> Callable:
         return jax.jit(chunk, donate_argnums=0)
     runs, alike = _of_runs(num_runs), PartitionSpec()
     of_metrics = PartitionSpec(None, *runs)
+    # XLA is left an axis only where it has something to spread along it: even one of a single
+    # device changes how it rounds.
     apart = jax.shard_map(
         chunk,
         mesh=place.mesh,
         in_specs=(runs, alike, runs, runs, alike, alike),
         out_specs=(runs, of_metrics),
-        axis_names={RUN},
+        axis_names={RUN} if place.along(TASK) > 1 else {RUN, TASK},
         check_vma=False,
     )
     out = (place.state, NamedSharding(place.mesh, of_metrics))
@@ -112,8 +118,7 @@ def spread(batch: Batch, place: Placement) -> Batch:
 
     Raises `UserError`, while it is traced, unless `mesh.task` divides the tasks.
     """
-    number = place.mesh.shape[TASK] if place.mesh else 1
-    if number == 1:
+    if (number := place.along(TASK)) == 1:
         return batch
     if (tasks := batch.task_id.shape[0]) % number:
         raise UserError(

@@ -71,39 +71,22 @@ def describe(
         f"parameters   {sum(groups.values()):,} ({shares})",
         f"run state    {_megabytes(num_runs * memory.size(state))}{of_runs} (parameters, targets, "
         "optimiser)",
-        f"data         {_megabytes(memory.size(data))} on the device ({note})",
+        f"data         {_megabytes(memory.size(data))} on each device ({note})",
     ]
-    total, peak, start, longest = 0.0, 0, 0, (0, "")
-    rows = ["phase         updates   updates/s   compile     minutes   GFLOP/update (XLA's count)"]
-    for phase in method.phases:
-        if not phase.num_updates:
-            continue
-        if cfg.train.pretrained and not start:
-            rows.append(
-                f"{phase.name:<12}{phase.num_updates:>9,}   those of {cfg.train.pretrained}"
-            )
-            start = phase.num_updates
-            continue
-        cost = measure(cfg, method, phase, data, start, num_runs, place)
-        minutes = (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
-        total, peak = total + minutes, max(peak, cost.peak_bytes)
-        rows.append(
-            f"{phase.name:<12}{phase.num_updates:>9,}{num_runs / cost.seconds:>12.1f}"
-            f"{cost.compile_seconds:>8.1f} s{minutes:>12.1f}"
-            f"{cost.matmul_flops / num_runs / 1e9:>15.3f} ({cost.xla_flops / num_runs / 1e9:.3f})"
-        )
-        if num_runs > 1 and phase.num_updates > longest[0]:
-            alone = measure(cfg, method, phase, data, start)
-            longest = phase.num_updates, _together(phase, alone, cost, num_runs)
-        start += phase.num_updates
+    phases = _measured(cfg, method, data, num_runs, place)
+    costs = [cost for _, _, cost in phases if cost]
+    peak = max((cost.peak_bytes for cost in costs), default=0)
     device = f" on each of {place.num_devices} devices" if place.mesh else ""
+    lines.append(f"memory       {_megabytes(peak)}{of_runs} inside a chunk{device}, data included")
+    if num_runs > 1 and costs:
+        lines.append(_together(cfg, method, data, phases, num_runs))
     lines += [
-        f"memory       {_megabytes(peak)}{of_runs} inside a chunk{device}, data included",
-        *filter(None, [longest[1]]),
         "",
-        *rows,
+        "phase         updates   updates/s   compile     minutes   GFLOP/update (XLA's count)",
+        *(_row(phase, cost, num_runs, cfg.train.pretrained) for phase, _, cost in phases),
         "",
     ]
+    total = sum(_minutes(phase, cost) for phase, _, cost in phases if cost)
     lines.append(
         f"expected     {total:.1f} minutes on {jax.devices()[0].device_kind}, measured now; making "
         "data and evaluating are not counted"
@@ -111,9 +94,38 @@ def describe(
     return "\n".join(lines)
 
 
-def _together(phase: Phase, alone: PhaseCost, together: PhaseCost, num_runs: int) -> str:
+def _measured(
+    cfg: ConfigDict, method: Method, data: TaskData, num_runs: int, place: Placement
+) -> list[tuple[Phase, int, PhaseCost | None]]:
+    """Every phase that has updates, its first one and its cost: None if another run has done it."""
+    found, start = [], 0
+    for phase in filter(lambda phase: phase.num_updates, method.phases):
+        done = cfg.train.pretrained and not start
+        cost = None if done else measure(cfg, method, phase, data, start, num_runs, place)
+        found.append((phase, start, cost))
+        start += phase.num_updates
+    return found
+
+
+def _minutes(phase: Phase, cost: PhaseCost) -> float:
+    return (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
+
+
+def _row(phase: Phase, cost: PhaseCost | None, num_runs: int, pretrained: str) -> str:
+    if cost is None:
+        return f"{phase.name:<12}{phase.num_updates:>9,}   those of {pretrained}"
+    return (
+        f"{phase.name:<12}{phase.num_updates:>9,}{num_runs / cost.seconds:>12.1f}"
+        f"{cost.compile_seconds:>8.1f} s{_minutes(phase, cost):>12.1f}"
+        f"{cost.matmul_flops / num_runs / 1e9:>15.3f} ({cost.xla_flops / num_runs / 1e9:.3f})"
+    )
+
+
+def _together(cfg: ConfigDict, method: Method, data: TaskData, phases: list, num_runs: int) -> str:
     """Whether several runs in one program take less time than one after the other."""
-    gain = num_runs * alone.seconds / together.seconds
+    measured = [part for part in phases if part[2]]
+    phase, start, cost = max(measured, key=lambda part: part[0].num_updates)
+    gain = num_runs * measure(cfg, method, phase, data, start).seconds / cost.seconds
     verdict = "pays" if gain > 1 else "does not pay"
     return (
         f"together     {num_runs} runs make {gain:.2f} times the updates/s of one on one device "
@@ -153,7 +165,7 @@ def measure(
     return PhaseCost(
         program.seconds,
         seconds,
-        matmul_flops(program.jaxpr) / length,
+        place.along(placement.RUN) * matmul_flops(program.jaxpr) / length,  # it has a device's runs
         program.xla_flops,
         program.peak_bytes,
     )
