@@ -69,11 +69,11 @@ def train(
     config.validate(cfg)
     if cfg.train.deterministic:
         _ask_for_determinism()
-    num = len(runs.expand(cfg, Path()))
-    place = placement.make(cfg.mesh, num)
+    asked = runs.expand(cfg, Path())
+    place = placement.make(cfg.mesh, len(asked))
     if dry_run:
-        own = runs.expand(cfg, Path())[0].cfg
-        print(plan.describe(own, *_plan_data(own), num, place))
+        own = asked[0].cfg
+        print(plan.describe(own, *_plan_data(own), len(asked), place))
         return
     _expect_apart(cfg, Path(workdir))
     with runs.opened(cfg, workdir) as (path, found), status.told(path) as tell:

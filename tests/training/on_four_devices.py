@@ -67,7 +67,7 @@ def trained(path, mesh, killed=False):
         found.append(claimed(Run(cfg, path / str(seed))))
     place, hps = placement.make({"task": 1} | mesh, 4), [{"scale": 1.0}] * 4
     with contextlib.suppress(Killed):
-        return fit(found, make_method(), make_data(), hps, look, place=place).loops
+        return fit(found, make_method(24, 0), make_data(), hps, look, place=place).loops
 
 
 def refused(num, **mesh):

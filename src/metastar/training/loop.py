@@ -250,8 +250,9 @@ def _report_bad_steps(
     for k in np.flatnonzero(bad_steps >= first):
         own = [unstack(tree, num)[k] for tree in (loop, program.run_key, program.hp)]
         values = {name: value[bad_steps[k] - first, k] for name, value in metrics.items()}
+        data = placement.on_one(program.data)
         sentence = nonfinite.save_batch(
-            program.runs[k].workdir, phase, start, own[0], program.data, *own[1:], values
+            program.runs[k].workdir, phase, start, own[0], data, *own[1:], values
         )
         if num == 1:
             raise UserError(sentence)

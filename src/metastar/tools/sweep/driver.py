@@ -196,6 +196,7 @@ def _start_all(work: _Work) -> bool:
 
 
 def _start_each(work: _Work) -> bool:
+    """`_start_all`, while the executor collects what it is given."""
     names = [n for n, e in work.entries.items() if e.state == "waiting" and n in work.ended]
     for name in sorted(names, key=lambda name: -work.ended[name]):  # stable: begun ones first
         cell, entry = work.cells[name], work.entries[name]
