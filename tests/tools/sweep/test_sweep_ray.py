@@ -55,6 +55,69 @@ def test_cores_are_held_by_one_cell_each_as_long_as_there_are(monkeypatch, tmp_p
 
 
 @pytest.fixture
+def fake(monkeypatch):
+    """Stands in for Ray: one node of two cores, and tasks that end as its `outcome` says."""
+    names = ("TaskCancelledError", "OutOfMemoryError", "RayTaskError", "NodeDiedError")
+    base = type("RayError", (Exception,), {})
+    kinds = {name: type(name, (base,), {}) for name in names}
+
+    def get(task):
+        if isinstance(found.outcome, int):
+            return found.outcome
+        raise kinds[found.outcome]("a traceback\nImportError: no such thing")
+
+    node = {"Alive": True, "Resources": {"CPU": 2.0, "memory": 8.0 * GIB}}
+    found = SimpleNamespace(
+        outcome=0,
+        asked={},
+        exceptions=SimpleNamespace(RayError=base, **kinds),
+        init=lambda address, **options: None,
+        nodes=lambda: [node],
+        wait=lambda tasks, timeout: (tasks, []),
+        get=get,
+        cancel=lambda task: None,
+    )
+    found.remote = lambda **wanted: (
+        found.asked.update(wanted) or (lambda run: SimpleNamespace(remote=lambda *args: args))
+    )
+    monkeypatch.setattr(on_ray.executor, "package", lambda name, extra: found)
+    return found
+
+
+def test_tasks_reserve_what_a_cell_takes_and_no_more_start_than_there_is_room_for(fake, tmp_path):
+    executor = on_ray.make(SETTINGS, Share(1, 3.0))
+    wanted = {"num_cpus": 1, "num_gpus": 0.0, "memory": 3 * GIB, "max_retries": 3}
+    assert fake.asked == wanted
+    place = executor.place(executor.start(["train"], tmp_path / "a.log", []))
+    assert executor.start([], tmp_path / "a.log", [place, place]) is None
+    queued = on_ray.make(SETTINGS, Share(4, 3.0), jobs=3)  # for a node that may come
+    assert queued.start([], tmp_path / "a.log", [place, place]) is not None
+    with pytest.raises(UserError, match="no node of the Ray cluster has 4 cores, 3 GiB and 0 GPUs"):
+        on_ray.make(SETTINGS, Share(4, 3.0))
+    with pytest.raises(UserError, match=r"ray: gpus is 1\.5, and above 1 it must be whole"):
+        on_ray.make(SETTINGS | {"gpus": 1.5}, Share(1, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "sentence"),
+    [
+        (3, 3, ""),
+        ("TaskCancelledError", -15, ""),
+        ("OutOfMemoryError", 1, "its node had no memory left; raise memory_gb"),
+        ("RayTaskError", 1, "the worker failed with ImportError: no such thing"),
+        ("NodeDiedError", 1, "was lost more than 3 times (NodeDiedError)"),
+    ],
+)
+def test_how_a_task_ended_is_told(fake, tmp_path, outcome, status, sentence):
+    log = tmp_path / "a.log"
+    log.touch()
+    executor = on_ray.make(SETTINGS, Share(1, 3.0))
+    fake.outcome = outcome
+    assert executor.poll(executor.start([], log, [])) == status
+    assert sentence in log.read_text() and bool(sentence) == ("metastar: " in log.read_text())
+
+
+@pytest.fixture
 def no_token(monkeypatch):
     """Else Ray writes a token into the home folder."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -84,12 +84,14 @@ def make(
         except ray.exceptions.TaskCancelledError:
             return -signal.SIGTERM
         except ray.exceptions.OutOfMemoryError:
-            why = "Ray ended the process, since its node had no memory left; raise memory_gb"
+            why = (
+                "Ray ended it, since its node had no memory left; raise memory_gb in the sweep file"
+            )
         except ray.exceptions.RayTaskError as error:
-            why = f"the worker of Ray failed with {str(error).splitlines()[-1]}"
+            why = f"the worker failed with {str(error).splitlines()[-1]}; look at its node"
         except ray.exceptions.RayError as error:  # its node, or its worker, again and again
-            why = f"Ray lost what ran it more than {settings['retries']} times ({_name(error)})"
-        process.say(job.log, f"{why}, in the sweep file or on the cluster")
+            why = f"what ran it was lost more than {settings['retries']} times ({_name(error)})"
+        process.say(job.log, why)
         return 1
 
     return Executor(
