@@ -40,7 +40,7 @@ KINDS = {
         _STRATEGY,
     ),
     "executor": Kind(
-        "metastar.tools.sweep.executors", "", "metastar.tools.sweep.executor.Executor", ("make",)
+        "metastar.tools.sweep.executors", "", "metastar.tools.sweep.executor.Executor"
     ),
 }
 

@@ -13,9 +13,19 @@ from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, likelihood, results
 from metastar.tools.report import compare, report
-from metastar.training import checkpoint, memory, nonfinite, plan, pretrained, runs, status
+from metastar.training import (
+    checkpoint,
+    memory,
+    nonfinite,
+    placement,
+    plan,
+    pretrained,
+    runs,
+    status,
+)
 from metastar.training.chunk import params_of
 from metastar.training.loop import fit
+from metastar.training.placement import Placement
 from metastar.training.restore import Restored, restore
 from metastar.training.runs import Run
 from metastar.training.workdir import (
@@ -51,17 +61,19 @@ def train(
         command: what the report shows as the origin of the run; a resumed run keeps its first one.
 
     Raises:
-        UserError: as `config.validate`, `workdir.opened`, `collect.data_set` and `loop.fit`; some
-            runs met a number that is not finite, after the others are complete.
+        UserError: as `config.validate`, `placement.make`, `workdir.opened`, `collect.data_set` and
+            `loop.fit`; some runs met a number that is not finite, after the others are complete.
         Stopped: a signal stopped the run; what it trained is in a checkpoint.
     """
     cfg = FrozenConfigDict(cfg)
     config.validate(cfg)
     if cfg.train.deterministic:
         _ask_for_determinism()
+    asked = runs.expand(cfg, Path())
+    place = placement.make(cfg.mesh, len(asked))
     if dry_run:
-        found = runs.expand(cfg, Path())
-        print(plan.describe(found[0].cfg, *_plan_data(found[0].cfg), len(found)))
+        own = asked[0].cfg
+        print(plan.describe(own, *_plan_data(own), len(asked), place))
         return
     _expect_apart(cfg, Path(workdir))
     with runs.opened(cfg, workdir) as (path, found), status.told(path) as tell:
@@ -69,7 +81,7 @@ def train(
         if all(_is_complete(run) for run in found):
             print(f"the run in {path} is complete")
         else:
-            stopped = _train_all(path, found, command, tell)
+            stopped = _train_all(path, found, command, tell, place)
         complete = [run.workdir for run in found if _is_complete(run)]
         for folder in complete:
             if not (folder / report.FILE).exists():
@@ -140,7 +152,9 @@ def exploring(cfg: ConfigDict, strategies: Sequence[str]) -> list[ConfigDict]:
     return [config.change(cfg, change) for change in changes]
 
 
-def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> str | None:
+def _train_all(
+    path: Path, found: list[Run], command: str, tell: Callable, place: Placement
+) -> str | None:
     """Trains and evaluates runs; returns a sentence about those that stopped early, if any did."""
     cfg = found[0].cfg
     tell("collecting")
@@ -174,7 +188,7 @@ def _train_all(path: Path, found: list[Run], command: str, tell: Callable) -> st
             if not (folder / COMMAND).exists():
                 files.write_atomic(folder / COMMAND, command + "\n")
 
-    done = fit(found, method, tasks.train, hps, evaluate_fn, tell, begin)
+    done = fit(found, method, tasks.train, hps, evaluate_fn, tell, begin, place)
     tell("evaluating")
     meta = {"wall_seconds": done.wall_seconds}
     step = sum(phase.num_updates for phase in method.phases)

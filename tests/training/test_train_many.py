@@ -183,6 +183,7 @@ def test_a_plan_counts_all_runs():
     lone, four = (plan.describe(make_cfg(), make_method(), make_data(), "", n) for n in (1, 4))
     assert "parameters   3 (line 3)" in lone and "parameters   3 (line 3)" in four
     assert "of 4 runs together" in four and "together" not in lone
+    assert "4 runs make " in four and " times the updates/s of one on one device (joint)" in four
 
 
 def test_memory_grows_with_the_runs_and_not_with_their_data():

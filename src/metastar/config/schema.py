@@ -35,11 +35,13 @@ ROOT = {
 # Sections of every config, and the files that own them.
 ALWAYS = {
     "train": "metastar.training.loop",
+    "mesh": "metastar.training.placement",
     "data": "metastar.data.store",
     "collect": "metastar.collection.collect",
     "simulator": "metastar.envs.make",
     "eval": "metastar.evaluation.evaluate",
 }
+PLACE = "mesh"  # where a run is computed: no part of what it is, so its files do not have it
 SWEEP = "sweep"  # an open section: runs of one program, by the paths of swept fields
 
 

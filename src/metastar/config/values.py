@@ -124,8 +124,9 @@ def diff(a: ConfigDict, b: ConfigDict) -> tuple[str, Any, Any] | None:
 
 
 def to_dict(cfg: ConfigDict) -> dict[str, Any]:
-    """What is kept of a config, for JSON: its fields and the format's number."""
-    return {"format": FORMAT, **cfg.to_dict()}
+    """What is kept of a config, for JSON: its fields, but the mesh, and the format's number."""
+    kept = {name: value for name, value in cfg.to_dict().items() if name != schema.PLACE}
+    return {"format": FORMAT, **kept}
 
 
 def from_dict(stored: Any, source: str = "config") -> ConfigDict:

@@ -23,7 +23,7 @@ DEFAULTS = {
     "threads": Field(
         0,
         NOT_NEGATIVE,
-        "of the C engine; 0 is one per core; the numbers do not depend on it",
+        "of the C engine; 0 is one per core that the process may use; no number depends on it",
         before=0,
     ),
 }

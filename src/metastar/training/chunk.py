@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from metastar.training import placement
+from metastar.training.placement import Placement
 from metastar.types import Array, Batch, Method, Phase, TrainState
 
 
@@ -75,7 +77,13 @@ def fresh(tree: Any) -> Any:
 
 
 def make_chunk(
-    phase: Phase, start: int, length: int, validate_every: int, traces: Counter, num_runs: int = 1
+    phase: Phase,
+    start: int,
+    length: int,
+    validate_every: int,
+    traces: Counter,
+    num_runs: int = 1,
+    place: Placement = placement.ONE,
 ) -> Callable:
     """Returns jitted `(loop, data, run_key, hp, first, num) -> (loop, metrics)`.
 
@@ -93,12 +101,13 @@ def make_chunk(
         validate_every: updates between two validations; the last update of a phase has one too.
         traces: `traces[phase.name]` counts how often the update was traced.
         num_runs: S; a lone run has no axis.
+        place: the devices.
     """
 
     def advance(loop, data, run_key, hp, step):
         traces[phase.name] += 1
         keys = update_keys(run_key, step)
-        batch = phase.sample(data, keys.sample, step)
+        batch = placement.spread(phase.sample(data, keys.sample, step), place)
         new, metrics = phase.update(loop.state, batch, keys.update, hp, step - start)
         good = all_finite(metrics) & all_finite(params_of(new))
         alive = loop.bad_step < 0
@@ -107,7 +116,8 @@ def make_chunk(
         return loop._replace(state=new, bad_step=bad_step), metrics
 
     def validate(loop, data, run_key, hp, step):
-        return _validated(phase, loop, data, update_keys(run_key, step).validate, hp, step)
+        keys = update_keys(run_key, step)
+        return _validated(phase, loop, data, keys.validate, hp, step, place)
 
     def over_runs(f):
         """`f` of one run, vmapped over the runs of the program."""
@@ -141,7 +151,7 @@ def make_chunk(
 
         return jax.lax.scan(masked, loop, jnp.arange(length, dtype=first.dtype))
 
-    return jax.jit(chunk, donate_argnums=0)
+    return placement.jit(chunk, place, num_runs)
 
 
 def all_finite(tree: Any) -> Array:
@@ -151,11 +161,12 @@ def all_finite(tree: Any) -> Array:
 
 
 def _validated(
-    phase: Phase, loop: LoopState, data: Any, key: Array, hp: Any, step: Array
+    phase: Phase, loop: LoopState, data: Any, key: Array, hp: Any, step: Array, place: Placement
 ) -> LoopState:
     """Keeps the parameters as the best ones if their validation loss is the lowest so far."""
     key_sample, key_loss = jax.random.split(key)
-    loss = phase.validate(loop.state, phase.sample(data, key_sample, step), key_loss, hp)
+    batch = placement.spread(phase.sample(data, key_sample, step), place)
+    loss = phase.validate(loop.state, batch, key_loss, hp)
     better = loss < loop.best["loss"]  # False for NaN
     pairs = {"loss": loss.astype(loop.best["loss"].dtype), "params": params_of(loop.state)}
     best = jax.tree.map(lambda new, old: jnp.where(better, new, old), pairs, loop.best)

@@ -14,11 +14,20 @@ from ml_collections import ConfigDict
 from metastar import signals
 from metastar.config.fields import COUNT, Field
 from metastar.errors import UserError
-from metastar.training import checkpoint, compilation, memory, nonfinite, pretrained, workdir
+from metastar.training import (
+    checkpoint,
+    compilation,
+    memory,
+    nonfinite,
+    placement,
+    pretrained,
+    workdir,
+)
 from metastar.training import chunk as chunks
 from metastar.training.chunk import LoopState, end_phase, make_chunk
 from metastar.training.host import Host, between
 from metastar.training.metrics import MetricsWriter, Progress
+from metastar.training.placement import Placement
 from metastar.training.runs import Run, stack, unstack
 from metastar.types import Array, Method, Phase, TaskData, TrainState
 
@@ -61,6 +70,7 @@ class _Program(NamedTuple):
     data: TaskData
     run_key: Array  # [], or [S] of several runs, as the leaves of `hp`
     hp: Any
+    place: Placement
 
 
 def fit(
@@ -71,6 +81,7 @@ def fit(
     evaluate_fn: Callable[[TrainState, int], dict] | None = None,
     tell: Callable[..., None] = lambda state, **changes: None,
     begin: Callable[[], None] = lambda: None,
+    place: Placement = placement.ONE,
 ) -> Fit:
     """Takes runs through a method's phases together, from their newest good common checkpoint.
 
@@ -93,10 +104,12 @@ def fit(
             `eval/<name>`. `state` is the method's.
         tell: as `status.told` yields it; receives "compiling" and "training".
         begin: called once before the first update, when it is known that the runs fit into memory.
+        place: the devices; that of an earlier call may have been another.
 
     Raises:
-        UserError: the runs do not fit into memory together; every run met a number that is not
-            finite; as `pretrained.restore` and `checkpoint.restore_common`.
+        UserError: the runs do not fit into memory together; `place` does not divide the tasks;
+            every run met a number that is not finite; as `pretrained.restore` and
+            `checkpoint.restore_common`.
         Stopped: by SIGTERM or SIGINT, after the checkpoint is saved; a second one ends the process
             at once.
     """
@@ -105,7 +118,8 @@ def fit(
     keys = [jax.random.split(jax.random.key(run.cfg.seed)) for run in runs]
     init_key, run_key = stack([key[0] for key in keys]), stack([key[1] for key in keys])
     hp = stack([jax.tree.map(jnp.asarray, hp) for hp in hps])
-    program = _Program(runs, train, jax.device_put(data), run_key, hp)
+    run_key, hp = placement.put((run_key, hp), place.state)
+    program = _Program(runs, train, placement.put(data, place.data), run_key, hp, place)
     traces: Counter = Counter({phase.name: 0 for phase in method.phases})
     total = sum(phase.num_updates for phase in method.phases)
 
@@ -123,6 +137,7 @@ def fit(
         progress.say(f"resuming after update {step}")
     else:
         loop, step = chunks.init(method, init_key), 0
+    loop = placement.put(loop, place.state)
     _expect_one_alive(program, loop)
     tell("compiling", step=step, updates=total)
     compiled = _compile(program, method.phases, loop, step, traces, progress)
@@ -165,12 +180,13 @@ def _compile(
     for phase in phases:
         if step < start + phase.num_updates:
             length, num = min(program.train.chunk, phase.num_updates), len(program.runs)
-            chunk = make_chunk(phase, start, length, program.train.validate_every, traces, num)
+            every, place = program.train.validate_every, program.place
+            chunk = make_chunk(phase, start, length, every, traces, num, place)
             first = np.int32(0)
             arguments = (loop, program.data, program.run_key, program.hp, first, first)
             made = compilation.compiled(chunk, *arguments)
             progress.say(f"compiled {phase.name} in {made.seconds:.1f} s")
-            memory.expect_fit(made.peak_bytes, loop, program.data, num)
+            memory.expect_fit(made.peak_bytes, loop, program.data, num, place.num_devices)
             compiled[phase.name] = made.run
         start += phase.num_updates
     return compiled
@@ -199,7 +215,7 @@ def _run_phase(
         row = {"step": step, "phase": phase.name, "updates_per_second": rate}
         rows = [row | own for own in _own_parts(phase, loop, metrics)]
         if step == end:
-            loop = end_phase(loop, len(program.runs))
+            loop = placement.put(end_phase(loop, len(program.runs)), program.place.state)
         between(host, phase, loop, rows, end)
     return loop
 
@@ -234,8 +250,9 @@ def _report_bad_steps(
     for k in np.flatnonzero(bad_steps >= first):
         own = [unstack(tree, num)[k] for tree in (loop, program.run_key, program.hp)]
         values = {name: value[bad_steps[k] - first, k] for name, value in metrics.items()}
+        data = placement.on_one(program.data)
         sentence = nonfinite.save_batch(
-            program.runs[k].workdir, phase, start, own[0], program.data, *own[1:], values
+            program.runs[k].workdir, phase, start, own[0], data, *own[1:], values
         )
         if num == 1:
             raise UserError(sentence)

@@ -70,17 +70,19 @@ def expect_streams(spec: EnvSpec, protocol: str, num: int, episodes: int) -> Non
         )
 
 
-def expect_fit(peak_bytes: int, state: Any, data: Any, num: int) -> None:
+def expect_fit(peak_bytes: int, state: Any, data: Any, num: int, devices: int = 1) -> None:
     """Raises `UserError` unless `num` runs fit into the memory that is left; says how many do.
 
-    They need the `peak_bytes` of their chunk, without the data, which are on the device already,
-    and a second copy of their states, which are split by run for checkpoints.
+    They need the `peak_bytes` of their chunk, on each device, without the data, which are there
+    already, and a second copy of their states, which are split by run for checkpoints.
     """
-    _expect_left(peak_bytes - size(data) + size(state), num)
+    _expect_left(peak_bytes - size(data) + size(state), num, devices)
 
 
-def _expect_left(needed: int, num: int) -> None:
-    if needed <= (left := available()):
+def _expect_left(needed: int, num: int, devices: int = 1) -> None:
+    """`needed` on each of the devices; those that are cores of one machine share its memory."""
+    left = available() // (devices if jax.default_backend() == "cpu" else 1)
+    if needed <= left:
         return
     who = f"{num} runs need" if num > 1 else "the run needs"
     remedy = f"{left * num // needed} fit; lower num_seeds or sweep fewer values"

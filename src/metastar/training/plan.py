@@ -15,10 +15,11 @@ from metastar.collection import collect
 from metastar.data import store
 from metastar.envs.make import make_env
 from metastar.training import chunk as chunks
-from metastar.training import memory
-from metastar.training.chunk import LoopState, make_chunk, params_of
+from metastar.training import memory, placement
+from metastar.training.chunk import make_chunk, params_of
 from metastar.training.compilation import compiled
 from metastar.training.flops import matmul_flops
+from metastar.training.placement import Placement
 from metastar.training.runs import stack
 from metastar.types import DataSpec, Method, Phase, TaskData
 
@@ -36,11 +37,19 @@ class PhaseCost(NamedTuple):
     peak_bytes: int  # of the compiled chunk, arguments included
 
 
-def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_runs: int = 1) -> str:
+def describe(
+    cfg: ConfigDict,
+    method: Method,
+    data: TaskData,
+    note: str,
+    num_runs: int = 1,
+    place: Placement = placement.ONE,
+) -> str:
     """Returns a table of parameters, memory, FLOPs per update and expected minutes.
 
     It compiles every phase and runs at most 20 updates of each, so it takes as long as a run takes
-    to start. Nothing is written.
+    to start; of several runs it also measures one alone, in the longest phase, to tell whether
+    training them together pays. Nothing is written.
 
     Args:
         cfg: reads `seed` and `train`.
@@ -48,47 +57,36 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
         data: the training tasks, or a sample of them.
         note: where the data are from.
         num_runs: how many runs would train in one program.
+        place: on which devices.
 
     Raises:
-        UserError: so many do not fit into memory.
+        UserError: so many do not fit into memory, or the devices do not divide the tasks.
     """
     memory.expect_possible(method, data, num_runs)
-    loop = chunks.init(method, stack([jax.random.key(cfg.seed)] * num_runs))
-    hp = stack([jax.tree.map(jnp.asarray, method.hp)] * num_runs)
-    params = params_of(chunks.abstract(method).state)
-    groups = {name: _count(group) for name, group in params.items()}
+    state = chunks.abstract(method)
+    groups = {name: _count(group) for name, group in params_of(state.state).items()}
     of_runs = f" of {num_runs} runs together" if num_runs > 1 else ""
     shares = ", ".join(f"{name} {size:,}" for name, size in groups.items())
     lines = [
         f"parameters   {sum(groups.values()):,} ({shares})",
-        f"run state    {_megabytes(memory.size(loop))}{of_runs} (parameters, targets, optimiser)",
-        f"data         {_megabytes(memory.size(data))} on the device ({note})",
+        f"run state    {_megabytes(num_runs * memory.size(state))}{of_runs} (parameters, targets, "
+        "optimiser)",
+        f"data         {_megabytes(memory.size(data))} on each device ({note})",
     ]
-    total, peak, start = 0.0, 0, 0
-    rows = ["phase         updates   updates/s   compile     minutes   GFLOP/update (XLA's count)"]
-    for phase in method.phases:
-        if not phase.num_updates:
-            continue
-        if cfg.train.pretrained and not start:
-            rows.append(
-                f"{phase.name:<12}{phase.num_updates:>9,}   those of {cfg.train.pretrained}"
-            )
-            start = phase.num_updates
-            continue
-        cost = measure(cfg, phase, loop, data, hp, start, num_runs)
-        minutes = (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
-        total, peak, start = total + minutes, max(peak, cost.peak_bytes), start + phase.num_updates
-        rows.append(
-            f"{phase.name:<12}{phase.num_updates:>9,}{num_runs / cost.seconds:>12.1f}"
-            f"{cost.compile_seconds:>8.1f} s{minutes:>12.1f}"
-            f"{cost.matmul_flops / num_runs / 1e9:>15.3f} ({cost.xla_flops / num_runs / 1e9:.3f})"
-        )
+    phases = _measured(cfg, method, data, num_runs, place)
+    costs = [cost for _, _, cost in phases if cost]
+    peak = max((cost.peak_bytes for cost in costs), default=0)
+    device = f" on each of {place.num_devices} devices" if place.mesh else ""
+    lines.append(f"memory       {_megabytes(peak)}{of_runs} inside a chunk{device}, data included")
+    if num_runs > 1 and costs:
+        lines.append(_together(cfg, method, data, phases, num_runs))
     lines += [
-        f"memory       {_megabytes(peak)}{of_runs} inside a chunk, data included",
         "",
-        *rows,
+        "phase         updates   updates/s   compile     minutes   GFLOP/update (XLA's count)",
+        *(_row(phase, cost, num_runs, cfg.train.pretrained) for phase, _, cost in phases),
         "",
     ]
+    total = sum(_minutes(phase, cost) for phase, _, cost in phases if cost)
     lines.append(
         f"expected     {total:.1f} minutes on {jax.devices()[0].device_kind}, measured now; making "
         "data and evaluating are not counted"
@@ -96,23 +94,66 @@ def describe(cfg: ConfigDict, method: Method, data: TaskData, note: str, num_run
     return "\n".join(lines)
 
 
+def _measured(
+    cfg: ConfigDict, method: Method, data: TaskData, num_runs: int, place: Placement
+) -> list[tuple[Phase, int, PhaseCost | None]]:
+    """Every phase that has updates, its first one and its cost: None if another run has done it."""
+    found, start = [], 0
+    for phase in filter(lambda phase: phase.num_updates, method.phases):
+        done = cfg.train.pretrained and not start
+        cost = None if done else measure(cfg, method, phase, data, start, num_runs, place)
+        found.append((phase, start, cost))
+        start += phase.num_updates
+    return found
+
+
+def _minutes(phase: Phase, cost: PhaseCost) -> float:
+    return (cost.compile_seconds + phase.num_updates * cost.seconds) / 60
+
+
+def _row(phase: Phase, cost: PhaseCost | None, num_runs: int, pretrained: str) -> str:
+    if cost is None:
+        return f"{phase.name:<12}{phase.num_updates:>9,}   those of {pretrained}"
+    return (
+        f"{phase.name:<12}{phase.num_updates:>9,}{num_runs / cost.seconds:>12.1f}"
+        f"{cost.compile_seconds:>8.1f} s{_minutes(phase, cost):>12.1f}"
+        f"{cost.matmul_flops / num_runs / 1e9:>15.3f} ({cost.xla_flops / num_runs / 1e9:.3f})"
+    )
+
+
+def _together(cfg: ConfigDict, method: Method, data: TaskData, phases: list, num_runs: int) -> str:
+    """Whether several runs in one program take less time than one after the other."""
+    measured = [part for part in phases if part[2]]
+    phase, start, cost = max(measured, key=lambda part: part[0].num_updates)
+    gain = num_runs * measure(cfg, method, phase, data, start).seconds / cost.seconds
+    verdict = "pays" if gain > 1 else "does not pay"
+    return (
+        f"together     {num_runs} runs make {gain:.2f} times the updates/s of one on one device "
+        f"({phase.name}): one program of them {verdict}"
+    )
+
+
 def measure(
     cfg: ConfigDict,
+    method: Method,
     phase: Phase,
-    loop: LoopState,
     data: TaskData,
-    hp: Any,
     start: int,
-    num_runs: int,
+    num_runs: int = 1,
+    place: Placement = placement.ONE,
 ) -> PhaseCost:
     """Compiles a phase that begins at update `start`, and times a few of its updates."""
+    keys = stack([jax.random.key(cfg.seed)] * num_runs)
+    hp = stack([jax.tree.map(jnp.asarray, method.hp)] * num_runs)
+    loop, keys, hp = placement.put((chunks.init(method, keys), keys, hp), place.state)
     length = min(_MEASURED_UPDATES, phase.num_updates)
-    chunk = make_chunk(phase, start, length, cfg.train.validate_every, Counter(), num_runs)
-    data, loop = jax.device_put(data), jax.tree.map(jnp.copy, loop)
-    fixed = (data, stack([jax.random.key(cfg.seed)] * num_runs), hp, np.int32(start))
+    every = cfg.train.validate_every
+    chunk = make_chunk(phase, start, length, every, Counter(), num_runs, place)
+    data = placement.put(data, place.data)
+    fixed = (data, keys, hp, np.int32(start))
 
     program = compiled(chunk, loop, *fixed, np.int32(0))
-    memory.expect_fit(program.peak_bytes, loop, data, num_runs)
+    memory.expect_fit(program.peak_bytes, loop, data, num_runs, place.num_devices)
 
     def run(loop, num):
         began = time.perf_counter()
@@ -124,7 +165,7 @@ def measure(
     return PhaseCost(
         program.seconds,
         seconds,
-        matmul_flops(program.jaxpr) / length,
+        place.along(placement.RUN) * matmul_flops(program.jaxpr) / length,  # it has a device's runs
         program.xla_flops,
         program.peak_bytes,
     )

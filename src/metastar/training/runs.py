@@ -12,7 +12,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from metastar import config
 from metastar.config import sweep
-from metastar.training import precision, workdir
+from metastar.training import placement, precision, workdir
 from metastar.training.schedule import decayed
 from metastar.types import DataSpec, Method, Phase
 
@@ -92,7 +92,8 @@ def stack(trees: Sequence[Any]) -> Any:
 
 
 def unstack(tree: Any, num: int) -> list[Any]:
-    """Undoes `stack` of `num` pytrees."""
+    """Undoes `stack` of `num` pytrees; they are on the default device, wherever `tree` is."""
+    tree = placement.on_one(tree)
     return [tree] if num == 1 else _slices(tree, num)
 
 

@@ -17,7 +17,7 @@ from metastar.errors import UserError
 from metastar.main import main
 from metastar.tools.report import compare, groups
 from metastar.tools.sweep import cell as cell_files
-from metastar.tools.sweep import state, table
+from metastar.tools.sweep import process, state, table
 from metastar.tools.sweep.executor import Share
 from metastar.tools.sweep.executors import local
 from metastar.tools.sweep.state import Entry
@@ -47,8 +47,8 @@ if "--config.seed=1" in sys.argv and (root / "fail").exists():
 # The command line with that in place of Python.
 DRIVER = """\
 import sys
-from metastar.tools.sweep.executors import local
-local.sys = type("sys", (), {"executable": "./python"})
+from metastar.tools.sweep import process
+process.sys = type("sys", (), {"executable": "./python"})
 from metastar.errors import UserError
 from metastar.main import main
 sys.exit(main(sys.argv[1:]))
@@ -72,7 +72,7 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def fake(place, monkeypatch):
     """The same in this process."""
-    monkeypatch.setattr(local, "sys", type("sys", (), {"executable": "./python"}))
+    monkeypatch.setattr(process, "sys", type("sys", (), {"executable": "./python"}))
     return place
 
 
@@ -160,6 +160,19 @@ def test_a_search_prints_and_keeps_what_is_best(fake, capsys):
     assert sorted(p.name for p in (fake / "results").iterdir()) == [*names, "search.json"]
 
 
+def test_the_folder_of_another_sweep_is_refused(fake, capsys):
+    (fake / "go").touch()
+    assert main(["sweep", "s.py"]) == 0
+    before = (fake / "runs/sweep.json").read_bytes()
+    others = sweep_files.GRID | {"seeds": (7,)}
+    sweep_files.write(fake, (others,), name="t.py", runs="runs", results="results")
+    assert main(["sweep", "t.py"]) == 2
+    assert "runs holds the state of another sweep, s.py; name another" in capsys.readouterr().err
+    assert (fake / "runs/sweep.json").read_bytes() == before
+    sweep_files.write(fake, (others,), memory_gb=0.1, runs="runs", results="results")
+    assert main(["sweep", "s.py"]) == 0  # the same file, with other cells
+
+
 def test_a_folder_of_results_that_cannot_be_made_stops_before_the_first_cell(fake, capsys):
     (fake / "results").write_text("a file")
     assert main(["sweep", "s.py"]) == 2
@@ -173,8 +186,8 @@ def test_a_process_is_held_to_its_cores_and_its_memory(tmp_path, monkeypatch):
         "*os.sched_getaffinity(0), flush=True)\nx = b'1' * 300_000_000\ntime.sleep(60)\n"
     )
     (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(local, "sys", type("sys", (), {"executable": str(tmp_path / "python")}))
-    executor = local.make(Share(cores=1, memory_gb=0.25), jobs=2)
+    monkeypatch.setattr(process, "sys", type("sys", (), {"executable": str(tmp_path / "python")}))
+    executor = local.make({}, Share(cores=1, memory_gb=0.25), jobs=2)
     log = tmp_path / "a.log"
     job = executor.start(["train", "--workdir=x"], log, [])
     place = executor.place(job)
@@ -187,23 +200,22 @@ def test_a_process_is_held_to_its_cores_and_its_memory(tmp_path, monkeypatch):
 
 def test_room_is_by_cores_memory_and_jobs(tmp_path, monkeypatch):
     gib = 2**30
-    monkeypatch.setattr(local, "_cores", lambda: [0, 1, 2, 5])
+    monkeypatch.setattr(process, "cores", lambda: [0, 1, 2, 5])
     monkeypatch.setattr(local, "_meminfo", lambda name: 10 * gib)
-    started = []
-    monkeypatch.setattr(local, "_start", lambda argv, log, cores: started.append(cores) or cores)
-    monkeypatch.setattr(local, "memory_of", lambda pid: gib)
-    pair = local.make(Share(2, 4.0))
+    monkeypatch.setattr(process, "start", lambda argv, log, cores: None)
+    monkeypatch.setattr(process, "memory_of", lambda pid: gib)
+    pair = local.make({}, Share(2, 4.0))
     taken = [{"pid": 1, "cores": [0, 1]}]
-    assert pair.start([], tmp_path, []) == [0, 1] and pair.start([], tmp_path, taken) == [2, 5]
+    assert [pair.start([], tmp_path, x).cores for x in ([], taken)] == [[0, 1], [2, 5]]
     assert pair.start([], tmp_path, [*taken, {}]) is None  # one that is not known takes a place
-    one = local.make(Share(1, 4.0))
+    one = local.make({}, Share(1, 4.0))
     taken = [{"pid": k, "cores": [k]} for k in range(2)]
-    assert one.start([], tmp_path, taken) == [2]  # 10 - 2 x 3 that they may still take
+    assert one.start([], tmp_path, taken).cores == [2]  # 10 - 2 x 3 that they may still take
     assert one.start([], tmp_path, [*taken, {"pid": 2, "cores": [2]}]) is None
-    assert local.make(Share(1, 4.0), jobs=1).start([], tmp_path, taken[:1]) is None
+    assert local.make({}, Share(1, 4.0), jobs=1).start([], tmp_path, taken[:1]) is None
     for share, sentence in ((Share(5, 1.0), "takes 5 cores"), (Share(1, 11.0), "11 GiB and the")):
         with pytest.raises(Exception, match=sentence):
-            local.make(share)
+            local.make({}, share)
 
 
 def test_the_table_reads_what_cells_say_of_themselves(tmp_path):

@@ -287,6 +287,25 @@ def test_a_cell_that_an_earlier_call_left_running_is_waited_for(tmp_path):
     assert states(entries) == ["done"] * 3
 
 
+def test_jobs_are_handed_over_together_and_found_again_by_their_places(tmp_path):
+    cells, sweep = sweep_files.cells(tmp_path, GRID)
+    earlier = {NAMES[0]: Entry(str(cells[0].workdir), "running", 1.0, place={"n": 7})}
+    fake, started = Fake(cells, room=3), []
+
+    @contextlib.contextmanager
+    def batch():
+        yield
+        started.append(len(fake.started))
+
+    def adopt(place, log):
+        return Job(list(cells[0].argv), log, fake.time + 30) if place == {"n": 7} else None
+
+    fake.executor = fake.executor._replace(adopt=adopt, batch=batch)
+    entries, _ = drive(fake, sweep, earlier)
+    assert states(entries) == ["done"] * 3
+    assert fake.started == NAMES[1:] and started[0] == 2
+
+
 def test_a_cell_whose_workdir_another_process_took_first_has_not_failed(tmp_path):
     """A process that an earlier call started just before it was killed may hold it only later."""
     cells, sweep = sweep_files.cells(tmp_path, GRID | {"seeds": (0,)})

@@ -37,7 +37,8 @@ def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
     Args:
         family: the record; its body's `edit` changes a `mujoco.MjModel`.
         profile: of the observation.
-        cfg: the config; `simulator.threads` is the size of the pool, 0 one per CPU core.
+        cfg: the config; `simulator.threads` is the size of the pool, 0 one per core
+            that this process may use.
 
     Returns:
         A host `Env`: `reset(noise, task, models)` and `step(batch, action, task, models)` take
@@ -51,7 +52,7 @@ def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
     body = family.body
     model = physics.load_model(body)
     rest = physics.rest_state(model)
-    threads = cfg.simulator.threads or os.cpu_count() or 1
+    threads = cfg.simulator.threads or _num_cores()
     pool = Rollout(nthread=threads if threads > 1 else 0)
     data = [mujoco.MjData(model) for _ in range(threads)]
     seconds = model.opt.timestep * body.frame_skip
@@ -104,3 +105,9 @@ def _check_state(end: np.ndarray, expected_time: np.ndarray) -> None:
     sound = np.isfinite(end).all(1) & (np.abs(end[:, 0] - expected_time) < _TIME_TOLERANCE)
     if not sound.all():
         raise Diverged(int(np.argmin(sound)), "the simulation broke down")
+
+
+def _num_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

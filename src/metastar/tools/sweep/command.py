@@ -50,8 +50,9 @@ def sweep(
         What a terminal is told at the end; of a dry run the line of every cell.
 
     Raises:
-        UserError: the sweep file, a cell or a result file is refused; an earlier call has begun and
-            neither `resume` nor `only_failed` is given; cells failed, once all others have ended.
+        UserError: the sweep file, a cell, a result file or the executor is refused; the folder of
+            the runs is another sweep's; an earlier call has begun and neither `resume` nor
+            `only_failed` is given; cells failed, once all others have ended.
         SystemExit: 128 + the number of the signal that stopped it, once all cells have saved.
     """
     plan = grid.read(source)
@@ -60,9 +61,12 @@ def sweep(
     cells = grid.cells(plan, settings) if draws else cells
     if dry_run:
         return "\n".join(cell_files.command(cell) for cell in cells)
-    executor = registry.make("executor", on, Share(plan.cores, plan.memory_gb), jobs)
+    registry.expect("executor", on)
+    share = Share(plan.cores, plan.memory_gb)
+    executor = registry.make("executor", on, plan.executors[on], share, jobs, plan.runs)
     with state.held(plan.runs):
         earlier = state.read(plan.runs)
+        state.expect_same(plan.runs, source, [cell.name for cell in cells])
         entries = driver.entries_of(cells, plan, earlier)
         names = driver.chosen(cells, entries, only_failed)
         if names and entries.keys() & earlier.keys() and not (resume or only_failed):

@@ -19,6 +19,7 @@ from metastar.tools.sweep.state import Entries, Entry
 from metastar.training import workdir
 
 PAUSE = 0.2  # seconds between two looks at the processes
+_EARLIER = "runs in a process that an earlier call started"
 _SAYS = "metastar: "  # how a command's own sentences begin
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
@@ -137,7 +138,7 @@ def drive(
                     _look_after(work, name, bool(stopping))
                 no_room = not stopping and _start_all(work)
                 if entries != written:
-                    state.write(sweep.runs, entries)
+                    state.write(sweep.runs, entries, sweep.source)
                     written = dict(entries)
                 show(entries)
                 if not work.jobs and (stopping or not (no_room or _running(entries))):
@@ -185,6 +186,17 @@ def _look_after(work: _Work, name: str, stopping: bool) -> None:
 
 def _start_all(work: _Work) -> bool:
     """Starts what may start; returns whether something waits for cores or memory alone."""
+    before = set(work.jobs)
+    with work.executor.batch():
+        no_room = _start_each(work)
+    for name in work.jobs.keys() - before:  # now that they are handed over
+        place = work.executor.place(work.jobs[name])
+        work.entries[name] = work.entries[name]._replace(place=place)
+    return no_room
+
+
+def _start_each(work: _Work) -> bool:
+    """`_start_all`, while the executor collects what it is given."""
     names = [n for n, e in work.entries.items() if e.state == "waiting" and n in work.ended]
     for name in sorted(names, key=lambda name: -work.ended[name]):  # stable: begun ones first
         cell, entry = work.cells[name], work.entries[name]
@@ -197,15 +209,20 @@ def _start_all(work: _Work) -> bool:
         if reason := _waits_for(work, cell):
             work.entries[name] = entry._replace(sentence=reason)
             continue
+        log = cell_files.log_of(cell, work.sweep)
+        job = work.executor.adopt(entry.place, log) if entry.place else None
+        if job is not None:
+            work.jobs[name] = job
+            work.entries[name] = entry._replace(state="running", sentence=_EARLIER)
+            continue
         if workdir.is_held(cell.workdir):
-            held = "runs in a process that an earlier call started"
             work.entries[name] = entry._replace(
-                state="running", place=entry.place or {}, sentence=held
+                state="running", place=entry.place or {}, sentence=_EARLIER
             )
             continue
         argv = cell_files.commands(cell)[ended]
         taken = [work.entries[other].place for other in _running(work.entries)]
-        job = work.executor.start(argv, cell_files.log_of(cell, work.sweep), taken)
+        job = work.executor.start(argv, log, taken)
         if job is None:
             if not taken:  # then it is not other cells that take the room
                 entry = entry._replace(sentence="waits until the memory of a cell is free")

@@ -1,9 +1,10 @@
 """A sweep file, and the cells that it stands for: methods x families x presets x overrides x seeds.
 
 A sweep file is Python that defines `get_config() -> ConfigDict`, or `get_config(argument)` for
-`FILE.py:argument`. It has the fields of `SETTINGS`, and `grids`: dicts with the fields of `GRID`,
-each of which is one product. A cell is one `metastar train` of one program. What a single program
-varies, its seeds and *swept values*, is `config/sweep.py`.
+`FILE.py:argument`. It has the fields of `SETTINGS`, a section for each executor that it has
+settings of, and `grids`: dicts with the fields of `GRID`, each of which is one product. A cell is
+one `metastar train` of one program. What a single program varies, its seeds and *swept values*, is
+`config/sweep.py`.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import FrozenConfigDict
 
-from metastar import config
+from metastar import config, registry
 from metastar.config import fields, launch
 from metastar.config.fields import COUNT, POSITIVE, SEED, Field
 from metastar.errors import UserError, did_you_mean
@@ -53,6 +54,7 @@ class Sweep(NamedTuple):
     grids: tuple[dict[str, Any], ...]
     search: dict[str, tuple]  # by path of the field: what `search.draw` draws from
     search_seed: int
+    executors: dict[str, dict[str, Any]]  # by name: its settings, all of its `DEFAULTS`
 
 
 class Cell(NamedTuple):
@@ -88,7 +90,9 @@ def read(source: str) -> Sweep:
     given = dict(found.to_dict() if hasattr(found, "to_dict") else found)
     where = f"sweep file {str(path)!r}"
     grids, search = given.pop("grids", ()), given.pop("search", {})
-    own = _filled(given, SETTINGS, where, also=_OPEN)
+    names = registry.names("executor")
+    sections = {name: _section(given.pop(name, {}), name, where) for name in names}
+    own = _filled(given, SETTINGS, where, also=[*_OPEN, *names])
     if not own["results"]:
         raise UserError(f"{where}: results is empty; name the folder of its result files")
     if not isinstance(grids, tuple | list) or not grids:
@@ -98,7 +102,8 @@ def read(source: str) -> Sweep:
     own["runs"] = Path(own["runs"] or folder_of(path, argument))
     own["results"] = Path(own["results"])
     products = tuple(_grid(grid, f"{where}, grid {k}") for k, grid in enumerate(grids))
-    return Sweep(source, grids=products, search=fields.flatten(search), **own)
+    search = fields.flatten(search)
+    return Sweep(source, grids=products, search=search, executors=sections, **own)
 
 
 def locate(source: str) -> tuple[Path, str]:
@@ -203,6 +208,13 @@ def _filled(given: Mapping, known: Mapping[str, Field], where: str, also: Iterab
     for name, field in known.items():
         fields.check(f"{where}: {name}", found[name], field)
     return found
+
+
+def _section(given: Any, name: str, where: str) -> dict[str, Any]:
+    """The settings of an executor."""
+    if not isinstance(given, Mapping):
+        raise UserError(f"{where}: {name} is {given!r} but must be a dict")
+    return _filled(given, registry.find("executor", name).DEFAULTS, f"{where}, section {name}")
 
 
 def _grid(given: Any, where: str) -> dict[str, Any]:

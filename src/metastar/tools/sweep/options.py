@@ -34,7 +34,10 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="cells at once (default: as cores and memory allow)",
     )
     parser.add_argument(
-        "--on", metavar="NAME", default="local", help="what runs the cells (default: local)"
+        "--on",
+        metavar="NAME",
+        default="local",
+        help="where the cells run: local, slurm or ray (docs/scaling.md; default: local)",
     )
     parser.add_argument(
         "--search",

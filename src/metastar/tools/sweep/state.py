@@ -2,7 +2,7 @@
 
 import contextlib
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ class Entry(NamedTuple):
 
 Entries = dict[str, Entry]  # by name of the cell
 _FORM = {
+    "source": MayLack(str),
     "cells": Each(
         {
             "workdir": str,
@@ -39,28 +40,51 @@ _FORM = {
             "returns": MayLack(Each(float)),
             "sentence": MayLack(Maybe(str)),
         }
-    )
+    ),
 }
 
 
 def read(runs: Path) -> Entries:
     """The entries of an earlier call; {} if there was none; raises `UserError` if damaged."""
+    return _read(runs)[0]
+
+
+def expect_same(runs: Path, source: str, names: Iterable[str]) -> None:
+    """Raises `UserError` if a folder holds the state of another file with none of these cells."""
+    entries, other = _read(runs)
+    if entries and other not in (None, _named(source)) and not entries.keys() & set(names):
+        raise UserError(
+            f"{runs} holds the state of another sweep, {other}; name another folder in the field "
+            f"runs of {source}, or delete {runs / FILE}"
+        )
+
+
+def _named(source: str) -> str:
+    return Path(source).name  # with the argument; the file may be reached by several paths
+
+
+def _read(runs: Path) -> tuple[Entries, str | None]:
+    """Entries and the name of the sweep file, None of older versions."""
     if not (runs / FILE).exists():
-        return {}
+        return {}, None
     remedy = "delete it; finished cells are known by their result files"
     content = files.read_json(runs / FILE, remedy)
     otherwise = f"{runs / FILE} is not the state of a sweep"
     files.expect(content, _FORM, otherwise, remedy)
     try:
-        return {name: Entry(**fields) for name, fields in content["cells"].items()}
+        entries = {name: Entry(**fields) for name, fields in content["cells"].items()}
     except TypeError:
         raise UserError(f"{otherwise}: a cell has an entry too many; {remedy}") from None
+    return entries, content.get("source")
 
 
-def write(runs: Path, entries: Entries) -> None:
-    """Writes the entries, whole or not at all; raises `UserError` if the folder is not writable."""
+def write(runs: Path, entries: Entries, source: str) -> None:
+    """Writes the entries of the sweep file `source`, whole or not at all.
+
+    Raises `UserError` if the folder is not writable.
+    """
     content = {name: entry._asdict() for name, entry in entries.items()}
-    files.write_json(runs / FILE, {"cells": content})
+    files.write_json(runs / FILE, {"source": _named(source), "cells": content})
 
 
 @contextlib.contextmanager

@@ -1,0 +1,200 @@
+"""Jobs of a SLURM cluster, through submitit: arrays, and requeued when preempted or out of time.
+
+Each command is an element of a job array. What SLURM takes away from a cell is asked to save first
+and goes on from its checkpoint when it has its turn again. Workdirs, data and the sweep's folder
+lie on a file system that all nodes share.
+"""
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from metastar import files
+from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
+from metastar.errors import UserError
+from metastar.tools.sweep import executor, process
+from metastar.tools.sweep.executor import Executor, Share
+
+DEFAULTS = {
+    "partition": Field("", "", "of the jobs; empty: the cluster's default, as for the next three"),
+    "account": Field("", "", "that the jobs are charged to"),
+    "qos": Field("", "", "quality of service of the jobs"),
+    "constraint": Field("", "", "features that a node must have"),
+    "minutes": Field(1440, COUNT, "that a job may take; a cell that is not done then is requeued"),
+    "save_seconds": Field(120, COUNT, "that a cell has for saving, ahead of that limit"),
+    "requeues": Field(100, COUNT, "of a cell, at most, after that limit"),
+    "gpus": Field(0, NOT_NEGATIVE, "of a cell, whole"),
+    "options": Field((), "", "further ones of sbatch, as 'exclude=node7'"),
+    "setup": Field((), "", "lines of shell ahead of the command, as 'module load cuda'"),
+}
+_FOLDER = "slurm"  # below that of the runs: scripts, what submitit hands over, its logs
+_WRAPPER_GB = 0.5  # memory of what starts the command
+_STATUS = {"status": int}
+_FORM = {"slurm": str, "end": str}
+
+
+class _Command:
+    """A command, as submitit hands it to a node."""
+
+    def __init__(self, argv, log, share, gpus, folder, end):
+        self.parts = (argv, log, share, gpus, folder, end)
+        self.child, self.leaving = None, False
+
+    def __call__(self) -> None:
+        """Runs it to its end, and writes its exit status."""
+        argv, log, share, gpus, folder, end = self.parts
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the sweep asks it to stop
+        changes = {} if gpus else {"JAX_PLATFORMS": "cpu"}
+        with process.free_cores(share.cores) as own:
+            self.child = process.start(argv, Path(log), own, changes, folder)
+            signal.signal(signal.SIGTERM, self._leave)
+            status = process.wait(self.child, share.memory_gb, Path(log))
+        while self.leaving:  # saved; a job that ended by itself would not be requeued
+            time.sleep(1)
+        files.write_json(Path(end), {"status": status})
+
+    def checkpoint(self) -> Any:
+        """Called by submitit in its handler of SIGUSR2, ahead of a requeue."""
+        import submitit
+
+        if self.child is not None:
+            self.child.terminate()
+            with contextlib.suppress(ChildProcessError):  # `Popen.wait` may hold its lock just now
+                os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
+        return submitit.helpers.DelayedSubmission(_Command(*self.parts))
+
+    def _leave(self, number, frame):
+        """SLURM preempts the job, or somebody cancelled it: SIGKILL follows."""
+        del number, frame
+        self.leaving = True
+        self.child.terminate()
+
+
+class _Job:
+    """A command and, once it is handed over, its job."""
+
+    def __init__(self, log: Path, end: Path, command: _Command | None = None, handle: Any = None):
+        self.log, self.end, self.command, self.handle = log, end, command, handle
+
+
+def make(
+    settings: Mapping[str, Any], share: Share, jobs: int | None = None, folder: Path = Path()
+) -> Executor:
+    """Builds the executor.
+
+    Args:
+        settings: those of `DEFAULTS`.
+        share: what each job reserves.
+        jobs: handed over at most, those that wait in SLURM's queue too; None: no limit.
+        folder: of the runs.
+
+    Raises:
+        UserError: submitit is not installed, or this machine has no SLURM; an option is none.
+    """
+    submitit = executor.package("submitit", "slurm")
+    own = (folder / _FOLDER).absolute()
+    queue = _queue(submitit, own, settings, share)
+    pending: list[_Job] = []
+
+    def start(argv, log, taken):
+        if jobs and len(taken) >= jobs:
+            return None
+        end = own / f"{uuid.uuid4().hex}.json"
+        parts = (list(argv), str(log.absolute()), share, settings["gpus"], os.getcwd(), str(end))
+        pending.append(_Job(log, end, _Command(*parts)))
+        return pending[-1]
+
+    @contextlib.contextmanager
+    def batch():
+        yield
+        if pending:
+            handles = _submitted(submitit, queue, [job.command for job in pending])
+            for job, handle in zip(pending, handles):
+                job.handle = handle
+            pending.clear()
+
+    def adopt(place, log):
+        if not place.keys() >= _FORM.keys():
+            return None
+        handle = queue.job_class(folder=own, job_id=place["slurm"])
+        return _Job(log, own / place["end"], handle=handle)
+
+    return Executor(start, _poll, _stop, _place, adopt, batch)
+
+
+def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], share: Share) -> Any:
+    """submitit's executor, whose jobs reserve what a cell may take."""
+    try:
+        queue = submitit.SlurmExecutor(folder, max_num_timeout=settings["requeues"])
+    except RuntimeError:
+        raise UserError(
+            "this machine has no SLURM (there is no srun on PATH); start the sweep where sbatch "
+            "works, or with --on=local"
+        ) from None
+    more = [option.partition("=") for option in settings["options"]]
+    for name, equals, _ in more:
+        if not name or name.startswith("-"):
+            raise UserError(f"slurm: {name + equals!r} in options must be NAME=VALUE or NAME")
+    named = {name: settings[name] for name in ("partition", "account", "qos", "constraint")}
+    named |= {"gpus_per_node": settings["gpus"], "setup": list(settings["setup"])}
+    queue.update_parameters(
+        job_name="metastar",
+        time=settings["minutes"],
+        signal_delay_s=settings["save_seconds"],
+        cpus_per_task=share.cores,
+        mem=f"{math.ceil(1024 * (share.memory_gb + _WRAPPER_GB))}MB",
+        additional_parameters={name: value if eq else True for name, eq, value in more},
+        **{name: value for name, value in named.items() if value},
+    )
+    return queue
+
+
+def _submitted(submitit: ModuleType, queue: Any, commands: list[_Command]) -> list[Any]:
+    """Hands commands over, several as one array."""
+    try:
+        return queue.submit_array(commands)
+    except (RuntimeError, OSError) as error:  # of sbatch, or of what it printed
+        last = (str(error).strip().splitlines() or ["nothing"])[-1]
+        raise UserError(
+            f"sbatch refused the jobs of the sweep ({last}); change the section slurm of the sweep "
+            "file, and go on with --resume"
+        ) from None
+
+
+def _poll(job: _Job) -> int | None:
+    gone = job.handle.done()  # also makes a shared file system look anew
+    if job.end.exists():
+        content = files.read_json(job.end, "start the cell again with --only-failed")
+        files.expect(content, _STATUS, f"{job.end} holds no exit status", "start the cell again")
+        return content["status"]
+    if not gone:
+        return None
+    state = job.handle.state
+    if state.startswith("CANCELLED"):
+        return -signal.SIGTERM
+    if state == "OUT_OF_MEMORY":
+        why = "SLURM ended the process, since it took more memory than the job had; raise memory_gb"
+        process.say(job.log, f"{why} in the sweep file")
+    else:
+        number = job.handle.job_id
+        process.say(job.log, f"SLURM ended job {number} ({state}); see {job.handle.paths.stderr}")
+    return 1
+
+
+def _stop(job: _Job) -> None:
+    """A job that waits is cancelled; one that runs is asked to save and end."""
+    if job.handle is not None:
+        for option in ("--state=PENDING", "--signal=INT"):
+            subprocess.run(["scancel", option, job.handle.job_id], check=False)
+
+
+def _place(job: _Job) -> dict:
+    return {"slurm": job.handle.job_id, "end": job.end.name} if job.handle else {}

@@ -1,0 +1,238 @@
+"""Cells as jobs of SLURM: by submitit's local executor, and with stand-ins for SLURM's programs."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import sweep_files
+from metastar import files
+from metastar.errors import UserError
+from metastar.main import main
+from metastar.tools.sweep import executor, state
+from metastar.tools.sweep.executor import Share
+from metastar.tools.sweep.executors import slurm
+
+SRC = Path(__file__).parents[3] / "src"
+GRID = sweep_files.GRID | {"seeds": (0, 1)}
+NAMES = [f"bc_point_robot_debug_{k}" for k in range(2)]
+SETTINGS = {name: field.value for name, field in slurm.DEFAULTS.items()}
+
+# Takes the place of Python in the commands of cells: waits for the file "go", and leaves what a
+# sweep reads; SIGTERM ends it as it ends a run.
+CELL = f"""\
+#!{sys.executable} -S
+import fcntl, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+workdir = pathlib.Path(next(w for w in sys.argv if w.startswith("--workdir=")).split("=", 1)[1])
+workdir.mkdir(parents=True, exist_ok=True)
+lock = open(workdir / ".lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+root = workdir.parents[1]
+(root / f"began_{{workdir.name}}").touch()
+end = time.monotonic() + 60
+while not (root / "go").exists() and time.monotonic() < end:
+    time.sleep(0.02)
+(workdir / "results.json").write_text((root / "template.json").read_text())
+"""
+# In every Python that a job starts: puts that in its place.
+SITE = """\
+import sys
+if "submitit.core._submit" in sys.orig_argv:
+    from metastar.tools.sweep import process
+    process.sys = type("sys", (), {"executable": "./python"})
+"""
+# SLURM, as far as it is needed: files <id>.pid of the step, <id>.script and <id>.state.
+SLURM = f"""\
+#!{sys.executable} -S
+import os, pathlib, re, signal, subprocess, sys
+place = pathlib.Path(__file__).parent
+name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+def start(number, task, script):
+    own = {{"SLURM_JOB_ID": str(number), "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}}
+    if task is not None:
+        own |= {{"SLURM_ARRAY_JOB_ID": str(number), "SLURM_ARRAY_TASK_ID": str(task)}}
+    full = f"{{number}}_{{task}}" if task is not None else str(number)
+    (place / f"{{full}}.script").write_text(script)
+    subprocess.Popen(["bash", script], env=os.environ | own | {{"FULL": full}},
+                     start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+if name == "sbatch":
+    if (place / "refuse").exists():
+        sys.exit("sbatch: error: invalid partition specified: gpu")
+    number = 100 + len(list(place.glob("*.script")))
+    script = words[-1]
+    array = re.search("--array=0-([0-9]+)%", pathlib.Path(script).read_text())
+    for task in range(int(array[1]) + 1) if array else (None,):
+        start(number, task, script)
+    print("Submitted batch job", number)
+elif name == "srun":
+    (place / f"{{os.environ['FULL']}}.pid").write_text(str(os.getpid()))
+    first = next(k for k, word in enumerate(words) if word == sys.executable)
+    os.execv(words[first], words[first:])
+elif name == "scontrol":  # requeue ID
+    number, _, task = words[1].partition("_")
+    start(int(number), int(task) if task else None, (place / f"{{words[1]}}.script").read_text())
+elif name == "scancel":
+    if words[0] == "--signal=INT":
+        os.kill(int((place / f"{{words[1]}}.pid").read_text()), signal.SIGINT)
+elif name == "sacct":
+    print("JobID|State|NodeList")
+    for file in place.glob("*.pid"):
+        state = place / f"{{file.stem}}.state"
+        print(f"{{file.stem}}|{{state.read_text() if state.exists() else 'RUNNING'}}|node1")
+"""
+
+
+@pytest.fixture
+def submitit():
+    return pytest.importorskip("submitit")
+
+
+@pytest.fixture
+def place(submitit, tmp_path, monkeypatch):
+    """A current folder with a sweep file, its data set, the fake programs and a folder `bin`."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data/point_robot_debug").mkdir(parents=True)
+    (tmp_path / "data/point_robot_debug/manifest.json").write_text("{}")
+    files.write_json(tmp_path / "template.json", sweep_files.results())
+    for folder in ("bin", "site"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "site/sitecustomize.py").write_text(SITE)
+    (tmp_path / "python").write_text(CELL)
+    programs = [tmp_path / "bin" / n for n in ("sbatch", "srun", "scancel", "sacct", "scontrol")]
+    for program in programs:
+        program.write_text(SLURM)
+    for program in (tmp_path / "python", *programs):
+        program.chmod(0o755)
+    own = {
+        "partition": "gpu",
+        "save_seconds": 10,
+        "options": ("exclude=node7",),
+        "setup": ("export MODULE=cuda",),
+    }
+    sweep_files.write(tmp_path, (GRID,), memory_gb=0.5, runs="runs", results="results", slurm=own)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'site'}:{SRC}")
+    return tmp_path
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def steps(place):
+    """Process of each job that runs, by its number."""
+    return {file.stem: int(file.read_text()) for file in (place / "bin").glob("*.pid")}
+
+
+def begun(place):
+    return all((place / f"began_{name}").exists() for name in NAMES)
+
+
+def test_without_the_extra_the_sentence_says_how_to_get_it():
+    with pytest.raises(UserError, match=r"needs the package no_such, .* 'metastar-jax\[slurm\]'"):
+        executor.package("no_such", "slurm")
+
+
+def test_submitits_local_executor_runs_cells(place, submitit, monkeypatch, capsys):
+    local = lambda folder, max_num_timeout: submitit.LocalExecutor(folder)  # noqa: E731
+    monkeypatch.setattr(submitit, "SlurmExecutor", local)
+    monkeypatch.setattr(slurm.executor, "package", lambda name, extra: submitit)
+    (place / "go").touch()
+    assert main(["sweep", "s.py", "--on=slurm"]) == 0
+    assert capsys.readouterr().out.endswith("2 cells: 2 done; results: results\n")
+
+
+def test_cells_are_one_array_whose_script_holds_what_the_sweep_file_says(place):
+    (place / "go").touch()
+    assert main(["sweep", "s.py", "--on=slurm"]) == 0
+    (script,) = {Path(file.read_text()) for file in (place / "bin").glob("*.script")}
+    lines = script.read_text().splitlines()
+    expected = "array=0-1%2 cpus-per-task=1 exclude=node7 job-name=metastar mem=1024MB "
+    expected += "partition=gpu signal=USR2@10 time=1440"
+    assert {f"#SBATCH --{option}" for option in expected.split()} <= set(lines)
+    assert lines.index("export MODULE=cuda") < lines.index("export SUBMITIT_EXECUTOR=slurm")
+    assert sorted(steps(place)) == ["100_0", "100_1"]
+
+
+def test_a_preempted_cell_saves_and_is_requeued(place):
+    def preempt():
+        wait_for(lambda: begun(place))
+        (place / f"began_{NAMES[0]}").unlink()
+        os.kill(steps(place)["100_0"], signal.SIGUSR2)
+        wait_for(lambda: begun(place))
+        (place / "go").touch()
+
+    threading.Thread(target=preempt).start()
+    assert main(["sweep", "s.py", "--on=slurm"]) == 0
+    logs = [(place / f"runs/{name}.log").read_text().count("$ metastar train") for name in NAMES]
+    assert logs == [2, 1]
+
+
+def test_a_signal_stops_jobs_and_a_later_call_finds_those_that_go_on(place, capsys):
+    def ask():
+        wait_for(lambda: begun(place))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=ask).start()
+    with pytest.raises(SystemExit) as caught:
+        main(["sweep", "s.py", "--on=slurm"])
+    assert caught.value.code == 143
+    assert {entry.state for entry in state.read(place / "runs").values()} == {"stopped"}
+
+    left = state.read(place / "runs")[NAMES[0]]
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    log = place / f"runs/{NAMES[0]}.log"
+    argv = [f"--workdir={left.workdir}"]
+    with on_slurm.batch():
+        job = on_slurm.start(argv, log, [])
+        assert on_slurm.place(job) == {}
+    entry = left._replace(state="running", began=1.0, place=on_slurm.place(job))
+    state.write(place / "runs", state.read(place / "runs") | {NAMES[0]: entry}, "s.py")
+    (place / "go").touch()
+    assert main(["sweep", "s.py", "--on=slurm", "--resume"]) == 0
+    assert log.read_text().count("$ metastar") == 2  # the first, and the one that was found
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "sentence"),
+    [
+        ("OUT_OF_MEMORY", 1, "it took more memory than the job had; raise memory_gb"),
+        ("NODE_FAIL", 1, "SLURM ended job 100 (NODE_FAIL); see "),
+        ("CANCELLED by 0", -signal.SIGTERM, ""),
+    ],
+)
+def test_what_ended_a_job_is_told(place, said, status, sentence):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    log = place / "a.log"
+    with on_slurm.batch():
+        job = on_slurm.start(["--workdir=runs/w"], log, [])
+    wait_for((place / "began_w").exists)
+    os.kill(steps(place)["100"], signal.SIGKILL)
+    (place / "bin/100.state").write_text(said)
+    (place / "go").touch()
+    wait_for(lambda: on_slurm.poll(job) is not None)
+    assert on_slurm.poll(job) == status and sentence in log.read_text()
+
+
+def test_what_sbatch_refuses_is_told_and_nothing_is_lost(place, capsys):
+    (place / "bin/refuse").touch()
+    assert main(["sweep", "s.py", "--on=slurm"]) == 2
+    err = capsys.readouterr().err
+    assert "invalid partition specified: gpu); change the section slurm" in err
+    (place / "bin/refuse").unlink()
+    (place / "go").touch()
+    assert main(["sweep", "s.py", "--on=slurm"]) == 0
+
+
+def test_a_machine_without_slurm_is_refused(place, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert main(["sweep", "s.py", "--on=slurm"]) == 2
+    assert "this machine has no SLURM (there is no srun on PATH)" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""Run by `test_placement` in a process of its own, with four devices: prints what it finds."""
+
+import contextlib
+import json
+import re
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fake_method import claimed, make_cfg, make_data, make_method
+from metastar.errors import UserError
+from metastar.training import chunk, placement
+from metastar.training.loop import fit
+from metastar.training.runs import Run, stack, unstack
+
+COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)")
+
+
+def compiled(num, updates, **mesh):
+    """State of each of `num` runs after so many updates, and the collectives of the program."""
+    method, place = make_method(), placement.make({"run": 1, "task": 1} | mesh, num)
+    keys = stack([jax.random.key(k) for k in range(num)])
+    hp = stack([{"scale": jax.numpy.ones(())}] * num)
+    loop = placement.put(chunk.init(method, keys), place.state)
+    keys, hp = placement.put((keys, hp), place.state)
+    data = placement.put(make_data(num_tasks=4), place.data)
+    made = chunk.make_chunk(method.phases[0], 0, 8, 3, Counter(), num, place)
+    program = made.lower(loop, data, keys, hp, np.int32(0), np.int32(0)).compile()
+    loop, _ = program(loop, data, keys, hp, np.int32(0), np.int32(updates))
+    return unstack(loop, num), len(COLLECTIVE.findall(program.as_text()))
+
+
+def difference(a, b):
+    """The largest between two lists of states, and whether they agree bitwise."""
+    leaves = [[np.asarray(x, float) for x in jax.tree.leaves(tree)] for tree in (a, b)]
+    far = [np.abs(x - y)[x != y].max(initial=0) for x, y in zip(*leaves, strict=True)]
+    return float(max(far)), all(np.array_equal(x, y) for x, y in zip(*leaves))
+
+
+def compare(num, updates, **mesh):
+    one, _ = compiled(num, updates)
+    spread, collectives = compiled(num, updates, **mesh)
+    far, bitwise = difference(one, spread)
+    return {"far": far, "bitwise": bitwise, "collectives": collectives}
+
+
+class Killed(Exception):
+    pass
+
+
+def trained(path, mesh, killed=False):
+    """Four runs of the fake method, from where an earlier call stopped; or killed on the way."""
+
+    def look(state, step):
+        if killed and step == 20:
+            raise Killed
+        return {}
+
+    found = []
+    for seed in range(4):
+        cfg = make_cfg()
+        cfg.seed = seed
+        found.append(claimed(Run(cfg, path / str(seed))))
+    place, hps = placement.make({"task": 1} | mesh, 4), [{"scale": 1.0}] * 4
+    with contextlib.suppress(Killed):
+        return fit(found, make_method(24, 0), make_data(), hps, look, place=place).loops
+
+
+def refused(num, **mesh):
+    try:
+        compiled(num, 1, **mesh)
+    except UserError as error:
+        return str(error)
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        whole = trained(path / "a", {"run": 1})
+        trained(path / "b", {"run": 2}, killed=True)
+        moved = trained(path / "b", {"run": 1})
+    found = {
+        "devices": len(jax.devices()),
+        "runs": compare(8, 7, run=4),
+        "a run each": compare(4, 1, run=4),
+        "tasks": compare(1, 1, task=2),
+        "both": compare(4, 1, run=2, task=2),
+        "moved": difference(whole, moved)[1],
+        "refused": [refused(6, run=4), refused(8, run=8), refused(1, task=4)],
+    }
+    print(json.dumps(found), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
