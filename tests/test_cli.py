@@ -202,9 +202,9 @@ def test_collect_evaluate_report_and_data(stub, capsys):
     assert cli.main(["data", "verify", "d"]) == 0
     assert collect[0][1][0].preset == "debug"
     assert [c[:2] for c in train] == [
-        ("evaluate_workdir", ("w", [], None, [])),
-        ("evaluate_workdir", ("w", ["posterior", "idaq"], None, [])),
-        ("evaluate_workdir", ("w", [], "o", ["swapped"])),
+        ("evaluate_workdir", ("w", [], None, [], None)),
+        ("evaluate_workdir", ("w", ["posterior", "idaq"], None, [], None)),
+        ("evaluate_workdir", ("w", [], "o", ["swapped"], None)),
     ]
     assert [c[0] for c in report] == ["summary", "summary", "summary", "write", "summary"]
     assert [c[:2] for c in card] == [
