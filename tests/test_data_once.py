@@ -10,7 +10,7 @@ import pytest
 import stub_run
 from metastar import train
 from metastar.evaluation import evaluate
-from metastar.training import memory, workdir
+from metastar.training import memory, placement, workdir
 from metastar.training.chunk import LoopState
 from metastar.training.loop import Fit
 from metastar.training.runs import Run
@@ -36,7 +36,7 @@ def counted(tmp_path, monkeypatch):
         hashes[stream.name.rpartition("/")[2]] += 1
         return digest(stream, name)
 
-    def fit(runs, method, data, hps, evaluate_fn, tell, begin):
+    def fit(runs, method, data, hps, evaluate_fn, tell, begin, place):
         state = {"stub": Learner(stub_run.PARAMS)}
         assert len(data.count) == stub_run.NUM_TRAIN  # no other task is in the program
         begin()
@@ -55,7 +55,9 @@ def counted(tmp_path, monkeypatch):
     monkeypatch.setattr(train, "fit", fit)
     monkeypatch.setattr(evaluate, "make_final", final)
     with workdir.opened(cfg, tmp_path / "run") as path:
-        train._train_all(path, [Run(cfg, path)], "metastar train", lambda state, **changes: None)
+        train._train_all(
+            path, [Run(cfg, path)], "metastar train", lambda *words, **changes: None, placement.ONE
+        )
     return cfg, hashes, sizes
 
 
