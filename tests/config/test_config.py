@@ -175,6 +175,7 @@ AGENT = "agent.conservative"
             f"sweep.{AGENT}.beta changes nothing while {AGENT}.penalty='reward_uncertainty'",
         ),
         ({"imagine.uncertainty": "disagreement"}, "set world_model.ensemble to 2 or more"),
+        ({"imagine.reach": 1.0}, "the heads that task_losses.reconstruction trains"),
         ({"world_model.condition": "token", "world_model.core": "mlp"}, "a core with memory"),
         ({"world_model.width": 15}, "multiple of world_model.num_heads, 2"),
         ({"imagine.context_len": 12}, "position table has world_model.context_len = 12 rows"),

@@ -1,5 +1,7 @@
 """What the world model predicts: starts, ensembles of decoders, penalised rewards, a code token."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,14 +30,18 @@ def first(view, num):
     return jax.tree.map(lambda x: x[:num] if x.ndim else x, view)
 
 
-@jax.jit
-def real_rollout(code, penalty=0.0):
+def told_reward(obs, action, next_obs, code):
+    return obs.sum() + 2 * action.sum() + 3 * next_obs.sum() + 4 * code.sum()
+
+
+@partial(jax.jit, static_argnames="reward_fn")
+def real_rollout(code, penalty=0.0, reward_fn=None):
     """The recorded actions from the real state after `NUM` steps, and the encoding to there."""
     step = dynamics.draw_step_noise(KEY, (LENGTH - NUM,), OBS, CFG)
     noise = dynamics.StartNoise(NOISE.posterior[:NUM], jax.tree.map(lambda x: x[0], step))
     noise = noise._replace(step=noise.step._replace(prior=NOISE.posterior[NUM]))
     begin = dynamics.start_real(PARAMS, first(VIEW, NUM), code, noise, CFG)
-    step_fn = dynamics.make_step_fn(PARAMS, CFG, penalty)
+    step_fn = dynamics.make_step_fn(PARAMS, CFG, penalty, reward_fn)
     noise = ImagineNoise(step, VIEW.action[NUM:])
     path = imagine(step_fn, lambda obs, action: action, *begin, noise, LENGTH - NUM)
     encoded = world_model.encode(PARAMS, first(VIEW, NUM + 1), first(NOISE, NUM + 1), CFG)
@@ -52,6 +58,15 @@ def test_a_real_start_goes_on_as_if_the_model_had_seen_one_more_step():
     np.testing.assert_allclose(path.next_obs[0], prediction.obs, atol=1e-4)
     np.testing.assert_allclose(path.reward[0], prediction.reward, atol=1e-4)
     assert np.isfinite(path.next_obs).all() and len(path.reward) == LENGTH - NUM
+
+
+def test_rewards_can_be_told_in_place_of_the_decoders():
+    plain, told = (real_rollout(CODE, reward_fn=fn)[0] for fn in (None, told_reward))
+    np.testing.assert_array_equal(plain.next_obs, told.next_obs)
+    expected = jax.vmap(told_reward, (0, 0, 0, None))(told.obs, told.action, told.next_obs, CODE)
+    np.testing.assert_allclose(told.reward, expected, rtol=1e-6)
+    doubted = real_rollout(CODE, 0.5, told_reward)[0].reward
+    assert (doubted < told.reward).all()
 
 
 def test_a_predicted_start_is_not_the_datas_state():

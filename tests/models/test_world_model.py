@@ -184,7 +184,7 @@ def test_a_rollout_beyond_the_position_table_is_a_user_error():
         rollouts.replay(PARAMS, CFG, view, action, CODE, KEY)
     cfg = tiny_cfg()
     cfg.imagine.horizon = LENGTH - 2
-    windows, code = jax.tree.map(lambda x: x[None, None], view), CODE[None]
+    windows, code = jax.tree.map(lambda x: x[None, None], view), CODE[None, None]
     with pytest.raises(UserError, match=f"is {LENGTH + 1} but the position table"):
         rollouts.roll_out(PARAMS, cfg, 0.0, windows, code, None, KEY, 2)
 

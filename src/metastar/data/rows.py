@@ -1,6 +1,7 @@
 """Rows of a meta-batch with their task codes: what an agent learns from."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -43,9 +44,9 @@ def sequence_transitions(view: View, code: Array, see: Callable) -> Transitions:
 
 
 def imagined_transitions(trajectory: Trajectory, code: Array) -> Transitions:
-    """Imagined rollouts [M, R, H] with the codes [M, Z] as rows, leaves [M, R * H, ...]."""
-    rows = jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), trajectory)
-    return _transitions(rows, code, jnp.zeros_like)
+    """Imagined rollouts [M, R, H] with their codes [M, R, Z] as rows, leaves [M, R * H, ...]."""
+    by_rollout = jax.vmap(partial(_transitions, flag=jnp.zeros_like))(trajectory, code)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0], -1, *x.shape[3:]), by_rollout)
 
 
 def flatten(rows: Transitions, num_batches: int = 1) -> Transitions:

@@ -27,7 +27,7 @@ from metastar.errors import UserError
 from metastar.losses import objective
 from metastar.losses import world_model as model_loss
 from metastar.losses.task import reconstruction
-from metastar.models import dynamics, world_model
+from metastar.models import dynamics, other_codes, world_model
 from metastar.models import imagine as imagination
 from metastar.models.acting import AGENT, code_policy, code_value, one_batch
 from metastar.models.rollouts import replay, roll_out
@@ -73,7 +73,7 @@ SECTIONS = {
         },
     ),
     "task_losses": (objective.WEIGHTED,),
-    "imagine": (dynamics, imagination),
+    "imagine": (dynamics, imagination, other_codes),
     "agent": ({"name": Field("conservative", "agent", "a file of agents/", selector=True)},),
 }
 READS = ("data",)
@@ -105,6 +105,7 @@ def check(cfg) -> None:
             f"agent.{cfg.agent.name}.penalty='reward_uncertainty' takes nothing off imagined "
             "rewards while imagine.penalty is 0; set it above 0"
         )
+    other_codes.expect_told(cfg)
     objective.expect_any(cfg, "metastar")
 
 
@@ -190,7 +191,7 @@ def update(
        codes of the context windows. The opponents of task losses then learn from these codes.
     2. Imagination: from every start window the model is rolled out for `imagine.horizon` steps
        under the actor and the code. `imagine.penalty` times its uncertainty is subtracted from its
-       rewards.
+       rewards. With `imagine.reach` (ours) rollouts are under codes of other tasks.
     3. Values and policy: the conservative critics learn from real and imagined rows together, the
        actor from the critics. Their gradients do not reach the code or the model.
 
@@ -213,10 +214,12 @@ def update(
     with jax.named_scope("imagine"):
         act = partial(agent.act, state[AGENT].params, greedy=False)
         world = state[MODEL].params, cfg, hp["imagine"]["penalty"]
-        imagined = roll_out(*world, batch.views["start"], code, act, key_imagine, spec.action_dim)
+        codes, reward_fn = imagined_tasks(system, state[MODEL].params, code, key_imagine)
+        start = batch.views["start"], codes
+        imagined = roll_out(*world, *start, act, key_imagine, spec.action_dim, reward_fn)
 
     with jax.named_scope("agent"):
-        rows = concatenate(real_transitions(batch, code), imagined_transitions(imagined, code))
+        rows = concatenate(real_transitions(batch, code), imagined_transitions(imagined, codes))
         own = hp["agent"][cfg.agent.name]
         learner, metrics = agent.update(state[AGENT], flatten(rows), key_agent, own, step)
     return {**state, AGENT: learner}, {**model_metrics, **metrics}
@@ -251,6 +254,28 @@ def train_model(
         )
         metrics = {**metrics, **answered}
     return state, metrics, codes["context"].task
+
+
+def imagined_tasks(
+    system: System, params: dict, code: Array, key: Array
+) -> tuple[Array, Callable | None]:
+    """The codes [M, R, Z] of the rollouts, from those of the tasks [M, Z], and their rewards.
+
+    Rewards are the decoder's (None) under the tasks' own codes, and of the reconstruction's head
+    under those that `imagine.reach` asks for: the real steps ahead of a rollout hold rewards of its
+    own task, from which the decoder would tell them.
+    """
+    cfg, rollouts = system.cfg, system.cfg.imagine.num_rollouts
+    if not cfg.imagine.reach:
+        return jnp.broadcast_to(code[:, None], (code.shape[0], rollouts, code.shape[-1])), None
+    heads = params[model_loss.TASK_LOSSES]["reconstruction"]
+
+    def reward_fn(obs, action, next_obs, code):
+        after = next_obs[None] if cfg.reconstruction.reward_given == "next_obs" else None
+        given = obs, action, after, code[None], cfg.reconstruction.width
+        return reconstruction.expected_reward(heads, *given)[0]
+
+    return other_codes.draw(jax.random.fold_in(key, 1), code, rollouts, cfg), reward_fn
 
 
 def pretrain(system, state, batch, key, hp, step):

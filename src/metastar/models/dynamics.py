@@ -78,6 +78,7 @@ class Carry(NamedTuple):
     """State of one rollout."""
 
     cache: Any  # of the core
+    obs: Array  # [O]
     latent: Array  # [D]
     code: Array  # [Z] of the rollout's task
 
@@ -109,7 +110,7 @@ def advance(
     """Feeds the token (predicted latent, action [A]) of ONE rollout and predicts what follows."""
     token, cache = world_model.extend(params, carry.cache, carry.latent, action, cfg)
     prediction = predict(params, token, carry.code, noise, cfg)
-    return prediction, Carry(cache, prediction.latent, carry.code)
+    return prediction, Carry(cache, prediction.obs, prediction.latent, carry.code)
 
 
 def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> tuple[Array, Carry]:
@@ -132,7 +133,7 @@ def start(params: Any, view: View, code: Array, noise: StartNoise, cfg: Any) -> 
     tokens, cache = world_model.prefill(params, view, code, noise.posterior, cfg)
     last = jax.tree.map(lambda x: x[-1], tokens)
     prediction = predict(params, last, code, noise.step, cfg)
-    return prediction.obs, Carry(cache, prediction.latent, code)
+    return prediction.obs, Carry(cache, prediction.obs, prediction.latent, code)
 
 
 def start_real(
@@ -147,21 +148,27 @@ def start_real(
     obs = view.next_obs[-1]
     embedding = world_model.embed(params, obs, view.reward[-1], cfg)
     mean, logvar = world_model.posterior(params, embedding, cfg)
-    return obs, Carry(cache, gaussian.sample(mean, logvar, noise.step.prior), code)
+    return obs, Carry(cache, obs, gaussian.sample(mean, logvar, noise.step.prior), code)
 
 
-def make_step_fn(params: Any, cfg: Any, penalty: Array | float = 0.0) -> Callable:
+def make_step_fn(
+    params: Any, cfg: Any, penalty: Array | float = 0.0, reward_fn: Callable | None = None
+) -> Callable:
     """Makes `step_fn(carry, action [A], noise: StepNoise) -> (StepOut, carry)` of ONE rollout.
 
     A step is terminal where the logit is above zero. Rewards are `reward - penalty * uncertainty`:
-    the penalised world of MOPO, Yu et al. 2020 (arXiv 2005.13239), section 4.2.
+    the penalised world of MOPO, Yu et al. 2020 (arXiv 2005.13239), section 4.2. With
+    `reward_fn(obs [O], action [A], next_obs [O], code [Z]) -> []` it tells the reward in place of
+    the decoder.
     """
 
     def step_fn(carry: Carry, action: Array, noise: StepNoise) -> tuple[StepOut, Carry]:
-        prediction, carry = advance(params, carry, action, noise, cfg)
-        reward = prediction.reward - penalty * prediction.uncertainty
-        out = StepOut(prediction.obs, reward, prediction.done_logit > 0)
-        return out, carry
+        prediction, after = advance(params, carry, action, noise, cfg)
+        reward = prediction.reward
+        if reward_fn is not None:
+            reward = reward_fn(carry.obs, action, prediction.obs, carry.code)
+        reward -= penalty * prediction.uncertainty
+        return StepOut(prediction.obs, reward, prediction.done_logit > 0), after
 
     return step_fn
 

@@ -22,21 +22,23 @@ def roll_out(
     act: Callable,
     key: Array,
     action_dim: int,
+    reward_fn: Callable | None = None,
 ) -> Trajectory:
     """Rolls the model out from every start window, all rollouts of all tasks in parallel.
 
     MetaSTAR (arXiv 2606.00780), imagination: `imagine.horizon` steps from the state after the last
-    step of the window, at `imagine.start`, under the task's code.
+    step of the window, at `imagine.start`, under the rollout's code.
 
     Args:
         params: of the world model.
         cfg: the config.
         penalty: [] weight of the model's uncertainty, which is subtracted from rewards.
         window: [M, R, K], all steps valid.
-        code: [M, Z].
+        code: [M, R, Z].
         act: (obs_code [O + Z], noise [A] standard normal) -> action [A].
         key: of all draws.
         action_dim: A.
+        reward_fn: as of `dynamics.make_step_fn`.
 
     Returns:
         Leaves [M, R, H, ...].
@@ -53,7 +55,7 @@ def roll_out(
         dynamics.draw_step_noise(key_step, (*rollouts, horizon), obs_dim, cfg),
         jax.random.normal(key_action, (*rollouts, horizon, action_dim)),
     )
-    step_fn = dynamics.make_step_fn(params, cfg, penalty)
+    step_fn = dynamics.make_step_fn(params, cfg, penalty, reward_fn)
 
     def one(window, code, noise_start, noise):
         obs, carry = _STARTS[cfg.imagine.start](params, window, code, noise_start, cfg)
@@ -63,8 +65,7 @@ def roll_out(
 
         return imagine(step_fn, policy_fn, obs, carry, noise, horizon, cfg.imagine.restart)
 
-    of_task = jax.vmap(one, in_axes=(0, None, 0, 0))
-    return jax.vmap(of_task)(window, code, noise_start, noise)
+    return jax.vmap(jax.vmap(one))(window, code, noise_start, noise)
 
 
 def replay(

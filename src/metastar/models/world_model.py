@@ -207,7 +207,7 @@ def encode(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Encoded:
     feats, code = _core(cfg).apply(
         {"params": params["core"]}, latent, view.action, view.valid, noise.attention
     )
-    return Encoded(embedding, mean, logvar, latent, feats, _bound(code, cfg))
+    return Encoded(embedding, mean, logvar, latent, feats, bound(code, cfg))
 
 
 def see_code(
@@ -239,7 +239,7 @@ def encode_task(params: Any, view: View, noise: EncodeNoise, cfg: Any) -> Array:
     code = _core(cfg).apply(
         {"params": params["core"]}, latent, view.action, view.valid, method="task_code"
     )
-    return _bound(code, cfg)
+    return bound(code, cfg)
 
 
 def prefill(params: Any, view: View, code: Array, noise: Array, cfg: Any) -> tuple[Token, Any]:
@@ -256,6 +256,13 @@ def extend(params: Any, cache: Any, latent: Array, action: Array, cfg: Any) -> t
     core = {"params": params["core"]}
     feats, cache = _core(cfg).apply(core, cache, latent, action, method="step")
     return Token(feats, latent, action), cache
+
+
+def bound(code: Array, cfg: Any) -> Array:
+    """Bounds the scale of codes [..., Z]: "sphere" is unit mean square over Z."""
+    if cfg.world_model.code_bound == "none":
+        return code
+    return code * jax.lax.rsqrt(jnp.mean(code**2, axis=-1, keepdims=True) + 1e-6)
 
 
 def draw_encode_noise(key: Array, shape: tuple[int, ...], cfg: Any) -> EncodeNoise:
@@ -327,10 +334,3 @@ def _latents(params: Any, view: View, noise: Array, cfg: Any) -> tuple[Array, Ar
     embedding = embed(params, view.obs, view.prev_reward, cfg)
     mean, logvar = posterior(params, embedding, cfg)
     return embedding, mean, logvar, gaussian.sample(mean, logvar, noise)
-
-
-def _bound(code: Array, cfg: Any) -> Array:
-    """Bounds the scale of codes [..., Z]: "sphere" is unit mean square over Z."""
-    if cfg.world_model.code_bound == "none":
-        return code
-    return code * jax.lax.rsqrt(jnp.mean(code**2, axis=-1, keepdims=True) + 1e-6)

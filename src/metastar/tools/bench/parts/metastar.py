@@ -46,8 +46,9 @@ def parts(cfg: ConfigDict, spec: DataSpec) -> dict[str, Callable]:
     def imagine(state, batch, key, hp, step):
         act = partial(system.agent.act, state[AGENT].params, greedy=False)
         world = state[metastar.MODEL].params, system.cfg, hp["imagine"]["penalty"]
-        start = batch.views["start"], no_code(batch)
-        return state, roll_out(*world, *start, act, key, spec.action_dim)._asdict()
+        codes = metastar.imagined_tasks(system, world[0], no_code(batch), key)
+        start = batch.views["start"], codes[0]
+        return state, roll_out(*world, *start, act, key, spec.action_dim, codes[1])._asdict()
 
     def critic(state, batch, key, hp, step):
         rows = jax.tree.map(lambda x: x[:, cycle], real_transitions(batch, no_code(batch)))

@@ -1,0 +1,48 @@
+"""Codes between those of a meta-batch and beyond them."""
+
+import jax
+import numpy as np
+import pytest
+
+import make_config
+from metastar import config
+from metastar.errors import UserError
+from metastar.models import other_codes
+from model_helpers import tiny_cfg
+
+KEY = jax.random.key(0)
+CODES = jax.random.normal(jax.random.key(1), (4, 3))
+NUM = 500
+
+
+@pytest.mark.parametrize("reach", [1.0, 1.5])
+def test_a_code_lies_on_the_way_from_its_task_to_another_one(reach):
+    cfg = tiny_cfg(code_bound="none")
+    cfg.imagine.reach = reach
+    drawn = np.asarray(other_codes.draw(KEY, CODES, NUM, cfg))
+    assert drawn.shape == (4, NUM, 3)
+    steps = []
+    for task, own in enumerate(np.asarray(CODES)):
+        ways = np.delete(CODES, task, 0) - own  # [3, Z]
+        far = (drawn[task] - own) @ ways.T / (ways**2).sum(-1)  # [R, 3]
+        missed = np.abs(drawn[task][:, None] - own - far[..., None] * ways).sum(-1)
+        nearest = missed.argmin(-1)
+        assert missed.min(-1).max() < 1e-5
+        assert set(nearest) == {0, 1, 2}  # every other task is drawn
+        steps.append(np.take_along_axis(far, nearest[:, None], -1))
+    assert 0 <= np.min(steps) < 0.1 * reach
+    assert 0.9 * reach < np.max(steps) <= reach + 1e-5
+
+
+def test_a_code_keeps_the_bound_of_all_codes():
+    cfg = tiny_cfg(code_bound="sphere")
+    cfg.imagine.reach = 3.0
+    drawn = other_codes.draw(KEY, CODES, NUM, cfg)
+    np.testing.assert_allclose((drawn**2).mean(-1), 1, atol=1e-4)
+
+
+def test_a_code_beyond_the_tasks_needs_a_bound():
+    values = {"task_losses.reconstruction": 1.0, "imagine.reach": 1.5}
+    config.validate(make_config.base(**values, **{"world_model.code_bound": "sphere"}))
+    with pytest.raises(UserError, match="codes without a bound have any scale there"):
+        config.validate(make_config.base(**values))
