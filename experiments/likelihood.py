@@ -20,7 +20,7 @@ from ml_collections import FrozenConfigDict
 
 from metastar import config, files
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.data.sources import sources_in
 from metastar.evaluation import evaluate, likelihood, results
 from metastar.ops import probes
@@ -39,7 +39,7 @@ TITLES = {"encoder": "encoder", "bank": "bank", "unguarded": "bank, without guar
 LABEL = "likelihood_{family}_validation6"
 RUN = "runs/likelihood_{family}"
 PARTS = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
-OTHERS = f"{store.CROSS_TASK} expert"  # the source of contexts by policies of other tasks
+OTHERS = f"{choose.CROSS_TASK} expert"  # the source of contexts by policies of other tasks
 WINDOWS = 64  # of each task and source, for the measures of codes
 KINDS = {"trained": "sources of the training", "all": "all sources"}
 MEASURES = (
@@ -142,7 +142,7 @@ def audited(run: restore.Restored, arm: str) -> dict:
     read = audit_codes.make_reader(inference.method, draws, WINDOWS, jax.random.key(0))
     codes, names = read(params), np.array([source.name for source in found])
     measures = {"command": f"python experiments/likelihood.py {cfg.family}"}
-    trained = np.array([not name.startswith(store.CROSS_TASK) for name in names])
+    trained = np.array([not name.startswith(choose.CROSS_TASK) for name in names])
     for kind, some in {"all": np.ones(len(names), bool), "trained": trained}.items():
         code, keep, num = codes.code[:, some], codes.keep[:, some], int(some.sum())
         part = codes._replace(code=code, keep=keep, halved=codes.halved[:, some])

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from metastar import config, files
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.errors import UserError
 from metastar.evaluation import evaluate, likelihood, results
 from metastar.tools.report import compare, report
@@ -167,6 +167,7 @@ def _train_all(
     tasks = store.tasks_of(collect.data_set(cfg), cfg)
     spec = store.data_spec(tasks.manifest, tasks.train)
     method = runs.make_method(cfg, spec)
+    choose.expect_windows(tasks.train, method.context.length, cfg)
     if not (path / COMMAND).exists():  # a wrong source leaves the folder free for another config
         pretrained.check(found, method.phases)
     memory.expect_possible(method, tasks.train, len(found))

@@ -9,7 +9,7 @@ import pytest
 
 import make_config
 from metastar import files
-from metastar.data import checks, layout, store
+from metastar.data import checks, choose, layout, store
 from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
 from metastar.tools.card import card
@@ -157,13 +157,43 @@ def test_draws_see_the_policies_and_stages_asked_for(path, fields, episodes):
     )
 
 
+@pytest.mark.parametrize(("fraction", "kept"), [(0.5, [1]), (0.34, [2]), (0.67, [1, 2])])
+def test_a_fraction_thins_training_tasks_alone(path, fraction, kept):
+    data, cfg = store.verify(path), make_cfg(fraction=fraction)
+    length = make_blocks()["length"]
+    train, test = (store.load(data, side, cfg) for side in ("train", "test"))
+    np.testing.assert_array_equal(
+        train.visible, np.isin(np.arange(EPISODES), kept)[None].repeat(3, 0)
+    )
+    np.testing.assert_array_equal(train.count, length[:3][:, kept].sum(1))
+    np.testing.assert_array_equal(test.count, length[3:].sum(1))
+    both = make_cfg(fraction=0.5, policies="sac")  # the second of the two
+    np.testing.assert_array_equal(store.load(data, "train", both).count, length[:3, 2])
+
+
+def test_a_fraction_must_leave_every_task_a_window(path):
+    data = store.verify(path)
+    with pytest.raises(UserError, match=r"task 0 in .*data.fraction ask for"):
+        store.load(data, "train", make_cfg(fraction=0.3))
+    train, least = (
+        store.load(data, "train", make_cfg(fraction=0.5)),
+        make_blocks()["length"][:3, 1],
+    )
+    choose.expect_windows(train, least.min(), make_cfg(fraction=0.5))
+    with pytest.raises(UserError, match=f"leaves {least.min()} transitions of training task"):
+        choose.expect_windows(train, least.min() + 1, make_cfg(fraction=0.5))
+    choose.expect_windows(train, least.min() + 1, make_cfg())  # data may be as short as they are
+
+
 def test_cross_task_episodes_are_never_drawn_unless_asked_for(tmp_path):
-    manifest = make_manifest()._replace(policies=("random", store.CROSS_TASK))
+    manifest = make_manifest()._replace(policies=("random", choose.CROSS_TASK))
     store.save(tmp_path / "set", manifest, make_fields())
     length = make_blocks()["length"][:3]
     train = store.load(store.verify(tmp_path / "set"), "train", make_cfg())
     np.testing.assert_array_equal(train.count, length[:, 0])
-    asked = store.load(store.verify(tmp_path / "set"), "train", make_cfg(policies=store.CROSS_TASK))
+    asked = store.load(
+        store.verify(tmp_path / "set"), "train", make_cfg(policies=choose.CROSS_TASK)
+    )
     np.testing.assert_array_equal(asked.count, length[:, 1:].sum(1))
 
 

@@ -26,8 +26,8 @@ from ml_collections import ConfigDict
 
 from metastar.collection.behavior import Behavior, Episodes, expect_room, keys_of
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
+from metastar.data.choose import CROSS_TASK
 from metastar.data.rows import Transitions
-from metastar.data.store import CROSS_TASK
 from metastar.envs.rollout import make_rollout, no_adaptation, uniform_policy
 from metastar.errors import UserError
 from metastar.models.acting import code_policy

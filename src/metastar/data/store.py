@@ -16,8 +16,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from metastar import files
-from metastar.config.fields import COUNT, NOT_NEGATIVE, SEED, Field
-from metastar.data import checks, layout
+from metastar.config.fields import COUNT, NOT_NEGATIVE, RATE, SEED, Field
+from metastar.data import checks, choose, layout
 from metastar.data.manifest import (
     FORMAT,
     MANIFEST,
@@ -49,6 +49,12 @@ DEFAULTS = {
         before="",
     ),
     "stages": Field("", "", "stages to draw from, separated by commas; empty: all", before=""),
+    "fraction": Field(
+        1.0,
+        RATE,
+        "of these episodes of each training task, evenly spaced in the order recorded",
+        before=1.0,
+    ),
     "validation_tasks": Field(
         0,
         NOT_NEGATIVE,
@@ -68,7 +74,6 @@ def check(cfg: ConfigDict) -> None:
 
 
 OOD = checks.PARTS[2:]  # held-out tasks between and beyond the training tasks
-CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
 
 
 class DataSet(NamedTuple):
@@ -178,7 +183,8 @@ def tasks_of(data: DataSet, cfg: ConfigDict) -> Tasks:
 def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData:
     """Loads the tasks of one side of a split, or of several, and no other.
 
-    Draws see the episodes of the policies `cfg.data.policies` and stages `cfg.data.stages` only.
+    Draws see the episodes of the policies `cfg.data.policies` and stages `cfg.data.stages` only, of
+    training tasks `cfg.data.fraction` of them.
 
     Args:
         data: the data set.
@@ -199,12 +205,12 @@ def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData
             hint = did_you_mean(name, (*parts, "all"))
             raise UserError(f"data set {path} has no split {name!r}{hint}")
     ids = np.concatenate([parts[name] for name in names])
-    chosen = _chosen(path, manifest, fields, cfg)
+    chosen = choose.episodes(data, parts["train"], cfg)
     data = layout.on_device(fields, manifest.tasks, ids, chosen)
     if not (count := np.asarray(data.count)).all():
         raise UserError(
             f"task {ids[np.argmin(count)]} in {path} has no episode of the policies and stages "
-            "that data.policies and data.stages ask for; ask for more of them"
+            "that data.policies, data.stages and data.fraction ask for; ask for more of them"
         )
     return data
 
@@ -287,24 +293,6 @@ def _num_behaviors(data: TaskData) -> int:
     """How many sources (pairs of policy and stage) the episodes have that draws may use."""
     seen = np.asarray(data.visible) & (np.asarray(data.length) > 0)
     return len(set(zip(*(np.asarray(tag)[seen].tolist() for tag in (data.policy, data.stage)))))
-
-
-def _chosen(path, manifest: Manifest, fields: dict, cfg: ConfigDict) -> np.ndarray:
-    """Which episodes [E] a run may draw from; no cross-task ones unless they are asked for."""
-    others = [name for name in manifest.policies if name != CROSS_TASK]
-    asked = {
-        "policy": (cfg.data.policies, manifest.policies, others),
-        "stage": (cfg.data.stages, manifest.stages, manifest.stages),
-    }
-    chosen = np.ones(fields["length"].shape, bool)
-    for kind, (names, known, default) in asked.items():
-        names = [name.strip() for name in names.split(",")] if names else default
-        for name in names:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise UserError(f"data set {path} has no {kind} {name!r}{hint}")
-        chosen &= np.isin(fields[kind], [known.index(name) for name in names])
-    return chosen
 
 
 def _mapped(file: Path) -> np.ndarray:

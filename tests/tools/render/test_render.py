@@ -16,7 +16,7 @@ import make_config
 import stub_run
 from metastar import config, files, registry
 from metastar import main as cli
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.envs.backends import point_mass
 from metastar.envs.bodies import half_cheetah
 from metastar.envs.families import cheetah_dir, cheetah_vel, point_robot_sparse
@@ -192,7 +192,7 @@ def test_of_several_expert_episodes_the_last_is_shown_and_no_cross_task_one(runs
     ]
     assert [recording.reward.sum() for recording in found] == [60, 30]
     fields["policy"] = np.array([0, 0, 1] * 5)
-    others = manifest._replace(policies=("stub", store.CROSS_TASK))
+    others = manifest._replace(policies=("stub", choose.CROSS_TASK))
     monkeypatch.setattr(store, "verify", lambda *args: store.DataSet(path, others, fields))
     assert made("behavior", "seeker")[0].note == "stub expert, episode 1"
 

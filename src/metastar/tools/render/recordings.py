@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import contexts, layout, store
+from metastar.data import choose, contexts, layout, store
 from metastar.data.sources import sources
 from metastar.envs.family import Family
 from metastar.envs.make import make_env, profile_of, spec_of
@@ -98,7 +98,7 @@ def of_behavior(subject: Subject, asked: Sequence[int]) -> tuple[int, Callable]:
     def is_wanted(source):
         if subject.source is not None:
             return source.name == subject.source
-        return stages[source.stage] == STAGE and policies[source.policy] != store.CROSS_TASK
+        return stages[source.stage] == STAGE and policies[source.policy] != choose.CROSS_TASK
 
     wanted = [source for source in known if is_wanted(source)]
     if not wanted:

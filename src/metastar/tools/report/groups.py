@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from metastar import files
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.errors import UserError
 from metastar.evaluation import results
 from metastar.files import Maybe
@@ -22,7 +22,7 @@ from metastar.files import Maybe
 PARTS = {
     "{}, windows with reward": ("informative",),
     # in the task at hand, by a policy that learned another one
-    "{}, cross-task contexts": ("by_context_source", f"{store.CROSS_TASK} expert"),
+    "{}, cross-task contexts": ("by_context_source", f"{choose.CROSS_TASK} expert"),
 }
 BOUNDS = ("random", "behavior_best", "oracle", "optimum")
 _CELL = {"runs": [{"results": {}, "audit": Maybe({})}]}  # of `tools/sweep/cell.py`

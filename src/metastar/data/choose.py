@@ -1,0 +1,73 @@
+"""Which episodes of a data set a run draws from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from metastar.data import layout
+from metastar.errors import UserError, did_you_mean
+from metastar.types import TaskData
+
+CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
+
+
+def episodes(data: Any, train: Sequence[int], cfg: ConfigDict) -> np.ndarray:
+    """Those [E] of `data.policies` and `data.stages`; of training tasks `data.fraction` of them.
+
+    No cross-task ones unless they are asked for.
+
+    Args:
+        data: a `store.DataSet`.
+        train: indices of the training tasks.
+        cfg: the run's config; `data` is used.
+
+    Raises:
+        UserError: the data lack a policy or a stage.
+    """
+    path, manifest, fields = data
+    others = [name for name in manifest.policies if name != CROSS_TASK]
+    asked = {
+        "policy": (cfg.data.policies, manifest.policies, others),
+        "stage": (cfg.data.stages, manifest.stages, manifest.stages),
+    }
+    chosen = np.ones(fields["length"].shape, bool)
+    for kind, (names, known, default) in asked.items():
+        names = [name.strip() for name in names.split(",")] if names else default
+        for name in names:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise UserError(f"data set {path} has no {kind} {name!r}{hint}")
+        chosen &= np.isin(fields[kind], [known.index(name) for name in names])
+    if cfg.data.fraction < 1:
+        of_task = np.diff(layout.offsets(fields).episode)
+        thinned = np.repeat(np.isin(np.arange(len(of_task)), train), of_task)
+        chosen &= _spaced(chosen, of_task, cfg.data.fraction) | ~thinned
+    return chosen
+
+
+def expect_windows(data: TaskData, length: int, cfg: ConfigDict) -> None:
+    """Raises `UserError` if `data.fraction` leaves a training task without a whole window.
+
+    Args:
+        data: the training tasks.
+        length: transitions of a window.
+        cfg: the run's config; `data.fraction` is used.
+    """
+    left = np.asarray(data.count)
+    if cfg.data.fraction < 1 and left.min() < length:
+        raise UserError(
+            f"data.fraction={cfg.data.fraction} leaves {left.min()} transitions of training task "
+            f"{left.argmin()}, less than the {length} of a window that the task is inferred from; "
+            "raise it"
+        )
+
+
+def _spaced(chosen: np.ndarray, of_task: np.ndarray, fraction: float) -> np.ndarray:
+    """Every 1 / fraction-th of the chosen episodes [E] of each task; `of_task` [N] sums to E."""
+    ends = np.concatenate([[0], np.cumsum(chosen)])
+    before = np.repeat(ends[np.concatenate([[0], np.cumsum(of_task)[:-1]])], of_task)
+    rank = ends[:-1] - before  # among the chosen ones of the task, from 0
+    whole = np.floor([(rank + 1) * fraction + 1e-9, rank * fraction + 1e-9])
+    return whole[0] > whole[1]
