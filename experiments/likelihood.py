@@ -59,7 +59,7 @@ KEPT = ("mean", "iqm", "ci95", "per_task", "title", "informative", "by_context_s
 def with_ood(run: restore.Restored) -> store.Tasks:
     """A run's tasks, and beside the withheld ones those that the data have out of distribution."""
     data = collect.data_set(run.cfg)
-    split = store.split_ids(data.manifest, run.cfg)
+    split = choose.split_ids(data.manifest, run.cfg)
     split |= {name: x for name, x in data.manifest.split.items() if name in store.OOD and x}
     cfg = config.change(run.cfg, {"data.validation_tasks": 0})
     data = data._replace(manifest=data.manifest._replace(split=split))

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 from open_loop import REAL, mean_of, measure_codes, measure_model, windows
+from sweeps.pays import ALL, CHANGES
 
 from metastar import config, files
 from metastar.collection import collect
@@ -42,19 +43,6 @@ PAGE = cells.DOCS / "log.md"
 WITHHELD = 6
 SHOWN = (1, 4, 8)  # imagined steps that the table shows
 PLAIN, HIDDEN, PLAIN_LR = "mlp", (128, 128), 1e-3
-WEIGHT = {"world_model.recon_weight": 18.0}
-PRECISE = {"world_model.latent_init": "precise"}
-PRIOR = {"world_model.prior": "change"}
-SKIP = {"world_model.skip": True, "world_model.latent_dim": 32}
-POWER = {"world_model.variance_power": 0.5}
-CHANGES = {
-    "weight": WEIGHT,
-    "precise": PRECISE,
-    "prior": PRIOR,
-    "paths": SKIP,
-    "power": POWER,
-}
-ALL = {**WEIGHT, **PRECISE, **PRIOR, **SKIP, **POWER}
 CELLS = {  # fields by name
     "default": {},
     **CHANGES,

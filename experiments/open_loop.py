@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.data.normalize import view_whitener
 from metastar.data.sampler import sample_windows
 from metastar.data.sources import sources
@@ -114,7 +114,7 @@ def mean_of(whole: np.ndarray, reward_std: float, error: Array) -> Any:
 def measure_codes(cfg: FrozenConfigDict, method: Method, params: Any, data_set: Any) -> dict:
     """The audit's ratio, R² of the task and accuracy of the probe for the source; fewer windows."""
     manifest = data_set.manifest
-    split = store.split_ids(manifest, cfg)
+    split = choose.split_ids(manifest, cfg)
     test = np.array([name == "test" for name in audit.SPLITS for _ in split[name]])
     data = store.load(data_set, audit.SPLITS, cfg)
     found = sources(manifest.policies, manifest.stages, *codes.drawn_from(data))

@@ -106,7 +106,7 @@ def test_load_gives_one_side_of_the_split_and_a_ragged_table(path):
 
 def test_validation_tasks_take_the_place_of_the_test_tasks(path):
     cfg = make_cfg(validation_tasks=1)
-    split = store.split_ids(store.read_manifest(path), cfg)
+    split = choose.split_ids(store.read_manifest(path), cfg)
     assert split == {"train": [0, 1], "test": [2]}
     np.testing.assert_array_equal(
         store.load(store.verify(path), "train", cfg).obs[:, 0, 0], [0, 10]
@@ -117,6 +117,17 @@ def test_validation_tasks_take_the_place_of_the_test_tasks(path):
     )
     with pytest.raises(UserError, match="at most 2"):
         store.load(store.verify(path), "train", make_cfg(validation_tasks=3))
+
+
+def test_the_outermost_tasks_can_be_withheld(path):
+    manifest = store.read_manifest(path)
+    manifest = manifest._replace(
+        tasks={"goal": np.array([[9.0, 0], [0, 0], [1, 0], [99, 0], [0, 0]])}
+    )
+    cfg = make_cfg(validation_tasks=1, validation_choice="outermost")
+    assert choose.split_ids(manifest, cfg) == {"train": [1, 2], "test": [0]}
+    cfg = make_cfg(validation_choice="outermost")
+    assert choose.split_ids(manifest, cfg) == choose.split_ids(manifest, make_cfg())
 
 
 def test_restrict_draws_from_one_source_only(path):

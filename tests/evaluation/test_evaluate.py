@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import stub_run
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.envs.families import point_robot_sparse as family
 from metastar.errors import UserError
 from metastar.evaluation import episodes as play
@@ -183,7 +183,7 @@ def test_tasks_out_of_distribution_get_columns_of_their_own(tmp_path):
             != report["protocols"]["few_shot"]["per_task"]
         )
     without = tiny_config(**{"data.validation_tasks": 1, "data.ood_tasks": 2})
-    split = store.split_ids(store.read_manifest(data), without)
+    split = choose.split_ids(store.read_manifest(data), without)
     assert split == {"train": [0, 1], "test": [2]}
 
 

@@ -1,4 +1,4 @@
-"""Which episodes of a data set a run draws from."""
+"""Which tasks of a data set a run learns from, and which of their episodes it draws."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,11 +6,44 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from metastar.data import layout
+from metastar.data import checks, layout
+from metastar.data.manifest import Manifest
 from metastar.errors import UserError, did_you_mean
 from metastar.types import TaskData
 
 CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
+
+
+def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
+    """Indices of a run's tasks: "train", "test" and, if the data have them, the names in `OOD`.
+
+    These are the manifest's; but with `cfg.data.validation_tasks = k > 0`, k training tasks are
+    withheld and take the place of the test tasks, and no other held-out task is used: the last
+    ones, or those of which the parameters, in standard deviations, are farthest from their mean.
+
+    Raises:
+        UserError: k leaves no training task, or nothing is held out.
+    """
+    train, num = list(manifest.split["train"]), cfg.data.validation_tasks
+    if not 0 <= num < len(train):
+        raise UserError(
+            f"data.validation_tasks={num} leaves no training task of {len(train)}; "
+            f"choose at most {len(train) - 1}"
+        )
+    if num and cfg.data.validation_choice == "outermost":
+        values = [np.reshape(x, (len(x), -1))[train] for x in manifest.tasks.values()]
+        factor = np.concatenate(values, 1).astype(float)
+        far = np.square((factor - factor.mean(0)) / (factor.std(0) + 1e-9)).sum(1)
+        order = np.argsort(far, kind="stable")
+        train = [train[n] for n in (*sorted(order[:-num]), *sorted(order[-num:]))]
+    if num:
+        return {"train": train[:-num], "test": train[-num:]}
+    if not manifest.split.get("test"):
+        raise UserError(
+            "the data set has no test tasks; withhold some with --config.data.validation_tasks"
+        )
+    names = [name for name in checks.PARTS if manifest.split.get(name)]
+    return {name: list(manifest.split[name]) for name in names}
 
 
 def episodes(data: Any, train: Sequence[int], cfg: ConfigDict) -> np.ndarray:

@@ -58,8 +58,15 @@ DEFAULTS = {
     "validation_tasks": Field(
         0,
         NOT_NEGATIVE,
-        "this many training tasks, the last ones, are withheld and take the place of the test "
+        "this many training tasks are withheld and take the place of the test "
         "tasks: settings are chosen with some, results are reported with 0",
+    ),
+    "validation_choice": Field(
+        "last",
+        ("last", "outermost"),
+        "which: the last ones, or those whose parameters are farthest from the mean, so that "
+        "agents are asked beyond what they learned",
+        before="last",
     ),
 }
 
@@ -88,7 +95,7 @@ class Tasks(NamedTuple):
     """All tasks of a run, each of them on the device once."""
 
     manifest: Manifest
-    split: dict[str, list[int]]  # that of `split_ids`
+    split: dict[str, list[int]]  # that of `choose.split_ids`
     train: TaskData
     heldout: TaskData  # all others, in the order of `split`
 
@@ -175,7 +182,7 @@ def verify(path: str | Path, manifest: Manifest | None = None) -> DataSet:
 
 def tasks_of(data: DataSet, cfg: ConfigDict) -> Tasks:
     """Loads all tasks of a run; arguments and errors are those of `load`."""
-    split = split_ids(data.manifest, cfg)
+    split = choose.split_ids(data.manifest, cfg)
     heldout = [name for name in split if name != "train"]
     return Tasks(data.manifest, split, load(data, "train", cfg), load(data, heldout, cfg))
 
@@ -188,7 +195,7 @@ def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData
 
     Args:
         data: the data set.
-        split: a name of `split_ids` or several, or "all" for all of them in its order.
+        split: a name of `choose.split_ids` or several, or "all" for all of them in its order.
         cfg: the run's config; `family` and `data` are used.
 
     Raises:
@@ -197,7 +204,7 @@ def load(data: DataSet, split: str | Sequence[str], cfg: ConfigDict) -> TaskData
     """
     path, manifest, fields = data
     check_family(path, manifest, cfg)
-    parts = split_ids(manifest, cfg)
+    parts = choose.split_ids(manifest, cfg)
     names = [split] if isinstance(split, str) else split
     names = list(parts) if names == ["all"] else names
     for name in names:
@@ -239,31 +246,6 @@ def restrict(data: TaskData, policy: int, stage: int) -> TaskData:
     return layout.show(
         data, (np.asarray(data.policy) == policy) & (np.asarray(data.stage) == stage)
     )
-
-
-def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
-    """Indices of a run's tasks: "train", "test" and, if the data have them, the names in `OOD`.
-
-    These are the manifest's; but with `cfg.data.validation_tasks = k > 0` the last k training
-    tasks are withheld and take the place of the test tasks, and no other held-out task is used.
-
-    Raises:
-        UserError: k leaves no training task, or nothing is held out.
-    """
-    train, num = list(manifest.split["train"]), cfg.data.validation_tasks
-    if not 0 <= num < len(train):
-        raise UserError(
-            f"data.validation_tasks={num} leaves no training task of {len(train)}; "
-            f"choose at most {len(train) - 1}"
-        )
-    if num:
-        return {"train": train[:-num], "test": train[-num:]}
-    if not manifest.split.get("test"):
-        raise UserError(
-            "the data set has no test tasks; withhold some with --config.data.validation_tasks"
-        )
-    names = [name for name in checks.PARTS if manifest.split.get(name)]
-    return {name: list(manifest.split[name]) for name in names}
 
 
 def data_spec(manifest: Manifest, train_data: TaskData) -> DataSpec:

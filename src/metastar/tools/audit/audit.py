@@ -10,7 +10,7 @@ import numpy as np
 
 from metastar import files
 from metastar.collection import collect
-from metastar.data import contexts, store
+from metastar.data import choose, contexts, store
 from metastar.data.sources import sources, sources_in
 from metastar.envs.make import family_of
 from metastar.errors import UserError
@@ -131,7 +131,7 @@ def audit(
 
 def load(run: Restored, data: store.DataSet) -> tuple[TaskData, np.ndarray]:
     """The training and test tasks, and the name of the split [N] of each."""
-    split = store.split_ids(data.manifest, run.cfg)
+    split = choose.split_ids(data.manifest, run.cfg)
     side = np.array([name for name in SPLITS for _ in split[name]])
     return store.load(data, SPLITS, run.cfg), side
 
@@ -190,7 +190,7 @@ def _check_alike(run: Restored, other: Restored, manifest: store.Manifest, again
         raise UserError(f"{where} has other observations; give a run with the same env settings")
     tasks = []
     for cfg, one in ((mine, manifest), (theirs, store.read_manifest(collect.directory_of(theirs)))):
-        split = store.split_ids(one, cfg)
+        split = choose.split_ids(one, cfg)
         tasks.append(
             [{key: x[split[name]].tolist() for key, x in one.tasks.items()} for name in SPLITS]
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from metastar import config, files
 from metastar.collection import collect
-from metastar.data import store
+from metastar.data import choose, store
 from metastar.data.manifest import config_of
 from metastar.envs.make import profile_of
 from metastar.errors import UserError, did_you_mean
@@ -139,5 +139,5 @@ def _subject(run, family, data, source) -> Subject:
     else:
         manifest = data_set.manifest
         store.check_family(data_set.path, manifest, cfg)
-        tasks, split = manifest.tasks, store.split_ids(manifest, cfg)
+        tasks, split = manifest.tasks, choose.split_ids(manifest, cfg)
     return Subject(cfg, found, Path(run) if run else None, data_set, source, tasks, split)

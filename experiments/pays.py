@@ -1,0 +1,59 @@
+"""Does a good world model pay on a robot: acting, with little data, under codes of other tasks?
+
+    metastar sweep experiments/sweeps/pays.py
+    python experiments/pays.py
+
+The second makes of the result files that there are a table in `docs/log.md`. Call both from the
+root of the checkout.
+"""
+
+from pathlib import Path
+
+import cells
+from sweeps.pays import ARMS, LABEL
+
+from metastar.tools.report import tables
+
+SWEEP = Path(__file__).parent / "sweeps/pays.py"
+PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
+OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
+COMMANDS = "`metastar sweep experiments/sweeps/pays.py`, then `python experiments/pays.py`"
+
+
+def table() -> list[tuple[str, ...]]:
+    """One line of each finished arm, below those of its part's oracle and uniform actions."""
+    last, outermost, *arms = cells.cells_of(str(SWEEP))
+    oracles = {"Other codes": outermost}
+    rows, parts = [("", *PROTOCOLS.values(), "contexts by policies of other tasks")], set()
+    for (part, title), (_, file) in zip(ARMS, arms, strict=True):
+        if not file.exists():
+            continue
+        if part not in parts and (oracle := oracles.get(part, last)[1]).exists():
+            found = results_of(oracle)
+            best = cells.interval([run["protocols"]["few_shot"] for run in found])
+            uniform = f"{found[0]['bounds']['random']:.1f}"
+            rows += [(f"**{part}**", "", "", ""), ("oracle", best, "–", "–")]
+            rows += [("uniform actions", uniform, "–", "–")]
+        parts.add(part)
+        found = results_of(file)
+        blocks = [[run["protocols"][name] for run in found] for name in PROTOCOLS]
+        own = [block["by_context_source"].get(OTHERS) for block in blocks[0]]
+        other = cells.interval(own) if all(own) else "–"
+        rows.append((title, *(cells.interval(block) for block in blocks), other))
+    return rows
+
+
+def results_of(file: Path) -> list[dict]:
+    """The results of all runs of a cell."""
+    return [run["results"] for run in cells.cell_files.read(file)["runs"]]
+
+
+def main() -> None:
+    files = f"experiments/results/{LABEL}/"
+    page = f"{tables.markdown(table())}\n\nCommands: {COMMANDS}; files: `{files}`.\n"
+    tables.insert(cells.DOCS / "log.md", LABEL, page)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Does a good world model pay on a robot? Acting, other codes, little data: `experiments/pays.py`.
+
+    metastar sweep experiments/sweeps/pays.py
+
+Cheetah-Vel, the data of `quick`. Six training tasks are withheld and take the place of the test
+tasks, since choices are made so: the last ones, or the slowest and the fastest for codes of other
+tasks. Models have all of `CHANGES`, but those of the arms "as it is". Arms with one model and the
+same data share its pretraining; agents have fewer updates than those of `quick`.
+"""
+
+from ml_collections import ConfigDict
+
+LABEL = "pays_cheetah_vel_validation6"
+BATCH = 128  # transitions of a task in an update, real and imagined together
+SHARED = {
+    "data.validation_tasks": 6,
+    "sampler.batch_size": BATCH,
+    "train.pretrain_updates": 6_000,
+    "sampler.pretrain_batch": 8,
+    "train.updates": 3_000,
+    "train.eval_every": 3_000,
+    "train.checkpoint_every": 3_000,
+    "train.keep_checkpoints": 9,  # that of the pretraining's end among them
+}
+# What made the model predict, each with its name in `experiments/model_error.py`.
+CHANGES = {
+    "weight": {"world_model.recon_weight": 18.0},
+    "precise": {"world_model.latent_init": "precise"},
+    "prior": {"world_model.prior": "change"},
+    "paths": {"world_model.skip": True, "world_model.latent_dim": 32},
+    "power": {"world_model.variance_power": 0.5},
+}
+ALL = {path: value for change in CHANGES.values() for path, value in change.items()}
+GOOD = {**ALL, "imagine.start": "real", "imagine.uncertainty": "rms_spread"}
+
+
+def imagined(horizon: int, share: float, **fields) -> dict:
+    """A share of the rows is of rollouts, which are whole, and at least one."""
+    rollouts = max(1, round(share * BATCH / horizon))
+    return {"imagine.horizon": horizon, "imagine.num_rollouts": rollouts, **fields}
+
+
+ACTING = {
+    "hardly any": imagined(1, 0.0),
+    "horizon 1": imagined(1, 0.5),
+    "horizon 4": imagined(4, 0.5),
+    "horizon 8": imagined(8, 0.5),
+}
+OUTER = {"data.validation_choice": "outermost"}
+OTHERS = {
+    f"up to {reach}, horizon {horizon}": imagined(horizon, 0.5, **{"imagine.reach": reach})
+    for horizon, reach in ((1, 1.0), (1, 1.5), (1, 2.5), (4, 1.5))
+}
+PARTS = {  # title: fields of all its arms, arms
+    "Acting": ({}, ACTING),
+    "A tenth of the episodes": ({"data.fraction": 0.1}, ACTING),
+    "Other codes": (OUTER, {"hardly any": ACTING["hardly any"], **OTHERS}),
+}
+ARMS = {  # (part, title): fields
+    (part, title): {**SHARED, **common, **own}
+    for part, (common, arms) in PARTS.items()
+    for title, own in {"as it is": {}, **{n: {**GOOD, **arm} for n, arm in arms.items()}}.items()
+}
+
+
+def variant(part: str, title: str) -> str:
+    """Name of a cell in files and folders."""
+    return f"{part} {title}".replace(",", "").replace(" ", "_").lower()
+
+
+def get_config() -> ConfigDict:
+    first, overrides = {}, {}
+    for arm, fields in ARMS.items():
+        model = tuple(x for x in fields.items() if x[0].startswith(("world_model.", "data.")))
+        words = [f"{path}={value}" for path, value in fields.items()]
+        if model in first:
+            words.append(f"train.pretrained={first[model]}")
+        name = variant(*arm)
+        first.setdefault(model, f"runs/{LABEL}/metastar-{name}_cheetah_vel_quick_0-2")
+        overrides[name] = tuple(words)
+    shared = {
+        "families": ("cheetah_vel",),
+        "presets": ("quick",),
+        "seeds": (0, 1, 2),
+        "runs_per_program": 3,
+    }
+    withheld = {
+        "last": ("data.validation_tasks=6",),
+        "outermost": ("data.validation_tasks=6", *(f"{k}={v}" for k, v in OUTER.items())),
+    }
+    return ConfigDict(
+        {
+            "results": f"experiments/results/{LABEL}",
+            "runs": f"runs/{LABEL}",
+            "grids": (
+                {"methods": ("oracle",), "overrides": withheld, **shared},
+                {"methods": ("metastar",), "overrides": overrides, "then": ("audit",), **shared},
+            ),
+        }
+    )
