@@ -55,6 +55,7 @@ SWEEPS = {
     "own_context": ("",),
     "meta_dt": ("", "cheetah_vel"),
     "two_data_sets": ("", "cheetah_vel"),
+    "pays": ("",),
 }
 
 
