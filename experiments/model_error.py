@@ -47,6 +47,8 @@ CELLS = {  # fields by name
     "default": {},
     **CHANGES,
     "all": ALL,
+    "narrow": {**ALL, "world_model.code_dim": 3},  # codes as those of the dense point robot
+    "conditioned": {**ALL, "world_model.condition": "concat"},
     **{
         f"all_but_{name}": {path: x for path, x in ALL.items() if path not in fields}
         for name, fields in CHANGES.items()
