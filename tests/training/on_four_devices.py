@@ -14,6 +14,7 @@ import numpy as np
 from fake_method import claimed, make_cfg, make_data, make_method
 from metastar.errors import UserError
 from metastar.training import chunk, placement
+from metastar.training.flops import matmul_flops
 from metastar.training.loop import fit
 from metastar.training.runs import Run, stack, unstack
 
@@ -21,7 +22,7 @@ COLLECTIVE = re.compile(r"\b(all-reduce|all-gather|all-to-all|collective-permute
 
 
 def compiled(num, updates, **mesh):
-    """State of each of `num` runs after so many updates, and the collectives of the program."""
+    """States of `num` runs after so many updates; the program's collectives and product FLOP."""
     method, place = make_method(), placement.make({"run": 1, "task": 1} | mesh, num)
     keys = stack([jax.random.key(k) for k in range(num)])
     hp = stack([{"scale": jax.numpy.ones(())}] * num)
@@ -29,9 +30,11 @@ def compiled(num, updates, **mesh):
     keys, hp = placement.put((keys, hp), place.state)
     data = placement.put(make_data(num_tasks=4), place.data)
     made = chunk.make_chunk(method.phases[0], 0, 8, 3, Counter(), num, place)
-    program = made.lower(loop, data, keys, hp, np.int32(0), np.int32(0)).compile()
+    traced = made.trace(loop, data, keys, hp, np.int32(0), np.int32(0))
+    program = traced.lower().compile()
     loop, _ = program(loop, data, keys, hp, np.int32(0), np.int32(updates))
-    return unstack(loop, num), len(COLLECTIVE.findall(program.as_text()))
+    collectives = len(COLLECTIVE.findall(program.as_text()))
+    return unstack(loop, num), collectives, matmul_flops(traced.jaxpr.jaxpr)
 
 
 def difference(a, b):
@@ -42,10 +45,11 @@ def difference(a, b):
 
 
 def compare(num, updates, **mesh):
-    one, _ = compiled(num, updates)
-    spread, collectives = compiled(num, updates, **mesh)
+    one, _, flops = compiled(num, updates)
+    spread, collectives, same = compiled(num, updates, **mesh)
     far, bitwise = difference(one, spread)
-    return {"far": far, "bitwise": bitwise, "collectives": collectives}
+    found = {"far": far, "bitwise": bitwise, "collectives": collectives}
+    return found | {"flops": same / flops}
 
 
 class Killed(Exception):

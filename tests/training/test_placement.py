@@ -32,7 +32,7 @@ def found():
 
 def test_two_runs_a_device_are_bitwise_those_of_one_device_without_a_collective(found):
     assert found["devices"] == 4
-    assert found["runs"] == {"far": 0.0, "bitwise": True, "collectives": 0}
+    assert found["runs"] == {"far": 0.0, "bitwise": True, "collectives": 0, "flops": 1.0}
 
 
 def test_one_run_a_device_agrees_to_rounding(found):

@@ -28,8 +28,9 @@ class Product(NamedTuple):
 def products(jaxpr: Any) -> Counter:
     """Counts the matrix products that a jaxpr runs: {Product: times}.
 
-    The body of a scan counts as often as it runs, of a `cond` the branch with more operations, the
-    body of a `while` loop once, since its number of rounds is not known.
+    The body of a scan counts as often as it runs, that of a `shard_map` once for each device, of a
+    `cond` the branch with more operations, the body of a `while` loop once, since its number of
+    rounds is not known.
     """
     found = Counter()
     for eqn in jaxpr.eqns:
@@ -39,9 +40,8 @@ def products(jaxpr: Any) -> Counter:
         elif eqn.primitive.name == "cond":
             found += max(inner, key=flops)
         else:
-            length = eqn.params.get("length", 1) if inner else 1
             for part in inner:
-                found += scaled(part, length)
+                found += scaled(part, _times(eqn))
     return found
 
 
@@ -60,9 +60,8 @@ def by_scope(jaxpr: Any, scope: str = "") -> Counter:
         elif eqn.primitive.name == "cond":
             found += max(inner, key=lambda split: sum(split.values()))
         else:
-            length = eqn.params.get("length", 1) if inner else 1
             for part in inner:
-                found += scaled(part, length)
+                found += scaled(part, _times(eqn))
     return found
 
 
@@ -79,6 +78,15 @@ def scaled(found: Counter, times: float) -> Counter:
 def matmul_flops(jaxpr: Any) -> float:
     """Counts 2 b m k n for every matrix product of a jaxpr; loops and branches as `products`."""
     return flops(products(jaxpr))
+
+
+def _times(eqn: Any) -> int:
+    """How often an equation runs the programs in it."""
+    if eqn.primitive.name == "shard_map":
+        # JAX 0.10 calls them `newly_manual_axes`.
+        axes = next(x for name, x in eqn.params.items() if name.endswith("manual_axes"))
+        return math.prod(eqn.params["mesh"].shape[axis] for axis in axes)
+    return eqn.params.get("length", 1)
 
 
 def _product(eqn: Any) -> Product:

@@ -16,7 +16,7 @@ from metastar.errors import UserError
 from metastar.tools.bench import parts
 from metastar.tools.bench.setting import Setting
 from metastar.training import chunk as chunks
-from metastar.training import runs
+from metastar.training import placement, runs
 from metastar.training.chunk import make_chunk, params_of, update_keys
 from metastar.training.compilation import compiled
 from metastar.training.flops import by_scope, matmul_flops, products
@@ -99,7 +99,7 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
     """Updates of the last phase, or of what takes its place, in the chunks of a training run.
 
     A call runs one chunk and fetches its metrics. With `num_seeds` above 1 the runs of all seeds go
-    on together, as in training, and a unit is the update of one of them.
+    on together, on the devices of `mesh`, as in training, and a unit is the update of one of them.
 
     Args:
         name: of the case.
@@ -111,15 +111,17 @@ def updates(name: str, setting: Setting, phase: Phase, constant: bool = False) -
     start = sum(p.num_updates for p in method.phases[:-1])
     first = jnp.int32(start)
     keys = [jax.random.key(cfg.seed + k) for k in range(num)]
+    place = placement.make(cfg.mesh, num)
     data = jax.device_put(setting.train)
     if constant:
         data = jax.jit(phase.sample)(data, update_keys(keys[0], first).sample, first)
         phase = phase._replace(sample=lambda batch, key, step: batch)
     key, hp = stack(keys), stack([jax.tree.map(jnp.asarray, method.hp)] * num)
     length = _chunk_length(setting, phase, data)
-    run = make_chunk(phase, start, length, cfg.train.validate_every, Counter(), num)
+    run = make_chunk(phase, start, length, cfg.train.validate_every, Counter(), num, place)
     loop = jax.jit(lambda key: chunks.init(method, key))(key)
-    arguments = data, key, hp, first, jnp.int32(length)
+    loop, key, hp = placement.put((loop, key, hp), place.state)
+    arguments = placement.put(data, place.data), key, hp, first, jnp.int32(length)
     program = compiled(run, loop, *arguments)
 
     def call():
