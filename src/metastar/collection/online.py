@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from metastar.collection import blocks
 from metastar.collection.behavior import Behavior, Episodes, expect_room, keys_of
 from metastar.config.fields import COUNT, NOT_NEGATIVE, Field
 from metastar.data.choose import CROSS_TASK
@@ -55,9 +56,16 @@ DEFAULTS = {
     ),
 }
 
+READS = ("collect",)
 STAGES = ("random", "medium", "expert")
 SMOOTHING = 10  # neighbours on either side that an episode's smoothed return averages over
 REPORTS = 10  # lines of progress over a collection
+
+
+def check(cfg: ConfigDict) -> None:
+    """Raises `UserError` if tasks that must be made together are cut into groups."""
+    if cfg.collect.tasks_at_once:
+        blocks.expect_apart(cfg.collect.behavior, _together(cfg.collect))
 
 
 class Algorithm(NamedTuple):

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from metastar import config, files
+from metastar.data import store
 from metastar.errors import UserError
 from metastar.evaluation import results
 from metastar.files import Each, Maybe
@@ -63,11 +64,14 @@ def digests(cell: Cell) -> list[str]:
 def write(cell: Cell, sweep: Sweep) -> dict[str, float]:
     """Writes the result file of a cell whose commands have ended well; returns its `returns`.
 
-    One that is there already stays.
+    One that is there already stays. A block has none: its folder is the result.
 
     Raises:
         UserError: the workdir lacks a file, or one is damaged; the folder is not writable.
     """
+    if cell.is_block:
+        store.read_manifest(cell.workdir)
+        return {}
     file = file_of(cell, sweep)
     if not is_done(cell, sweep):
         found = [_content(run.workdir) for run in runs.expand(cell.cfg, cell.workdir)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from metastar import registry
 from metastar.errors import UserError
 from metastar.tools.sweep import cell as cell_files
-from metastar.tools.sweep import driver, grid, search, state, table
+from metastar.tools.sweep import collection, driver, grid, search, state, table
 from metastar.tools.sweep.executor import Share
 from metastar.tools.sweep.state import Entries
 
@@ -58,7 +58,8 @@ def sweep(
     plan = grid.read(source)
     cells = grid.cells(plan)
     settings = search.draw(plan, cells, draws) if draws else []
-    cells = grid.cells(plan, settings) if draws else cells
+    trained = grid.cells(plan, settings) if draws else cells
+    cells = collection.with_blocks(trained, plan)
     if dry_run:
         return "\n".join(cell_files.command(cell) for cell in cells)
     registry.expect("executor", on)
@@ -78,7 +79,7 @@ def sweep(
         with table.shown() as show:
             number = driver.drive(cells, plan, executor, entries, names, show, minutes)
         if draws:
-            print(search.write(plan, settings, cells, entries), flush=True)
+            print(search.write(plan, settings, trained, entries), flush=True)
     if number:
         print(f"metastar: stopped; {table.summary(entries)}; go on with --resume", flush=True)
         raise SystemExit(128 + number)

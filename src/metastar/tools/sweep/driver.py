@@ -104,7 +104,7 @@ def drive(
 
     A cell that fails stops no other but those that need it. One whose workdir another process
     holds, left behind by a call that was killed, is waited for and then goes on here. Of the cells
-    that lack the same data set only one runs until that is made.
+    that lack the same data set only one runs until that is made, but blocks of it all at once.
 
     Args:
         cells: of the sweep.
@@ -231,7 +231,7 @@ def _start_each(work: _Work) -> bool:
         work.jobs[name] = job
         began, place = work.clock.now(), work.executor.place(job)
         seconds = entry.seconds if ended else None
-        doing = f"runs {argv[0]}" if ended else None
+        doing = f"runs {argv[0]}" if argv[0] != "train" else None
         work.entries[name] = entry._replace(
             state="running", began=began, seconds=seconds, place=place, sentence=doing
         )
@@ -248,6 +248,8 @@ def _waits_for(work: _Work, cell: Cell) -> str | None:
     missing = [name for name in cell.needs if work.entries[name].state != "done"]
     if missing:
         return f"waits for {missing[0]}"
+    if cell.is_block:
+        return None
     data = collect.directory_of(cell.cfg)
     others = [work.cells[name] for name in _running(work.entries)]
     if not (data / store.MANIFEST).exists():

@@ -10,6 +10,7 @@ one `metastar train` of one program. What a single program varies, its seeds and
 import itertools
 import re
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -58,16 +59,17 @@ class Sweep(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One `metastar train`."""
+    """One `metastar train`, or one block of a data set."""
 
     name: str  # also of its files
     group: str  # the name without the seeds and the setting
     setting: str  # the name of the drawn setting; "" of none
     argv: tuple[str, ...]  # after `metastar`
     cfg: FrozenConfigDict
-    workdir: Path
+    workdir: Path  # of a block: the folder that it makes
     then: tuple[str, ...]  # commands on each of its runs, after the training
-    needs: tuple[str, ...] = ()  # names of the cells whose workdirs its line names
+    needs: tuple[str, ...] = ()  # names of the cells whose workdirs its line names, and of blocks
+    is_block: bool = False  # it only makes some tasks of the data set of its config
 
 
 class Setting(NamedTuple):
@@ -145,12 +147,7 @@ def cells(sweep: Sweep, settings: Sequence[Setting] = (Setting("", ()),)) -> lis
             _programs(grid["seeds"], grid["runs_per_program"]),
         )
     ]
-    names = [cell.name for cell in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(
-                f"two cells of {sweep.source} are named {name!r}; name the overrides of one of them"
-            )
+    expect_own_names(found, sweep)
     workdirs = {cell.workdir: cell.name for cell in found}
     found = [cell._replace(needs=_needs(cell, workdirs)) for cell in found]
     try:
@@ -159,6 +156,16 @@ def cells(sweep: Sweep, settings: Sequence[Setting] = (Setting("", ()),)) -> lis
         circle = " -> ".join(error.args[1])
         raise UserError(f"cells of {sweep.source} wait for each other: {circle}") from None
     return found
+
+
+def expect_own_names(cells: Sequence[Cell], sweep: Sweep) -> None:
+    """Raises `UserError` if two cells have one name, which is also that of their files."""
+    names = Counter(cell.name for cell in cells)
+    if twice := [name for name, number in names.items() if number > 1]:
+        raise UserError(
+            f"two cells of {sweep.source} are named {twice[0]!r}; name the overrides of one of "
+            "them, or the folder of its data, in another way"
+        )
 
 
 def _cell(sweep, grid, setting, method, variant, family, preset, seeds) -> Cell:

@@ -97,7 +97,7 @@ def _table(entries: Entries) -> Table:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     kind, step, rate, left, returns = entry.state, "–", "–", "–", entry.returns
-    if kind == "running":
+    if kind == "running" and not entry.sentence:
         kind = "starting"
     found = _status(entry) if entry.state in ("running", "stopped") else None
     if found is not None:
