@@ -82,7 +82,12 @@ TABLES = {
     ),
     "cheetah_vel_metastar": Table(
         *("metastar", "cheetah_vel", (NONE, *CHEAP[:2])),
-        changes=(("train.updates", 6_000), ("train.eval_every", 1_000), ("eval.curve_windows", 1)),
+        changes=(
+            ("train.updates", 6_000),
+            ("train.eval_every", 1_000),
+            ("eval.curve_windows", 1),
+            ("inference.choice", "encoder"),
+        ),
     ),
 }
 

@@ -15,6 +15,7 @@ CONSERVATIVE = (
     "agent.conservative.cql_states=16",
     "agent.conservative.actor_average=0.995",
 )
+ENCODER = ("inference.choice=encoder",)  # by which its tables were made
 FAMILIES = ("point_robot_sparse", "cheetah_vel")
 
 
@@ -26,7 +27,7 @@ def get_config(family: str = FAMILIES[0]) -> ConfigDict:
             "results": f"experiments/results/focal_{family}",
             "runs": f"runs/focal_{family}",
             "grids": (
-                {"methods": ("metastar",), **shared},
+                {"methods": ("metastar",), "overrides": {"": ENCODER}, **shared},
                 {"methods": ("focal",), "overrides": agents, **shared},
             ),
         }

@@ -123,7 +123,7 @@ def get_config(argument: str = "point_robot") -> ConfigDict:
     withheld = label.partition("_validation")[2] or 0
     data = {**MIXED[family], "data.validation_tasks": withheld}
     data |= ALIKE if choice.endswith("alike") else {}
-    bound = {"eval.oracle": "{runs}/oracle_{family}_{preset}_0"}
+    bound = {"eval.oracle": "{runs}/oracle_{family}_{preset}_0", "inference.choice": "encoder"}
     found = {cell: words(UPDATES[family], data, bound, CELLS[cell]) for cell in CHOSEN[choice]}
     # Acting on purpose needs the likelihood of rewards, which belongs to the reconstruction.
     blind = {variant(c): w for c, w in found.items() if "task_losses.reconstruction=0.0" in w}

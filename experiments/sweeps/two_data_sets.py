@@ -24,7 +24,12 @@ MIXED = {  # the collection, where the preset's own has one learner
     "cheetah_vel": {},
 }
 # Experts are one source, so that positives cannot be of another.
-QUICK = {"sampler.positive": "any", "eval.windows": 2, "eval.zero_shot_streams": 2}
+QUICK = {
+    "sampler.positive": "any",
+    "inference.choice": "encoder",
+    "eval.windows": 2,
+    "eval.zero_shot_streams": 2,
+}
 # The reference's objective at the size of `quick`: distances between the codes of tasks, one window
 # of each, a free scale, and codes as wide as those of the preset of Cheetah-Vel.
 PAPER = {
