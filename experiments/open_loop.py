@@ -28,31 +28,37 @@ CODE_WINDOWS = 32  # of each task and source, for the measures of codes
 
 
 def measure_model(cfg: FrozenConfigDict, params: Any, spec: DataSpec, tasks: TaskData) -> dict:
-    """Errors of a world model on tasks, in the spread of observations and of rewards."""
-    assert cfg.world_model.condition == "none"  # so that any code will do
-    view, whole = windows(tasks, view_whitener(cfg.sampler.normalize_obs, spec))
+    """Errors of a world model on tasks, in the spread of observations and of rewards.
+
+    Heads that see the code are given that of another window of the same task.
+    """
+    whiten_view = view_whitener(cfg.sampler.normalize_obs, spec)
+    view, whole = windows(tasks, whiten_view)
+    context, _ = windows(tasks, whiten_view, cfg.world_model.context_len, seed=1)
 
     @jax.jit
     def errors(params):
         keys = jax.random.split(jax.random.key(1), whole.shape[0])
-        found = jax.vmap(partial(one_window, params, cfg))(view, keys)
+        noise = world_model.draw_encode_noise(jax.random.key(2), context.valid.shape, cfg)
+        code = world_model.encode_task(params, context, noise, cfg)
+        found = jax.vmap(partial(one_window, params, cfg))(view, code, keys)
         return jax.tree.map(partial(mean_of, whole, spec.reward_std), found)
 
     return jax.tree.map(np.ndarray.tolist, jax.device_get(errors(params)))
 
 
-def windows(tasks: TaskData, whiten_view: Callable) -> tuple[View, np.ndarray]:
-    """Windows of all tasks, leaves [N W, REAL + IMAGINED, ...], and which lie in one episode."""
+def windows(
+    tasks: TaskData, whiten_view: Callable, length: int = REAL + IMAGINED, seed: int = 0
+) -> tuple[View, np.ndarray]:
+    """Windows of all tasks, leaves [N W, length, ...], and which lie in one episode."""
     num = tasks.count.shape[0]
     task_id = jnp.broadcast_to(jnp.arange(num)[:, None], (num, WINDOWS))
-    view = jax.jit(sample_windows, static_argnums=3)(
-        tasks, task_id, jax.random.key(0), REAL + IMAGINED
-    )
+    view = jax.jit(sample_windows, static_argnums=3)(tasks, task_id, jax.random.key(seed), length)
     view = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), view)  # tasks and windows
     return whiten_view(view), np.asarray(view.valid.all(-1) & ~view.first[:, 1:].any(-1))
 
 
-def one_window(params: Any, cfg: FrozenConfigDict, view: View, key: Array) -> dict:
+def one_window(params: Any, cfg: FrozenConfigDict, view: View, code: Array, key: Array) -> dict:
     """Errors [IMAGINED, O + 1] of one window by what makes them, and "nats" [IMAGINED].
 
     "predicted" is the mean over rollouts from the real state, "drawn" one of these with the
@@ -61,7 +67,6 @@ def one_window(params: Any, cfg: FrozenConfigDict, view: View, key: Array) -> di
     decoder's own of the former, "nats" KL(posterior || prior).
     """
     before = jax.tree.map(lambda x: x[:REAL] if x.ndim else x, view)
-    code = jnp.zeros(cfg.world_model.code_dim)
     truth = jnp.concatenate([view.next_obs, view.reward[:, None]], -1)[REAL:]
 
     def rollout(key):
@@ -80,6 +85,7 @@ def one_window(params: Any, cfg: FrozenConfigDict, view: View, key: Array) -> di
     mean, drawn = jax.vmap(rollout)(jax.random.split(key, DRAWS))
     noise = world_model.draw_encode_noise(key, view.valid.shape, cfg)
     encoded = world_model.encode(params, view, noise, cfg)
+    encoded = world_model.see_code(params, view, encoded, code, noise, cfg)
     x = jnp.concatenate([view.obs, view.prev_reward[:, None]], -1)
     decoded, logvar = world_model.decode(params, encoded.latent, code, cfg)
     tokens = world_model.Token(encoded.feats, encoded.latent, view.action)
