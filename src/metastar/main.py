@@ -158,6 +158,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         action="store_true",
         help="print parameters, memory, FLOPs per update and expected minutes; train nothing",
     )
+    several = "of several that train one program (docs/scaling.md)"
+    train.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help=f"where process 0 listens, {several}; auto: as SLURM or MPI says",
+    )
+    train.add_argument("--process", type=int, metavar="K", help=f"number of this process {several}")
+    train.add_argument("--processes", type=int, metavar="N", help="how many of them there are")
     workdir = "folder of a run"
     evaluate = add(
         "evaluate", _evaluate, "evaluate a run's newest good checkpoint again", workdir=workdir
@@ -244,9 +252,13 @@ def _train(args) -> None:
         raise UserError(
             "train needs --workdir=DIR, the folder of the run; see metastar train --help"
         )
+    if args.dry_run and args.coordinator:
+        raise UserError("a dry run is made by one process; leave out --coordinator")
     from metastar import train
+    from metastar.training import hosts
 
-    train.train(args.config, args.workdir, dry_run=args.dry_run, command=args.typed)
+    with hosts.joined(args.coordinator, args.process, args.processes):
+        train.train(args.config, args.workdir, dry_run=args.dry_run, command=args.typed)
 
 
 def _evaluate(args) -> None:

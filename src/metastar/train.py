@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from metastar import config, files
+from metastar import __version__, config, files
 from metastar.collection import collect
 from metastar.data import choose, store
 from metastar.errors import UserError
@@ -15,6 +15,7 @@ from metastar.evaluation import evaluate, likelihood, results
 from metastar.tools.report import compare, report
 from metastar.training import (
     checkpoint,
+    hosts,
     memory,
     nonfinite,
     placement,
@@ -37,7 +38,7 @@ from metastar.training.workdir import (
     read_spec,
     write_spec,
 )
-from metastar.types import Method, TaskData
+from metastar.types import DataSpec, Method, TaskData
 
 
 def train(
@@ -52,7 +53,8 @@ def train(
     `results.json`, `report.md` and figures, and prints the summary. The runs of a config with
     several seeds or swept values train in one program, each into a workdir of its own below this
     one (`runs.expand`), and are then compared. A complete run is left as it is. With
-    `deterministic` set, call this before anything else uses a device.
+    `deterministic` set, call this before anything else uses a device. In each of several processes
+    (`hosts.joined`) it must be called alike; the first one writes.
 
     Args:
         cfg: the config.
@@ -75,10 +77,19 @@ def train(
         own = asked[0].cfg
         print(plan.describe(own, *_plan_data(own), len(asked), place))
         return
+    hosts.expect_alike(
+        (__version__, jax.__version__, config.flatten(cfg)),
+        "the processes were started with different configs or meshes, or have different versions "
+        "of metastar or JAX; start all with the same command, but for --process",
+    )
     _expect_apart(cfg, Path(workdir))
+    if not place.is_writer:
+        _follow(cfg, Path(workdir).resolve(), place)
+        return
     with runs.opened(cfg, workdir) as (path, found), status.told(path) as tell:
         stopped = None
         if all(_is_complete(run) for run in found):
+            hosts.wait("prepared")
             print(f"the run in {path} is complete")
         else:
             stopped = _train_all(path, found, command, tell, place)
@@ -164,16 +175,14 @@ def _train_all(
     results.read_oracle(cfg.eval.oracle, cfg.family)
     if not (collect.directory_of(cfg) / store.MANIFEST).exists():
         runs.make_method(cfg, plan.expected_spec(cfg))  # so is a part that cannot be made
-    tasks = store.tasks_of(collect.data_set(cfg), cfg)
-    spec = store.data_spec(tasks.manifest, tasks.train)
-    method = runs.make_method(cfg, spec)
+    tasks, spec, method, hps = _loaded(cfg, found)
     choose.expect_windows(tasks.train, method.context.length, cfg)
     if not (path / COMMAND).exists():  # a wrong source leaves the folder free for another config
         pretrained.check(found, method.phases)
     memory.expect_possible(method, tasks.train, len(found))
     for run in found:
         write_spec(run.workdir, spec)
-    hps = [runs.make_method(run.cfg, spec).hp for run in found]
+    hosts.wait("prepared")
     curve = evaluate.make_curve(cfg, method, tasks)
     final = evaluate.make_final(cfg, method, tasks)
     key = jax.random.key(evaluate.SEED)  # the same starts and windows at every point of the curve
@@ -200,7 +209,31 @@ def _train_all(
             _evaluate(restored, run.workdir, final)
             tell("reporting")
             report.write(run.workdir)
-    return nonfinite.summary([run.workdir for run in found], done.loops)
+    bad_steps = [int(loop.bad_step) for loop in done.loops]
+    return nonfinite.summary([run.workdir for run in found], bad_steps)
+
+
+def _loaded(cfg: ConfigDict, found: list[Run]) -> tuple[store.Tasks, DataSpec, Method, list]:
+    """The data set, what methods know of it, the method, and `Method.hp` of each run."""
+    tasks = store.tasks_of(collect.data_set(cfg), cfg)
+    spec = store.data_spec(tasks.manifest, tasks.train)
+    hps = [runs.make_method(run.cfg, spec).hp for run in found]
+    return tasks, spec, runs.make_method(cfg, spec), hps
+
+
+def _follow(cfg: ConfigDict, path: Path, place: Placement) -> None:
+    """What a process does that is not the writer: it trains along, and writes nothing."""
+    hosts.wait("prepared")
+    found = runs.expand(cfg, path)
+    if all(_is_complete(run) for run in found):
+        return
+    if not (collect.directory_of(cfg) / store.MANIFEST).exists():
+        raise UserError(
+            f"process {jax.process_index()} does not see the data set that process 0 made in "
+            f"{collect.directory_of(cfg)}; all processes need a folder that they share"
+        )
+    tasks, _, method, hps = _loaded(found[0].cfg, found)
+    fit(found, method, tasks.train, hps, place=place)
 
 
 def _outcome(folders: list[Path]) -> dict:

@@ -68,8 +68,9 @@ def save(directory: Path, step: int, state: Any, meta: dict, digests: dict[str, 
     temporary, final = directory / f"{_TEMPORARY}{step}", directory / str(step)
     with _writing(temporary, final):
         _expect_room(directory, state)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(temporary / "state", state)
+        with _checkpointer() as checkpointer:
+            # As numbers of the host: orbax refuses arrays of one process among several.
+            checkpointer.save(temporary / "state", jax.device_get(state))
             checkpointer.wait_until_finished()
         record = {"step": step, "meta": meta, "digests": digests, "leaves": _leaf_table(state)}
         files.write_json(temporary / _RECORD, record)
@@ -80,6 +81,15 @@ def save(directory: Path, step: int, state: Any, meta: dict, digests: dict[str, 
         files.sync(directory)
     for leftover in directory.glob(f"{_TEMPORARY}*"):
         shutil.rmtree(leftover)
+
+
+def _checkpointer() -> ocp.StandardCheckpointer:
+    """Orbax's, of this process alone: of several one writes, and each reads for itself."""
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=own, active_processes={own}, barrier_sync_key_prefix=str(own)
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=alone)
 
 
 def _expect_room(directory: Path, state: Any) -> None:
@@ -230,7 +240,7 @@ def _restore(path: Path, step: int, abstract_state: Any, run: Identity) -> tuple
     if run.format <= old_states.LAST_FORMAT:
         return _restore_old(path, record, abstract_state), step, record["meta"]
     _check_fits(path, record["leaves"], dict(_named_leaves(abstract_state)), record["leaves"])
-    with _reading(path), ocp.StandardCheckpointer() as checkpointer:
+    with _reading(path), _checkpointer() as checkpointer:
         state = checkpointer.restore(path / "state", jax.tree.map(_placed, abstract_state))
     _check_sums(_leaf_table(state), record["leaves"])
     return state, step, record["meta"]
@@ -305,7 +315,7 @@ def _check_fits(path: Path, leaves: dict, needed: dict[str, Any], names: Iterabl
 
 def _placed(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None)
-    default = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    default = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding or default)
 
 

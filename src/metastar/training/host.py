@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from metastar.errors import Stopped
-from metastar.training import checkpoint, status
+from metastar.training import checkpoint, hosts, status
 from metastar.training.chunk import LoopState
 from metastar.training.metrics import MetricsWriter, Progress
 from metastar.training.runs import unstack
@@ -18,7 +18,10 @@ from metastar.types import Phase, TrainState
 
 
 class Host(NamedTuple):
-    """What it has to do it with; sequences have one entry of each run."""
+    """What it has to do it with; sequences have one entry of each run.
+
+    Where another process writes there are no writers, no folders and nothing to evaluate.
+    """
 
     train: ConfigDict
     writers: Sequence[MetricsWriter]
@@ -46,13 +49,14 @@ def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: in
         UserError: as `checkpoint.save`.
     """
     train, step = host.train, rows[0]["step"]
-    if host.evaluate_fn is not None and step % train.eval_every == 0:
-        for row, own in zip(rows, unstack(loop, len(rows))):
-            result = {} if "bad_step" in row else host.evaluate_fn(own.state, step)
-            row |= {f"eval/{name}": float(value) for name, value in result.items()}
+    if step % train.eval_every == 0:
+        owns = unstack(loop, len(rows))
+        if host.evaluate_fn is not None:
+            _evaluate(host.evaluate_fn, rows, owns)
+        hosts.wait(f"evaluated after update {step}")
     for writer, row in zip(host.writers, rows):
         writer.write(row)
-    stop_by = host.received[:1]  # looked at once: a signal may arrive at any line below
+    stop_by = hosts.agreed(host.received)  # looked at once: one may arrive at any line below
     rate = rows[0]["updates_per_second"]
     host.progress.show(phase.name, step, rate, end - step)
     host.tell("training", step=step, updates_per_second=rate, **_newest_returns(rows))
@@ -64,12 +68,21 @@ def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: in
             checkpoint.save(folder, step, own, meta, owner.digests)
         for folder in host.folders:  # only now: until here the older ones were the common ones
             checkpoint.prune(folder, step, train.keep_checkpoints)
+        hosts.wait(f"saved after update {step}")
     if stop_by:
+        name = signal.Signals(stop_by).name
         raise Stopped(
-            stop_by[0],
-            f"stopped by {stop_by[0].name} after update {step}; the checkpoint is saved, and the "
-            "same command resumes from it",
+            stop_by,
+            f"stopped by {name} after update {step}; the checkpoint is saved, and the same command "
+            "resumes from it",
         )
+
+
+def _evaluate(evaluate_fn: Callable, rows: list[dict], loops: list[LoopState]) -> None:
+    """Adds to each run's row what its evaluation gives, unless the run has stopped."""
+    for row, own in zip(rows, loops):
+        result = {} if "bad_step" in row else evaluate_fn(own.state, rows[0]["step"])
+        row |= {f"eval/{name}": float(value) for name, value in result.items()}
 
 
 def _newest_returns(rows: list[dict]) -> dict:

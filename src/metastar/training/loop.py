@@ -17,6 +17,7 @@ from metastar.errors import UserError
 from metastar.training import (
     checkpoint,
     compilation,
+    hosts,
     memory,
     nonfinite,
     placement,
@@ -104,12 +105,13 @@ def fit(
             `eval/<name>`. `state` is the method's.
         tell: as `status.told` yields it; receives "compiling" and "training".
         begin: called once before the first update, when it is known that the runs fit into memory.
-        place: the devices; that of an earlier call may have been another.
+        place: the devices; that of an earlier call may have been another. Of several processes all
+            call this, and the writer alone writes and evaluates.
 
     Raises:
         UserError: the runs do not fit into memory together; `place` does not divide the tasks;
-            every run met a number that is not finite; as `pretrained.restore` and
-            `checkpoint.restore_common`.
+            every run met a number that is not finite; processes see different folders; as
+            `pretrained.restore` and `checkpoint.restore_common`.
         Stopped: by SIGTERM or SIGINT, after the checkpoint is saved; a second one ends the process
             at once.
     """
@@ -137,19 +139,27 @@ def fit(
         progress.say(f"resuming after update {step}")
     else:
         loop, step = chunks.init(method, init_key), 0
+    hosts.expect_alike(
+        (step, identities),
+        f"the processes do not see the same checkpoints in {runs[0].workdir}; all need a workdir "
+        "that they share",
+    )
+    _expect_one_alive(runs, np.atleast_1d(loop.bad_step))
     loop = placement.put(loop, place.state)
-    _expect_one_alive(program, loop)
     tell("compiling", step=step, updates=total)
     compiled = _compile(program, method.phases, loop, step, traces, progress)
     begin()
+    hosts.wait("compiled")  # those that meet for the first time in a program must not come late
 
     with contextlib.ExitStack() as context:
         received = context.enter_context(signals.caught(held=True))
         context.enter_context(contextlib.closing(progress))
+        written = runs if place.is_writer else []
         writers = [
             context.enter_context(contextlib.closing(MetricsWriter(run.workdir, step)))
-            for run in runs
+            for run in written
         ]
+        folders = folders[: len(written)]
         host = Host(
             train, writers, folders, identities, evaluate_fn, progress, tell, started, received
         )
@@ -186,7 +196,7 @@ def _compile(
             arguments = (loop, program.data, program.run_key, program.hp, first, first)
             made = compilation.compiled(chunk, *arguments)
             progress.say(f"compiled {phase.name} in {made.seconds:.1f} s")
-            memory.expect_fit(made.peak_bytes, loop, program.data, num, place.num_devices)
+            memory.expect_fit(made.peak_bytes, loop, program.data, num, place.num_here)
             compiled[phase.name] = made.run
         start += phase.num_updates
     return compiled
@@ -207,30 +217,41 @@ def _run_phase(
         num = chunk_end(step, end, program.train) - step
         began = time.perf_counter()
         loop, metrics = compiled(loop, *fixed, np.int32(step), np.int32(num))
-        metrics = {name: np.asarray(value)[:num] for name, value in metrics.items()}
+        metrics, bad_steps, best = _fetched(loop, metrics)
+        metrics = {name: value[:num] for name, value in metrics.items()}
         rate = num / (time.perf_counter() - began)
         metrics = {name: value.reshape(num, -1) for name, value in metrics.items()}  # [num, S]
-        _report_bad_steps(program, phase, start, loop, step, metrics, host.progress)
+        if (bad_steps >= step).any():
+            _report_bad_steps(program, phase, start, loop, bad_steps, step, metrics, host.progress)
         step += num
         row = {"step": step, "phase": phase.name, "updates_per_second": rate}
-        rows = [row | own for own in _own_parts(phase, loop, metrics)]
+        rows = [row | own for own in _own_parts(phase, bad_steps, best, metrics)]
         if step == end:
             loop = placement.put(end_phase(loop, len(program.runs)), program.place.state)
         between(host, phase, loop, rows, end)
     return loop
 
 
-def _own_parts(phase: Phase, loop: LoopState, metrics: dict[str, np.ndarray]) -> list[dict]:
+def _fetched(loop: LoopState, metrics: dict[str, Array]) -> tuple:
+    """On the host: metrics [length] or [length, S], bad steps [S], lowest validation losses [S]."""
+    best = loop.best["loss"] if loop.best else ()
+    metrics, bad_steps, best = placement.on_one((metrics, loop.bad_step, best))
+    metrics = {name: np.asarray(value) for name, value in metrics.items()}
+    return metrics, np.atleast_1d(bad_steps), np.atleast_1d(best)
+
+
+def _own_parts(
+    phase: Phase, bad_steps: np.ndarray, best: np.ndarray, metrics: dict[str, np.ndarray]
+) -> list[dict]:
     """What each run's row says of a chunk: means of metrics [num, S], or where the run stopped."""
     parts = []
-    for k, bad_step in enumerate(np.atleast_1d(loop.bad_step)):
+    for k, bad_step in enumerate(bad_steps):
         if bad_step >= 0:
             parts.append({"bad_step": int(bad_step)})
             continue
         part = {name: float(value[:, k].mean(dtype=np.float64)) for name, value in metrics.items()}
         if phase.validate is not None:
-            best = np.atleast_1d(loop.best["loss"])[k]
-            part |= {"best_validation_loss": float(best)} if np.isfinite(best) else {}
+            part |= {"best_validation_loss": float(best[k])} if np.isfinite(best[k]) else {}
         parts.append(part)
     return parts
 
@@ -240,31 +261,32 @@ def _report_bad_steps(
     phase: Phase,
     start: int,
     loop: LoopState,
+    bad_steps: np.ndarray,
     first: int,
     metrics: dict[str, np.ndarray],
     progress: Progress,
 ) -> None:
     """Saves and names what stopped a run in the chunk that began at `first`; raises if all have."""
     num = len(program.runs)
-    bad_steps = np.atleast_1d(loop.bad_step)
-    for k in np.flatnonzero(bad_steps >= first):
-        own = [unstack(tree, num)[k] for tree in (loop, program.run_key, program.hp)]
+    loops, run_keys, hps = (unstack(tree, num) for tree in (loop, program.run_key, program.hp))
+    data = placement.on_one(program.data)
+    stopped = np.flatnonzero(bad_steps >= first) if program.place.is_writer else []
+    for k in stopped:
+        own = (loops[k], run_keys[k], hps[k])
         values = {name: value[bad_steps[k] - first, k] for name, value in metrics.items()}
-        data = placement.on_one(program.data)
         sentence = nonfinite.save_batch(
             program.runs[k].workdir, phase, start, own[0], data, *own[1:], values
         )
         if num == 1:
             raise UserError(sentence)
         progress.say(sentence)
-    _expect_one_alive(program, loop)
+    _expect_one_alive(program.runs, bad_steps)
 
 
-def _expect_one_alive(program: _Program, loop: LoopState) -> None:
+def _expect_one_alive(runs: Sequence[Run], bad_steps: np.ndarray) -> None:
     """Raises `UserError` if no run has anything left to train."""
-    if (np.asarray(loop.bad_step) >= 0).all():
-        workdirs = [run.workdir for run in program.runs]
-        raise UserError(nonfinite.summary(workdirs, unstack(loop, len(workdirs))))
+    if (bad_steps >= 0).all():
+        raise UserError(nonfinite.summary([run.workdir for run in runs], bad_steps))
 
 
 def chunk_end(step: int, end: int, train: ConfigDict) -> int:

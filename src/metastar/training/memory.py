@@ -21,7 +21,7 @@ def size(tree: Any) -> int:
 
 def available() -> int:
     """Bytes that this process may still take on the device it trains on."""
-    stats = jax.devices()[0].memory_stats()  # None on CPUs
+    stats = jax.local_devices()[0].memory_stats()  # None on CPUs
     if stats:
         return stats["bytes_limit"] - stats["bytes_in_use"]
     lines = Path("/proc/meminfo")

@@ -57,13 +57,12 @@ def save_batch(
     )
 
 
-def summary(workdirs: Sequence[Path], loops: Sequence[LoopState]) -> str | None:
-    """Names the runs that stopped at such a number; None if there is none."""
-    bad = [int(loop.bad_step) for loop in loops]
-    names = [f"{path} in update {step}" for path, step in zip(workdirs, bad) if step >= 0]
+def summary(workdirs: Sequence[Path], bad_steps: Sequence[int]) -> str | None:
+    """Names the runs that stopped at such a number, by their `bad_step`; None if there is none."""
+    names = [f"{path} in update {step}" for path, step in zip(workdirs, bad_steps) if step >= 0]
     if not names:
         return None
     return (
-        f"{len(names)} of {len(loops)} runs met a number that is not finite and stopped there: "
+        f"{len(names)} of {len(workdirs)} runs met a number that is not finite and stopped there: "
         f"{', '.join(names)}; look at the batches in bad_batch_*.npz or lower the learning rate"
     )

@@ -9,12 +9,17 @@ Data are on every device once, however many runs there are. Where a run was comp
 what it is: no `config.json` has this section, a checkpoint holds one run as a single device has it,
 and a run goes on with any mesh. After one update the numbers agree with those of one device to
 rounding, 1e-5; for `run` even bitwise where XLA compiles the runs of a device as it does them all.
+
+The devices may be those of several processes (`hosts.py`). Each then holds its part of what is
+spread, and all of them together move a pytree there (`put`) or back (`on_one`).
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from metastar.config.fields import COUNT, Field
@@ -40,6 +45,16 @@ class Placement(NamedTuple):
         """How many take part."""
         return 1 if self.mesh is None else self.mesh.size
 
+    @property
+    def num_here(self) -> int:
+        """How many of them are of this process."""
+        return self.num_devices // jax.process_count()
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process writes what the program makes; one of several does."""
+        return jax.process_index() == 0
+
     def along(self, axis: str) -> int:
         """How many of them there are along an axis."""
         return 1 if self.mesh is None else self.mesh.shape[axis]
@@ -56,38 +71,47 @@ def make(mesh: Mapping[str, int], num_runs: int) -> Placement:
         num_runs: of the program.
 
     Raises:
-        UserError: there are not so many devices, or `run` does not divide the runs.
+        UserError: there are not so many devices, `run` does not divide the runs, or the processes
+            cannot take part alike.
     """
     along_runs, along_tasks = mesh[RUN], mesh[TASK]
     number = along_runs * along_tasks
-    if number == 1:
+    if number == 1 and jax.process_count() == 1:
         return ONE
-    if number > (found := len(jax.devices())):
-        raise UserError(
-            f"mesh.run x mesh.task asks for {number} devices and JAX sees {found}; lower them "
-            "(on CPUs, JAX_NUM_CPU_DEVICES says how many there are)"
-        )
+    devices = _devices(number)
     if num_runs % along_runs:
         raise UserError(
             f"mesh.run is {along_runs} and the program has {num_runs} runs; it must divide them"
         )
     # `make_mesh` would make explicit axes, under which a gather by a batch is an error.
-    grid = jax.make_mesh((along_runs, along_tasks), (RUN, TASK), axis_types=(AxisType.Auto,) * 2)
+    types = (AxisType.Auto, AxisType.Auto)
+    grid = jax.make_mesh((along_runs, along_tasks), (RUN, TASK), types, devices=devices)
     return Placement(
         grid, NamedSharding(grid, _of_runs(num_runs)), NamedSharding(grid, PartitionSpec())
     )
 
 
 def put(tree: Any, sharding: Sharding | None) -> Any:
-    """A pytree on the devices of a placement's `state` or `data`."""
-    return jax.device_put(tree, sharding)
+    """A pytree on the devices of a placement's `state` or `data`.
+
+    Of several processes all must call it, with the same numbers.
+    """
+    if sharding is None or sharding.is_fully_addressable:
+        return jax.device_put(tree, sharding)
+    return _moved(sharding)(jax.tree.map(_uncommitted, tree))
 
 
 def on_one(tree: Any) -> Any:
-    """A pytree on the default device alone; unchanged if it is on no more than one."""
-    leaves = jax.tree.leaves(tree)
-    many = any(isinstance(x, jax.Array) and len(x.sharding.device_set) > 1 for x in leaves)
-    return jax.device_put(tree, jax.devices()[0]) if many else tree
+    """A pytree on this process's first device alone; unchanged if it is on no more than one.
+
+    Of several processes that share it all must call it.
+    """
+    arrays = [x for x in jax.tree.leaves(tree) if isinstance(x, jax.Array)]
+    if shared := [x.sharding for x in arrays if not x.is_fully_addressable]:
+        tree = _moved(NamedSharding(shared[0].mesh, PartitionSpec()))(tree)
+        return jax.tree.map(lambda x: x.addressable_data(0), tree)
+    many = any(len(x.sharding.device_set) > 1 for x in arrays)
+    return jax.device_put(tree, jax.local_devices()[0]) if many else tree
 
 
 def jit(chunk: Callable, place: Placement, num_runs: int) -> Callable:
@@ -136,3 +160,34 @@ def spread(batch: Batch, place: Placement) -> Batch:
 def _of_runs(num_runs: int) -> PartitionSpec:
     """The spec of leaves [S, ...]; a lone run has no such axis."""
     return PartitionSpec(RUN) if num_runs > 1 else PartitionSpec()
+
+
+def _devices(number: int) -> list[jax.Device]:
+    """So many devices, as many of each process; raises `UserError` if there are not."""
+    processes = jax.process_count()
+    if number % processes:
+        raise UserError(
+            f"mesh.run x mesh.task is {number}, which {processes} processes do not divide; all of "
+            "them take equally many devices, at least one"
+        )
+    own = [[d for d in jax.devices() if d.process_index == k] for k in range(processes)]
+    found, where = min(map(len, own)), " in one of the processes" if processes > 1 else ""
+    if number > found * processes:
+        raise UserError(
+            f"mesh.run x mesh.task asks for {number // processes} devices and JAX sees {found}"
+            f"{where}; lower them (on CPUs, JAX_NUM_CPU_DEVICES says how many there are)"
+        )
+    return [device for devices in own for device in devices[: number // processes]]
+
+
+@functools.cache
+def _moved(sharding: Sharding) -> Callable:
+    """A program that copies a pytree to devices of several processes."""
+    return jax.jit(lambda tree: tree, out_shardings=sharding)
+
+
+def _uncommitted(leaf: Any) -> Any:
+    """A leaf that a program may move; of arrays that were put on a device, the numbers."""
+    here = leaf.is_fully_addressable if isinstance(leaf, jax.Array) else True
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(leaf) if here and not is_key else leaf
