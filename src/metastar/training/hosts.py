@@ -35,6 +35,7 @@ _APART = (
     "the processes did not come together within {} seconds (JAX says more above); start each of "
     "them once, with its own --process and the same --coordinator and --processes"
 )
+_GONE = ("Gloo", "coordination service", "CoordinationService")  # in errors, if another one is
 _LOST = (
     "this process was killed, or another one of the program is gone (see what that one says); "
     "the same commands go on from the newest checkpoint"
@@ -88,8 +89,8 @@ def everyone(value: Any) -> np.ndarray:
 
 def expect_alike(what: Any, sentence: str) -> None:
     """Raises `UserError`, in every process, unless all of them have the same `repr(what)`."""
-    digest = np.frombuffer(hashlib.sha256(repr(what).encode()).digest(), np.uint8)
-    if jax.process_count() > 1 and (everyone(digest) != everyone(digest)[0]).any():
+    digests = everyone(np.frombuffer(hashlib.sha256(repr(what).encode()).digest(), np.uint8))
+    if (digests != digests[0]).any():
         raise UserError(sentence)
 
 
@@ -174,7 +175,7 @@ def _leave(error: BaseException, witness: "_Witness") -> None:
     if not jax.distributed.is_initialized():
         return
     status = ending(error)[0]
-    if status is None and "Gloo" in str(error):  # another one is gone: JAX may end this one now
+    if status is None and any(name in str(error) for name in _GONE):  # JAX may end this one now
         witness.close()
         os._exit(128 + signal.SIGABRT)
     # Runs ahead of what JAX does at exit.
