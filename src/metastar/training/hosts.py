@@ -46,8 +46,8 @@ _LOST = (
 def joined(coordinator: str | None, process: int | None, processes: int | None) -> Iterator[None]:
     """Makes this process one of several until the context ends; call before devices are used.
 
-    Without a coordinator it does nothing. If the context ends with an error, so does the whole
-    Python process, soon after: there is no way to leave the others in order while they wait.
+    Without a coordinator it does nothing. After an error the process should end, which then takes a
+    second at most: the others are not waited for, since they wait for it.
 
     Args:
         coordinator: `HOST:PORT`, on which process 0 listens, or `AUTO`.
