@@ -20,6 +20,7 @@ from metastar.training.runs import Run
 
 HERE = Path(__file__).parent
 CONFIG = f"--config={HERE.parents[1]}/configs/bc.py:point_robot,debug"
+METASTAR = CONFIG.replace("bc.py", "metastar.py")
 LOST = "metastar: this process was killed, or another one of the program is gone"
 
 
@@ -116,9 +117,19 @@ def test_killed_or_stopped_processes_end_both_with_a_sentence_and_the_same_comma
 @pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["run", "task"])
 def test_the_command_line_on_two_processes_ends_as_on_two_devices_of_one(tmp_path, mesh):
-    words = [CONFIG, f"--config.mesh.{mesh}=2", "--config.train.updates=8"]
-    words += ["--config.sampler.meta_batch=2", "--config.data.dir=data"]
-    words += ["--config.num_seeds=4"] if mesh == "run" else []
+    values = {
+        f"mesh.{mesh}": 2,
+        "num_seeds": 4 if mesh == "run" else 1,
+        "data.dir": "data",
+        "imports": "examples.blind_method",  # compiles soon
+        "method": "blind_method",
+        "agent.name": "td3_bc",
+        "agent.td3_bc.hidden": "(16,16)",
+        "blind_method.context_len": 10,
+        "sampler.meta_batch": 2,
+        "train.updates": 8,
+    }
+    words = [METASTAR, *(f"--config.{name}={value}" for name, value in values.items())]
     train = ["-m", "metastar", "train", *words]
 
     def command(process, port):
