@@ -4,8 +4,8 @@
 
 Cheetah-Vel, the data of `quick`. Six training tasks are withheld and take the place of the test
 tasks, since choices are made so: the last ones, or the slowest and the fastest for codes of other
-tasks. Models have all of `CHANGES`, but those of the arms "as it is". Arms with one model and the
-same data share its pretraining; agents have fewer updates than those of `quick`.
+tasks. Models have all of `CHANGES` and heads that see the code, but those of the arms "as it is".
+Arms with one model and the same data share its pretraining; agents have fewer updates than `quick`.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,12 @@ CHANGES = {
     "power": {"world_model.variance_power": 0.5},
 }
 ALL = {path: value for change in CHANGES.values() for path, value in change.items()}
-GOOD = {**ALL, "imagine.start": "real", "imagine.uncertainty": "rms_spread"}
+GOOD = {
+    **ALL,
+    "world_model.condition": "concat",
+    "imagine.start": "real",
+    "imagine.uncertainty": "rms_spread",
+}
 
 
 def imagined(horizon: int, share: float, **fields) -> dict:
