@@ -62,6 +62,11 @@ def spread(values: np.ndarray | list[float | None], form: str = "{:.3f}") -> str
     return f"{form.format(np.mean(values))} ({low} to {high})"
 
 
+def results_of(file: Path) -> list[dict]:
+    """The results of all runs of a cell."""
+    return [run["results"] for run in cell_files.read(file)["runs"]]
+
+
 def interval(blocks: list[dict], *path: str, form: str = "{:.1f}") -> str:
     """Mean over seeds and tasks of one block of results, with its interval; – if one lacks it."""
     for name in path:

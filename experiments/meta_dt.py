@@ -25,11 +25,11 @@ OWN = "own_episodes_10"
 def table(family: str) -> list[tuple[str, ...]]:
     """One line of each finished arm; shares are of the oracle's way from uniform actions."""
     (oracle, *arms), rows = cells.cells_of(f"{SWEEP}:{family}"), []
-    best = np.mean([r["protocols"]["few_shot"]["mean"] for r in results_of(oracle[1])])
+    best = np.mean([r["protocols"]["few_shot"]["mean"] for r in cells.results_of(oracle[1])])
     for title, (_, file) in zip(arms_of(family), arms, strict=True):
         if not file.exists():
             continue
-        results = results_of(file)
+        results = cells.results_of(file)
         low = results[0]["bounds"]["random"]
         after = np.array([r["protocols"][OWN]["by_episode"] for r in results])[:, SHOTS]
         shares = (after.mean(0) - low) / (best - low)
@@ -38,11 +38,6 @@ def table(family: str) -> list[tuple[str, ...]]:
         rows.append((title, few, *spread))
     own = (f"after {num} own episode{'s' * (num != 1)}" for num in SHOTS)
     return [("", "few-shot, recorded", *own), *rows]
-
-
-def results_of(file: Path) -> list[dict]:
-    """The results of all runs of a cell."""
-    return [run["results"] for run in cells.cell_files.read(file)["runs"]]
 
 
 def page(family: str) -> str:

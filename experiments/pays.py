@@ -29,23 +29,18 @@ def table() -> list[tuple[str, ...]]:
         if not file.exists():
             continue
         if part not in parts and (oracle := oracles.get(part, last)[1]).exists():
-            found = results_of(oracle)
+            found = cells.results_of(oracle)
             best = cells.interval([run["protocols"]["few_shot"] for run in found])
             uniform = f"{found[0]['bounds']['random']:.1f}"
             rows += [(f"**{part}**", "", "", ""), ("oracle", best, "–", "–")]
             rows += [("uniform actions", uniform, "–", "–")]
         parts.add(part)
-        found = results_of(file)
+        found = cells.results_of(file)
         blocks = [[run["protocols"][name] for run in found] for name in PROTOCOLS]
         own = [block["by_context_source"].get(OTHERS) for block in blocks[0]]
         other = cells.interval(own) if all(own) else "–"
         rows.append((title, *(cells.interval(block) for block in blocks), other))
     return rows
-
-
-def results_of(file: Path) -> list[dict]:
-    """The results of all runs of a cell."""
-    return [run["results"] for run in cells.cell_files.read(file)["runs"]]
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, nev
 
 
 def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
-    """Indices of a run's tasks: "train", "test" and, if the data have them, the names in `OOD`.
+    """Indices of a run's tasks: "train", "test" and, if the data have them, those in `store.OOD`.
 
     These are the manifest's; but with `cfg.data.validation_tasks = k > 0`, k training tasks are
     withheld and take the place of the test tasks, and no other held-out task is used: the last
