@@ -176,7 +176,7 @@ def _train_all(
     if not (collect.directory_of(cfg) / store.MANIFEST).exists():
         runs.make_method(cfg, plan.expected_spec(cfg))  # so is a part that cannot be made
     tasks, spec, method, hps = _loaded(cfg, found)
-    choose.expect_windows(tasks.train, method.context.length, cfg)
+    choose.expect_windows(tasks.train, method.context, cfg)
     if not (path / COMMAND).exists():  # a wrong source leaves the folder free for another config
         pretrained.check(found, method.phases)
     memory.expect_possible(method, tasks.train, len(found))

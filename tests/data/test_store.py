@@ -13,7 +13,7 @@ from metastar.data import checks, choose, layout, store
 from metastar.data.sampler import sample_transitions
 from metastar.errors import UserError
 from metastar.tools.card import card
-from metastar.types import EnvSpec
+from metastar.types import Context, EnvSpec
 
 TASKS, EPISODES, STEPS = 5, 3, 60
 
@@ -190,10 +190,12 @@ def test_a_fraction_must_leave_every_task_a_window(path):
         store.load(data, "train", make_cfg(fraction=0.5)),
         make_blocks()["length"][:3, 1],
     )
-    choose.expect_windows(train, least.min(), make_cfg(fraction=0.5))
+    choose.expect_windows(train, Context(least.min()), make_cfg(fraction=0.5))
+    bag = Context(least.min() + 1, ordered=False)
+    choose.expect_windows(train, bag, make_cfg(fraction=0.5))
     with pytest.raises(UserError, match=f"leaves {least.min()} transitions of training task"):
-        choose.expect_windows(train, least.min() + 1, make_cfg(fraction=0.5))
-    choose.expect_windows(train, least.min() + 1, make_cfg())  # data may be as short as they are
+        choose.expect_windows(train, Context(least.min() + 1), make_cfg(fraction=0.5))
+    choose.expect_windows(train, Context(least.min() + 1), make_cfg())  # all of a short task
 
 
 def test_cross_task_episodes_are_never_drawn_unless_asked_for(tmp_path):

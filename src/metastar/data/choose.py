@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from metastar.data import checks, layout
 from metastar.data.manifest import Manifest
 from metastar.errors import UserError, did_you_mean
-from metastar.types import TaskData
+from metastar.types import Context, TaskData
 
 CROSS_TASK = "cross_task"  # episodes by policies of other tasks: for tests, never for training
 
@@ -80,20 +80,22 @@ def episodes(data: Any, train: Sequence[int], cfg: ConfigDict) -> np.ndarray:
     return chosen
 
 
-def expect_windows(data: TaskData, length: int, cfg: ConfigDict) -> None:
+def expect_windows(data: TaskData, context: Context, cfg: ConfigDict) -> None:
     """Raises `UserError` if `data.fraction` leaves a training task without a whole window.
+
+    Bags are drawn with replacement, so that any number of transitions fills them.
 
     Args:
         data: the training tasks.
-        length: transitions of a window.
+        context: of the method.
         cfg: the run's config; `data.fraction` is used.
     """
     left = np.asarray(data.count)
-    if cfg.data.fraction < 1 and left.min() < length:
+    if cfg.data.fraction < 1 and context.ordered and left.min() < context.length:
         raise UserError(
             f"data.fraction={cfg.data.fraction} leaves {left.min()} transitions of training task "
-            f"{left.argmin()}, less than the {length} of a window that the task is inferred from; "
-            "raise it"
+            f"{left.argmin()}, less than the {context.length} of a window that the task is "
+            "inferred from; raise it"
         )
 
 
