@@ -325,6 +325,20 @@ def test_diff_names_the_first_differing_field():
     assert config.diff(changed(seed=1), changed(seed=1.0)) == ("seed", 1, 1.0)
 
 
+def test_a_config_file_imports_what_lies_beside_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside/shared.py").write_text("SEED = 3\n")
+    text = "from beside.shared import SEED\nfrom metastar.config import recipe\n\n"
+    text += "def get_config(argument):\n"
+    text += "    cfg = recipe('bc', argument, {'': {}}, {'point_robot': {}})\n"
+    text += "    cfg.seed = SEED\n    return cfg\n"
+    (tmp_path / "beside/own.py").write_text(text)
+    path = sys.path[:]
+    assert config.load_preset("beside/own.py:point_robot").seed == 3
+    assert sys.path == path
+
+
 @pytest.mark.parametrize(
     "name, text, words",
     [

@@ -6,6 +6,7 @@ one a method, and their argument is `family,preset`; an empty preset is the defa
 
 import importlib.util
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -113,6 +114,8 @@ def load_preset(source: str) -> ConfigDict:
 def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
     """Returns what `get_config(*arguments)` of a Python file returns.
 
+    What lies beside the file can be imported by the name of their folder: `import sweeps.pays`.
+
     Raises:
         UserError: it is no such file, or it fails; in the name of the `kind` of file.
     """
@@ -121,6 +124,8 @@ def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
     if spec is None:
         raise UserError(f"{kind} file {str(path)!r} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
+    before = sys.path[:]
+    sys.path.append(str(path.resolve().parents[1]))
     try:
         spec.loader.exec_module(module)
         return module.get_config(*arguments)
@@ -131,6 +136,8 @@ def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
             f"{kind} file {str(path)!r} fails with {explain(error, str(path))}; "
             "it must define get_config(argument) that returns a ConfigDict"
         ) from error
+    finally:
+        sys.path[:] = before
 
 
 def find_file(name: str, argument: str = "") -> Path:
