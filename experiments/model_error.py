@@ -43,12 +43,15 @@ PAGE = cells.DOCS / "log.md"
 WITHHELD = 6
 SHOWN = (1, 4, 8)  # imagined steps that the table shows
 PLAIN, HIDDEN, PLAIN_LR = "mlp", (128, 128), 1e-3
+NARROW = {"world_model.code_dim": 3}  # codes as those of the dense point robot
+CONDITIONED = {"world_model.condition": "concat"}
 CELLS = {  # fields by name
     "default": {},
     **CHANGES,
     "all": ALL,
-    "narrow": {**ALL, "world_model.code_dim": 3},  # codes as those of the dense point robot
-    "conditioned": {**ALL, "world_model.condition": "concat"},
+    "narrow": {**ALL, **NARROW},
+    "conditioned": {**ALL, **CONDITIONED},
+    "conditioned_narrow": {**ALL, **CONDITIONED, **NARROW},
     **{
         f"all_but_{name}": {path: x for path, x in ALL.items() if path not in fields}
         for name, fields in CHANGES.items()
@@ -76,22 +79,27 @@ COLUMNS = (
 
 
 def label_of(argument: str) -> str:
-    return f"model_error_{argument.replace(',', '_')}"
+    return f"model_error_{data_of(argument)}"
+
+
+def data_of(argument: str) -> str:
+    """The name of a recipe's data set."""
+    family, _, preset = argument.partition(",")
+    return f"{family}_{preset or 'default'}"
 
 
 def make_config(args: argparse.Namespace) -> FrozenConfigDict:
     """The config of a cell, without updates of an agent."""
-    family, preset = args.argument.split(",")
     recipes = Path(__file__).parents[1] / "configs/metastar.py"
     fields = {
         "data.validation_tasks": WITHHELD,
-        "data.dir": f"data/{family}_{preset}",
+        "data.dir": f"data/{data_of(args.argument)}",
         "train.pretrain_updates": args.updates,
         "train.updates": 0,
         "sampler.pretrain_batch": args.batch,
         "num_seeds": args.seeds,
     }
-    cfg = config.load_preset(f"{recipes}:{family},{preset}")
+    cfg = config.load_preset(f"{recipes}:{args.argument}")
     return FrozenConfigDict(config.change(cfg, {**fields, **CELLS.get(args.cell, {})}))
 
 
@@ -236,7 +244,7 @@ def row(name: str, report: dict) -> tuple[str, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--argument", required=True, metavar="FAMILY,PRESET")
+    parser.add_argument("--argument", required=True, metavar="FAMILY[,PRESET]")
     parser.add_argument("--cell", default="", choices=("", PLAIN, *CELLS))
     parser.add_argument("--updates", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=0, help="tasks of an update; 0: all")

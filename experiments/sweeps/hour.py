@@ -1,0 +1,58 @@
+"""What the hour of Cheetah-Vel's default preset is spent on best: `experiments/hour.py`.
+
+    metastar sweep experiments/sweeps/hour.py
+
+The default's data; the last six training tasks are withheld and take the place of the test tasks,
+since the preset's settings are chosen so. A part of its updates, one seed.
+"""
+
+from ml_collections import ConfigDict
+from sweeps.pays import GOOD, imagined
+
+LABEL = "hour_cheetah_vel_validation6"
+BATCH = {"sampler.pretrain_batch": 8}  # tasks of an update of the pretraining
+NARROW = {"world_model.code_dim": 3}
+SHARED = {
+    "data.validation_tasks": 6,
+    "train.pretrain_updates": 4_000,
+    "train.updates": 6_000,
+    "train.eval_every": 6_000,
+    "train.checkpoint_every": 6_000,
+    **BATCH,
+}
+ARMS = {
+    "as it is": {},
+    "three dimensions": NARROW,
+    "good model": GOOD,
+    "good model, three dimensions": {**GOOD, **NARROW},
+    "good model, three dimensions, other codes": {
+        **GOOD,
+        **NARROW,
+        **imagined(1, 0.25, **{"imagine.reach": 1.0}),
+    },
+}
+
+
+def variant(title: str) -> str:
+    """Name of a cell in files and folders."""
+    return title.replace(",", "").replace(" ", "_").replace("+", "and")
+
+
+def get_config() -> ConfigDict:
+    shared = {"families": ("cheetah_vel",), "presets": ("",), "seeds": (0,)}
+    oracle = {name: value for name, value in SHARED.items() if name.startswith("data.")}
+    overrides = {
+        variant(title): tuple(f"{path}={x}" for path, x in {**SHARED, **fields}.items())
+        for title, fields in ARMS.items()
+    }
+    bound = {"": (*(f"{path}={x}" for path, x in oracle.items()), "train.updates=6000")}
+    return ConfigDict(
+        {
+            "results": f"experiments/results/{LABEL}",
+            "runs": f"runs/{LABEL}",
+            "grids": (
+                {"methods": ("oracle",), "overrides": bound, **shared},
+                {"methods": ("metastar",), "overrides": overrides, "then": ("audit",), **shared},
+            ),
+        }
+    )
