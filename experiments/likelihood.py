@@ -34,8 +34,20 @@ ARMS = {
     "encoder": {"inference.choice": "encoder"},
     "bank": {"inference.choice": "bank"},
     "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
+    "between": {"inference.choice": "bank", "inference.between": 3},
+    "between_3_nats": {
+        "inference.choice": "bank",
+        "inference.between": 3,
+        "inference.nats": 3.0,
+    },
 }
-TITLES = {"encoder": "encoder", "bank": "bank", "unguarded": "bank, without guards"}
+TITLES = {
+    "encoder": "encoder",
+    "bank": "bank",
+    "unguarded": "bank, without guards",
+    "between": "bank and codes between",
+    "between_3_nats": "bank and codes between, 3 nats",
+}
 LABEL = "likelihood_{family}_validation6"
 RUN = "runs/likelihood_{family}"
 PARTS = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}

@@ -104,6 +104,19 @@ def test_the_guards_leave_the_encoders_code(view):
     assert known.infer(KNOWN, view, None, KEY).code == own
 
 
+def test_codes_between_those_of_the_bank_are_tried_where_asked():
+    """Slopes 2 and 3 are in the bank, with three codes on the way from one to the other."""
+    cfg = make_config.base(**{"inference.choice": "bank", "inference.between": 3}).inference
+    known = likelihood.by_likelihood(cfg, METHOD)
+    for slope in (2.0, 2.25, 2.5, 2.75, 3.0):
+        code = known.infer(KNOWN, window(slope, action=0.9), None, KEY).code
+        np.testing.assert_allclose(code, slope, rtol=1e-6)
+    assert (
+        known.infer(KNOWN, window(9.0), None, KEY).code
+        == METHOD.infer(1.0, window(9.0), None, KEY).code
+    )  # beyond the bank nothing is tried
+
+
 def test_the_cost_by_hand():
     """Two valid steps: rewards off by 0.2 and 0.1 under code 1, next states by 1 of std 0.5."""
     view = window(1.2, num=2)._replace(next_obs=jnp.ones((1, LENGTH, 1)))

@@ -9,6 +9,7 @@ L steps of a context, K codes in the bank, Z task code.
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +48,12 @@ DEFAULTS = {
         POSITIVE,
         "and if it is at most this many nats a step less likely than a perfect prediction",
         before=0.5,
+    ),
+    "between": Field(
+        0,
+        "[0, 100]",
+        "codes that are tried on the way from the best code of the bank to each other one",
+        before=0,
     ),
     "next_obs": Field(
         0.0,
@@ -136,8 +143,12 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
                 f"the bank holds codes of {params.bank.shape[1]} entries, but this run's have "
                 f"{own.shape[0]}; run `metastar evaluate` with its workdir to make {FILE} again"
             )
+        costs = partial(cost, method.task_model, params.own, view, next_obs=cfg.next_obs)
         code = jnp.concatenate([own[None], params.bank])
-        found = cost(method.task_model, params.own, view, code, cfg.next_obs)
+        found = costs(code)
+        if cfg.between:
+            more = between(code[1 + jnp.argmin(found[1:])], params.bank, cfg.between)
+            code, found = jnp.concatenate([code, more]), jnp.concatenate([found, costs(more)])
         best = guarded(found, view.valid.sum(), cfg.nats, cfg.fit)
         return adaptation._replace(code=code[best])
 
@@ -153,6 +164,22 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
         predict=_of_own(method.predict),
         value=_of_own(method.value),
     )
+
+
+def between(code: Array, bank: Array, num: int) -> Array:
+    """`num` codes on the way from one code [Z] to each of a bank [K, Z]: [K num, Z].
+
+    They are equally spaced on straight lines and have lengths between those of the two ends, so
+    that codes on a sphere stay there.
+
+    >>> print(between(jnp.array([3.0, 0.0]), jnp.array([[0.0, 3.0]]), 1).round(2))
+    [[2.12 2.12]]
+    """
+    step = jnp.arange(1, num + 1)[:, None] / (num + 1)  # [num, 1]
+    line = code + step * (bank - code)[:, None]
+    first, last = jnp.linalg.norm(code), jnp.linalg.norm(bank, axis=-1)[:, None, None]
+    length = jnp.maximum(jnp.linalg.norm(line, axis=-1, keepdims=True), 1e-6)
+    return (line / length * (first + step * (last - first))).reshape(-1, code.shape[-1])
 
 
 def guarded(cost: Array, steps: Array, nats: float, fit: float) -> Array:
