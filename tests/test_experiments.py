@@ -56,6 +56,8 @@ SWEEPS = {
     "meta_dt": ("", "cheetah_vel"),
     "two_data_sets": ("", "cheetah_vel"),
     "pays": ("",),
+    "hour": ("",),
+    "default": ("", "cheetah_vel,6"),
 }
 
 

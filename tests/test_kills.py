@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from metastar.training import status
-from metastar.training.metrics import FILE, read_rows
+from metastar.training.metrics import FILE, TIMES, read_rows
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Long enough for some twenty kills, and each chunk long enough to be met in the middle.
@@ -92,7 +92,7 @@ class Job:
             for name in ("params_sha256", "protocols", "train", "bounds", "stability", "updates"):
                 found[folder.name, name] = results[name]
             rows = read_rows(folder / FILE)
-            found[folder.name, "rows"] = [r | {"updates_per_second": None} for r in rows]
+            found[folder.name, "rows"] = [r | dict.fromkeys(TIMES) for r in rows]
         return found
 
 

@@ -3,7 +3,8 @@
     metastar sweep experiments/sweeps/hour.py
 
 The default's data; the last six training tasks are withheld and take the place of the test tasks,
-since the preset's settings are chosen so. A part of its updates, one seed.
+since the preset's settings are chosen so. A part of its updates, one seed. The last arm begins
+behind the pretraining of the one before.
 """
 
 from ml_collections import ConfigDict
@@ -20,6 +21,18 @@ SHARED = {
     "train.checkpoint_every": 6_000,
     **BATCH,
 }
+
+
+def variant(title: str) -> str:
+    """Name of a cell in files and folders."""
+    return title.replace(",", "").replace(" ", "_")
+
+
+def workdir(title: str) -> str:
+    return f"runs/{LABEL}/metastar-{variant(title)}_cheetah_vel_0"
+
+
+PRETRAINED = workdir("good model, three dimensions")
 ARMS = {
     "as it is": {},
     "three dimensions": NARROW,
@@ -29,13 +42,9 @@ ARMS = {
         **GOOD,
         **NARROW,
         **imagined(1, 0.25, **{"imagine.reach": 1.0}),
+        "train.pretrained": PRETRAINED,
     },
 }
-
-
-def variant(title: str) -> str:
-    """Name of a cell in files and folders."""
-    return title.replace(",", "").replace(" ", "_").replace("+", "and")
 
 
 def get_config() -> ConfigDict:

@@ -15,7 +15,7 @@ from metastar import main
 from metastar.training import hosts
 from metastar.training.checkpoint import params_sha256
 from metastar.training.loop import fit
-from metastar.training.metrics import read_rows
+from metastar.training.metrics import TIMES, read_rows
 from metastar.training.runs import Run
 
 HERE = Path(__file__).parent
@@ -76,7 +76,7 @@ def whole(tmp_path_factory):
 
 def rows_of(folder, seed):
     rows = read_rows(folder / str(seed) / "metrics.jsonl")
-    return [{k: x for k, x in row.items() if k != "updates_per_second"} for row in rows]
+    return [{k: x for k, x in row.items() if k not in TIMES} for row in rows]
 
 
 def test_two_processes_train_what_one_does_and_one_of_them_writes(tmp_path, whole):

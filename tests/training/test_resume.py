@@ -13,7 +13,7 @@ import pytest
 from fake_method import claimed, make_cfg, make_data, make_method
 from metastar.training.checkpoint import params_sha256
 from metastar.training.loop import fit
-from metastar.training.metrics import read_rows
+from metastar.training.metrics import TIMES, read_rows
 from metastar.training.runs import Run
 
 # Every one of these, within the workdir, is an instant at which a kill may leave a file half done.
@@ -67,10 +67,11 @@ def test_killed_at_any_instant_it_ends_where_a_whole_run_ends(tmp_path, most):
         print(statuses, event, done.stdout)
     assert len(statuses) > 3, "too few kills met the run"
     assert done.stdout.splitlines()[-1] == whole
-    rows, expected = (
-        [{k: v for k, v in row.items() if k != "updates_per_second"} for row in rows]
-        for rows in (read_rows(tmp_path / name / "metrics.jsonl") for name in ("cut", "whole"))
-    )
+    found = [read_rows(tmp_path / name / "metrics.jsonl") for name in ("cut", "whole")]
+    for rows in found:
+        seconds = [row["seconds"] for row in rows]
+        assert seconds[0] > 0 and seconds == sorted(seconds)
+    rows, expected = ([{k: v for k, v in r.items() if k not in TIMES} for r in x] for x in found)
     assert rows == expected
 
 

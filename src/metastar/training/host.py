@@ -37,6 +37,8 @@ class Host(NamedTuple):
 def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: int) -> None:
     """Evaluates, writes a row of metrics and a checkpoint, as far as it is time for them.
 
+    A row says how many seconds the runs have taken before its evaluation, over all resumes.
+
     Args:
         host: what it needs.
         phase: of the chunk that is done.
@@ -49,6 +51,7 @@ def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: in
         UserError: as `checkpoint.save`.
     """
     train, step = host.train, rows[0]["step"]
+    rows = [{**row, "seconds": time.perf_counter() - host.started} for row in rows]
     if step % train.eval_every == 0:
         owns = unstack(loop, len(rows))
         if host.evaluate_fn is not None:

@@ -13,6 +13,7 @@ from metastar import files
 from metastar.errors import UserError
 
 FILE = "metrics.jsonl"
+TIMES = ("seconds", "updates_per_second")  # what a row says of the machine and not of the run
 
 
 class MetricsWriter:

@@ -277,7 +277,7 @@ def _draw_path(axis, path, color, lw=1.0):
 
 
 def _is_metric(name, value):
-    return isinstance(value, float) and name not in ("step", "updates_per_second")
+    return isinstance(value, float) and name not in ("step", *metrics.TIMES)
 
 
 def _series(rows, name):

@@ -1,0 +1,131 @@
+"""A family's default preset: returns, what its minutes went into, and returns over seconds.
+
+    metastar sweep experiments/sweeps/default.py:cheetah_vel
+    python experiments/default.py --argument=cheetah_vel
+
+The second reads the result files of the first, and the metrics in its workdirs if they are there,
+of which it keeps `curves.json` beside the files; it writes a figure there and a table to
+`docs/results.md`.
+"""
+
+import argparse
+from pathlib import Path
+
+import cells
+import numpy as np
+from matplotlib.figure import Figure
+from sweeps.default import label_of
+
+from metastar import files
+from metastar.tools.report import tables
+from metastar.tools.sweep import cell as cell_files
+from metastar.training import metrics
+
+PAGE = cells.DOCS / "results.md"
+SWEEP = Path(__file__).parent / "sweeps/default.py"
+OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
+PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
+PARTS = {"": "test tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
+# (hours, few-shot, zero-shot) of the reference, by its published curve and hours for 200 000
+# updates on an RTX 4090 (arXiv 2606.00780), taken to be spent evenly.
+REFERENCE = {"cheetah_vel": ((23.5 / 4, -43.0, -75.0), (23.5, -33.0, -58.0))}
+
+
+def minutes_of(rows: list[dict], results: dict) -> dict[str, float]:
+    """What the minutes of a run went into, by its rows of metrics and its results."""
+    first, seconds = rows[0]["seconds"], dict.fromkeys(row["phase"] for row in rows)
+    steps = np.diff([0, *(row["step"] for row in rows)])
+    own = [num / row["updates_per_second"] for num, row in zip(steps, rows, strict=True)]
+    for phase in seconds:
+        seconds[phase] = sum(x for x, row in zip(own, rows, strict=True) if row["phase"] == phase)
+    seconds["compilation"] = first - own[0]
+    seconds["evaluation during the training"] = results["wall_seconds"] - first - sum(own[1:])
+    seconds["evaluation at the end"] = results["evaluation_seconds"]
+    return {name: x / 60 for name, x in seconds.items()}
+
+
+def curves_of(argument: str) -> dict | None:
+    """Returns over minutes of every run of MetaSTAR; None if there are no workdirs."""
+    runs = []
+    for cell, file in cells.cells_of(f"{SWEEP}:{argument}"):
+        folders = sorted((cells.DOCS.parent / cell.workdir / "seeds").glob("*"))
+        if cell.cfg.method != "metastar" or not folders:
+            continue
+        for folder, run in zip(folders, cell_files.read(file)["runs"], strict=True):
+            rows = metrics.read_rows(folder / metrics.FILE)
+            points = [
+                [row["step"], row["seconds"] / 60, *(row[f"eval/{name}"] for name in PROTOCOLS)]
+                for row in rows
+                if "eval/few_shot" in row
+            ]
+            runs.append({"curve": points, "minutes": minutes_of(rows, run["results"])})
+    return {"columns": ["updates", "minutes", *PROTOCOLS], "runs": runs} if runs else None
+
+
+def table(argument: str) -> str:
+    """The tables, from the result files alone."""
+    label, every = label_of(*argument.split(",")), cells.cells_of(f"{SWEEP}:{argument}")
+    found = {cell.cfg.method: cells.results_of(file) for cell, file in every}
+    rows = [("", "MetaSTAR", "oracle", "uniform actions")]
+    for part, words in PARTS.items():
+        blocks = {
+            method: [run[part] if part else run for run in runs if not part or part in run]
+            for method, runs in found.items()
+        }
+        if not blocks["metastar"]:
+            continue
+        bounds = blocks["metastar"][0].get("bounds", {}).get("random")
+        uniform = "–" if bounds is None else f"{bounds:.1f}"
+        oracle = cells.interval([x["protocols"]["few_shot"] for x in blocks["oracle"]])
+        for name, title in PROTOCOLS.items():
+            own = [x["protocols"][name] for x in blocks["metastar"]]
+            rows.append((f"{title}, {words}", cells.interval(own), oracle, uniform))
+            sources = [x.get("by_context_source") or {} for x in own]
+            if all(OTHERS in x for x in sources):
+                others = cells.interval([x[OTHERS] for x in sources])
+                rows.append((f"{title}, {words}, contexts by others", others, oracle, uniform))
+    curves = files.read_json(cells.RESULTS / label / "curves.json", "make it again")
+    parts = curves["runs"][0]["minutes"]
+    spent = [("minutes of", *parts, "all"), ("", *(f"{x:.1f}" for x in parts.values()))]
+    spent[1] += (f"{sum(parts.values()):.1f}",)
+    commands = (
+        f"`metastar sweep experiments/sweeps/default.py:{argument}`, then `python "
+        f"experiments/default.py --argument={argument}`; files: `experiments/results/{label}/`"
+    )
+    return (
+        f"{tables.markdown(rows)}\n\n{len(found['metastar'])} seeds, trained in one program, whose "
+        f"time is that of all of them:\n\n{tables.markdown(spent)}\n\nCommands: {commands}.\n"
+    )
+
+
+def figure(argument: str, curves: dict) -> Figure:
+    """Returns of every seed over minutes, and the reference's over its own."""
+    drawn = Figure((9, 3.6), layout="constrained")
+    for k, (axis, title) in enumerate(zip(drawn.subplots(1, 2), PROTOCOLS.values(), strict=True)):
+        for number, run in enumerate(curves["runs"]):
+            points = np.array(run["curve"]).T
+            axis.plot(points[1], points[2 + k], "C0.-", label="MetaSTAR" if not number else None)
+        reference = np.array(REFERENCE.get(argument.split(",")[0], ())).reshape(-1, 3).T
+        axis.plot(60 * reference[0], reference[1 + k], "C3s--", label="reference, RTX 4090")
+        axis.set(xscale="log", xlabel="minutes of training", ylabel="return", title=title)
+        axis.legend()
+    return drawn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--argument", default="cheetah_vel", metavar="FAMILY[,WITHHELD]")
+    argument = parser.parse_args().argument
+    label = label_of(*argument.split(","))
+    folder = cells.RESULTS / label
+    if curves := curves_of(argument):
+        files.write_json(folder / "curves.json", curves)
+        figure(argument, curves).savefig(folder / "curves.png", dpi=120)
+    content = table(argument)
+    if "," not in argument:
+        tables.insert(PAGE, label, content)
+    print(content)
+
+
+if __name__ == "__main__":
+    main()
