@@ -175,11 +175,12 @@ def between(code: Array, bank: Array, num: int) -> Array:
     >>> print(between(jnp.array([3.0, 0.0]), jnp.array([[0.0, 3.0]]), 1).round(2))
     [[2.12 2.12]]
     """
-    step = jnp.arange(1, num + 1)[:, None] / (num + 1)  # [num, 1]
-    line = code + step * (bank - code)[:, None]
-    first, last = jnp.linalg.norm(code), jnp.linalg.norm(bank, axis=-1)[:, None, None]
-    length = jnp.maximum(jnp.linalg.norm(line, axis=-1, keepdims=True), 1e-6)
-    return (line / length * (first + step * (last - first))).reshape(-1, code.shape[-1])
+    first, last = code[None, None], bank[:, None]
+    step = (jnp.arange(1, num + 1) / (num + 1))[None, :, None]
+    line = first + step * (last - first)  # [K, num, Z]
+    start, end, found = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, last, line))
+    length = start + step * (end - start)
+    return (line * length / jnp.maximum(found, 1e-6)).reshape(-1, code.shape[-1])
 
 
 def guarded(cost: Array, steps: Array, nats: float, fit: float) -> Array:
