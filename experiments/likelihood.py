@@ -48,8 +48,9 @@ TITLES = {
     "between": "bank and codes between",
     "between_3_nats": "bank and codes between, 3 nats",
 }
-LABEL = "likelihood_{family}_validation6"
-RUN = "runs/likelihood_{family}"
+LABEL = "likelihood_{name}_validation6"
+RUN = "runs/likelihood_{name}"
+COMMAND = "python experiments/likelihood.py {name}"
 PARTS = {"withheld": "withheld tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
 OTHERS = f"{choose.CROSS_TASK} expert"  # the source of contexts by policies of other tasks
 WINDOWS = 64  # of each task and source, for the measures of codes
@@ -78,14 +79,14 @@ def with_ood(run: restore.Restored) -> store.Tasks:
     return store.tasks_of(data, cfg)
 
 
-def evaluated(run: restore.Restored, tasks: store.Tasks, arm: str, folder: Path) -> dict:
+def evaluated(run: restore.Restored, tasks: store.Tasks, arm: str, folder: Path, name: str) -> dict:
     """Evaluates a run under an arm; returns what is kept of the results, and measures of codes."""
     cfg = FrozenConfigDict(config.change(run.cfg, ARMS[arm]))
     folder.mkdir(exist_ok=True)
     meta = {
         "wall_seconds": run.meta["wall_seconds"],
         "updates": run.step,
-        "command": f"python experiments/likelihood.py {run.cfg.family}",
+        "command": COMMAND.format(name=name),
         "params_sha256": checkpoint.params_sha256(params_of(run.state)),
         "digests": run.digests,
     }
@@ -139,7 +140,7 @@ def measured(arrays: dict[str, np.ndarray], part: str) -> dict:
     return {"r2": found}
 
 
-def audited(run: restore.Restored, arm: str) -> dict:
+def audited(run: restore.Restored, arm: str, name: str) -> dict:
     """The audit's ratio and energy of codes of the withheld tasks, and its linear probe.
 
     Under "all" sources and those that the run "trained" on.
@@ -153,7 +154,7 @@ def audited(run: restore.Restored, arm: str) -> dict:
     draws = [audit_codes.halves(withheld, source) for source in found]
     read = audit_codes.make_reader(inference.method, draws, WINDOWS, jax.random.key(0))
     codes, names = read(params), np.array([source.name for source in found])
-    measures = {"command": f"python experiments/likelihood.py {cfg.family}"}
+    measures = {"command": COMMAND.format(name=name)}
     trained = np.array([not name.startswith(choose.CROSS_TASK) for name in names])
     for kind, some in {"all": np.ones(len(names), bool), "trained": trained}.items():
         code, keep, num = codes.code[:, some], codes.keep[:, some], int(some.sum())
@@ -176,9 +177,9 @@ def shown(values: list[float | None], form: str) -> str:
     return form.format(values[0]) if one else cells.spread(values, form)
 
 
-def stored(family: str) -> dict[str, list[dict]]:
-    """What the files of a family hold, by arm: one of each run, its codes under "audit"."""
-    out, found = cells.RESULTS / LABEL.format(family=family), {}
+def stored(name: str) -> dict[str, list[dict]]:
+    """What the files of that name hold, by arm: one of each run, its codes under "audit"."""
+    out, found = cells.RESULTS / LABEL.format(name=name), {}
     for arm in ARMS:
         for file in sorted(out.glob(f"{arm}_?.json")):
             codes = files.read_json(file.with_stem(f"{file.stem}_codes"), "make it again")
@@ -187,9 +188,9 @@ def stored(family: str) -> dict[str, list[dict]]:
     return found
 
 
-def table(family: str) -> str:
+def table(name: str) -> str:
     """One column for each arm; with several runs means, the least and the largest."""
-    found = stored(family)
+    found = stored(name)
     first = next(iter(found.values()))[0]
     rows = [("", *(TITLES[arm] for arm in found))]
 
@@ -220,10 +221,10 @@ def of_others(block: dict) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("family")
+    parser.add_argument("name", help="of the run, after runs/likelihood_")
     parser.add_argument("--arms", default=",".join(ARMS), help="some of them, with commas")
     args = parser.parse_args()
-    label, trained = LABEL.format(family=args.family), Path(RUN.format(family=args.family))
+    label, trained = LABEL.format(name=args.name), Path(RUN.format(name=args.name))
     out = cells.RESULTS / label
     out.mkdir(exist_ok=True)
     folders = sorted((trained / "seeds").glob("*")) or [trained]
@@ -232,10 +233,10 @@ def main() -> None:
             file, codes = (out / f"{arm}_{seed}{end}.json" for end in ("", "_codes"))
             run = restore.restore(folder)
             if not file.exists():
-                files.write_json(file, evaluated(run, with_ood(run), arm, folder / arm))
+                files.write_json(file, evaluated(run, with_ood(run), arm, folder / arm, args.name))
             if not codes.exists():
-                files.write_json(codes, audited(run, arm))
-    text = f"{table(args.family)}\n\nFiles: `experiments/results/{label}/`.\n"
+                files.write_json(codes, audited(run, arm, args.name))
+    text = f"{table(args.name)}\n\nFiles: `experiments/results/{label}/`.\n"
     tables.insert(cells.DOCS / "log.md", label, text)
     print(text)
 

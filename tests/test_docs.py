@@ -106,7 +106,7 @@ def test_the_table_of_contexts_is_that_of_the_committed_files():
 @pytest.mark.parametrize("family", ["cheetah_vel", "point_robot_sparse"])
 def test_the_tables_of_inference_are_those_of_the_committed_files(family):
     experiment = importlib.import_module("likelihood")
-    label = experiment.LABEL.format(family=family)
+    label = experiment.LABEL.format(name=family)
     assert f"<!-- {label} -->\n{experiment.table(family)}\n" in (ROOT / "docs/log.md").read_text()
 
 
