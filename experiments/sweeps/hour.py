@@ -3,8 +3,8 @@
     metastar sweep experiments/sweeps/hour.py
 
 The default's data; the last six training tasks are withheld and take the place of the test tasks,
-since the preset's settings are chosen so. A part of its updates, one seed. The last arm begins
-behind the pretraining of the one before.
+since the preset's settings are chosen so. A part of its updates, one seed. The last arms begin
+behind the pretraining of others.
 """
 
 from ml_collections import ConfigDict
@@ -43,6 +43,11 @@ ARMS = {
         **NARROW,
         **imagined(1, 0.25, **{"imagine.reach": 1.0}),
         "train.pretrained": PRETRAINED,
+    },
+    "three dimensions, the model stays": {
+        **NARROW,
+        "world_model.every": 0,
+        "train.pretrained": workdir("three dimensions"),
     },
 }
 

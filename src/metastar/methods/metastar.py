@@ -70,6 +70,13 @@ SECTIONS = {
             "pretrain_lr": Field(1e-4, RATE, "rate of the pretraining", swept=True, decays=True),
             "lr": Field(1e-4, RATE, "rate of the joint phase", swept=True, decays=True),
             "clip_norm": Field(1000.0, POSITIVE, "largest norm of the model's gradient"),
+            "every": Field(
+                1,
+                NOT_NEGATIVE,
+                "joint updates from one in which the model learns to the next; 0: it is done with "
+                "the pretraining (ours)",
+                before=1,
+            ),
         },
     ),
     "task_losses": (objective.WEIGHTED,),
@@ -188,7 +195,8 @@ def update(
 
     1. World model and task code, by one gradient: reconstruction and termination from the
        posterior's latents, the balanced KL of the latent dynamics, and the task objective on the
-       codes of the context windows. The opponents of task losses then learn from these codes.
+       codes of the context windows. The opponents of task losses then learn from these codes. With
+       `world_model.every` above 1 (ours) the model stays as it is in the updates between.
     2. Imagination: from every start window the model is rolled out for `imagine.horizon` steps
        under the actor and the code. `imagine.penalty` times its uncertainty is subtracted from its
        rewards. With `imagine.reach` (ours) rollouts are under codes of other tasks.
@@ -208,8 +216,9 @@ def update(
     key_imagine, key_agent = jax.random.split(key_agent)
 
     with jax.named_scope("world_model"):
-        rate = hp["world_model"]["lr"]
-        state, model_metrics, code = train_model(system, state, batch, key_model, hp, rate)
+        rate, every = hp["world_model"]["lr"], cfg.world_model.every
+        learns = step % every == 0 if every > 1 else every == 1
+        state, model_metrics, code = train_model(system, state, batch, key_model, hp, rate, learns)
 
     with jax.named_scope("imagine"):
         act = partial(agent.act, state[AGENT].params, greedy=False)
@@ -226,26 +235,35 @@ def update(
 
 
 def train_model(
-    system: System, state: TrainState, batch: Batch, key: Array, hp: dict, rate: Array
+    system: System,
+    state: TrainState,
+    batch: Batch,
+    key: Array,
+    hp: dict,
+    rate: Array,
+    learns: bool | Array = True,
 ) -> tuple[TrainState, dict[str, Array], Array]:
     """Trains the world model, then the opponents; returns state, metrics and the codes [M, Z].
 
     The codes are those of the "context" view from before the step, so that the rest of the update
-    has them without another pass of the model.
+    has them without another pass of the model. Where it `learns` not ([] bool, may be traced) the
+    model stays, and metrics and codes are of what it is.
     """
     model, opponents = state[MODEL], state.get(OPPONENTS, Learner({}))
     noise = model_loss.draw_noise(key, batch, system.cfg, system.task_losses)
-    params, opt_state, (metrics, codes) = system.model_step(
-        model.params,
-        model.opt_state,
-        rate,
-        opponents.params,
-        batch,
-        noise,
-        hp,
-        system.cfg,
-        system.task_losses,
-    )
+    given = opponents.params, batch, noise, hp, system.cfg, system.task_losses
+
+    def learn(params, opt_state):
+        return system.model_step(params, opt_state, rate, *given)
+
+    def stay(params, opt_state):
+        return params, opt_state, model_loss.loss_and_codes(params, *given)[1]
+
+    own = model.params, model.opt_state
+    if isinstance(learns, bool):
+        params, opt_state, (metrics, codes) = (learn if learns else stay)(*own)
+    else:
+        params, opt_state, (metrics, codes) = jax.lax.cond(learns, learn, stay, *own)
     state = {**state, MODEL: Learner(params, opt_state=opt_state)}
     if opponents.params:
         key = jax.random.fold_in(key, 1)
