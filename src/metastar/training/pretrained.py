@@ -26,6 +26,7 @@ _FREE = (
     "train.keep_checkpoints",
     "train.pretrained",
     "train.updates",
+    "world_model.every",
     "world_model.lr",
 )
 _SHAPES = ".hidden"  # except these: initial parameters depend on the sizes of an agent
