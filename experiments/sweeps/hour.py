@@ -44,10 +44,11 @@ ARMS = {
         **imagined(1, 0.25, **{"imagine.reach": 1.0}),
         "train.pretrained": PRETRAINED,
     },
-    "three dimensions, the model stays": {
+    "good model, three dimensions, it stays": {
+        **GOOD,
         **NARROW,
         "world_model.every": 0,
-        "train.pretrained": workdir("three dimensions"),
+        "train.pretrained": PRETRAINED,
     },
 }
 
