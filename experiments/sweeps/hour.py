@@ -33,23 +33,25 @@ def workdir(title: str) -> str:
 
 
 PRETRAINED = workdir("good model, three dimensions")
+STAYS = {"world_model.every": 0}  # it learns in the pretraining alone
 ARMS = {
     "as it is": {},
     "three dimensions": NARROW,
-    "good model": GOOD,
     "good model, three dimensions": {**GOOD, **NARROW},
-    "good model, three dimensions, other codes": {
-        **GOOD,
-        **NARROW,
-        **imagined(1, 0.25, **{"imagine.reach": 1.0}),
-        "train.pretrained": PRETRAINED,
-    },
     "good model, three dimensions, it stays": {
         **GOOD,
         **NARROW,
-        "world_model.every": 0,
+        **STAYS,
         "train.pretrained": PRETRAINED,
     },
+    "good model, three dimensions, it stays, other codes": {
+        **GOOD,
+        **NARROW,
+        **STAYS,
+        **imagined(1, 0.25, **{"imagine.reach": 1.0}),
+        "train.pretrained": PRETRAINED,
+    },
+    "good model, it stays": {**GOOD, **STAYS},
 }
 
 
