@@ -67,6 +67,7 @@ def get_config() -> ConfigDict:
         {
             "results": f"experiments/results/{LABEL}",
             "runs": f"runs/{LABEL}",
+            "memory_gb": 10.0,  # of an audit
             "grids": (
                 {"methods": ("oracle",), "overrides": bound, **shared},
                 {"methods": ("metastar",), "overrides": overrides, "then": ("audit",), **shared},
