@@ -83,12 +83,18 @@ DENSE_POINT_ROBOTS = {
     "debug": {**POINT_ROBOT, "sampler.batch_size": 16},
 }
 PRECISE = {"world_model.latent_init": "precise"}
+PREDICTS = {
+    "world_model.latent_init": "precise",
+    "world_model.prior": "change",
+    "world_model.skip": True,
+    "world_model.condition": "concat",
+}
 FAMILIES = {
     "point_robot_sparse": {"": PRECISE, "quick": PRECISE},
     "point_robot": DENSE_POINT_ROBOTS,
     # In the wind as in still air; not tuned, and not measured yet.
     "point_robot_wind": DENSE_POINT_ROBOTS,
-    "cheetah_vel": CHEETAHS,
+    "cheetah_vel": {**CHEETAHS, "": {**CHEETAHS[""], **PREDICTS}},
     "cheetah_vel_sparse": CHEETAHS,
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()

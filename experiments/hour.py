@@ -10,7 +10,9 @@ root of the checkout.
 from pathlib import Path
 
 import cells
+import numpy as np
 from sweeps.hour import ARMS, LABEL
+from sweeps.pays import WITHIN
 
 from metastar.tools.report import tables
 from metastar.tools.sweep import cell as cell_files
@@ -21,6 +23,8 @@ SHOWN = (1, 8)  # imagined steps
 COLUMNS = (
     "",
     "few-shot",
+    "within",
+    "training tasks",
     "zero-shot",
     "contexts by policies of other tasks",
     "observations",
@@ -40,10 +44,10 @@ def table() -> list[tuple[str, ...]]:
     rows = [COLUMNS]
     if oracle[1].exists():
         found = cells.results_of(oracle[1])
-        best, rest = mean_of(found[0], "few_shot"), ("–",) * (len(COLUMNS) - 3)
+        best, rest = few_shot(found[0]), ("–",) * (len(COLUMNS) - 2)
         minutes = f"{found[0]['wall_seconds'] / 60:.0f}"
-        rows += [("oracle", best, *rest, minutes)]
-        rows += [("uniform actions", f"{found[0]['bounds']['random']:.1f}", *rest, "–")]
+        rows += [("oracle", *best, *rest[len(best) :], minutes)]
+        rows += [("uniform actions", f"{found[0]['bounds']['random']:.1f}", *rest)]
     for title, (_, file) in zip(ARMS, arms, strict=True):
         if file.exists():
             (run,) = cell_files.read(file)["runs"]
@@ -61,8 +65,8 @@ def line(results: dict, audit: dict) -> tuple[str, ...]:
         return " / ".join(f"{error[part]['right'][step - 1]:.2f}" for step in SHOWN)
 
     return (
-        mean_of(results, "few_shot"),
-        mean_of(results, "zero_shot"),
+        *few_shot(results),
+        f"{results['protocols']['zero_shot']['mean']:.1f}",
         f"{others:.1f}",
         steps("obs"),
         steps("reward"),
@@ -74,8 +78,12 @@ def line(results: dict, audit: dict) -> tuple[str, ...]:
     )
 
 
-def mean_of(results: dict, protocol: str) -> str:
-    return f"{results['protocols'][protocol]['mean']:.1f}"
+def few_shot(results: dict) -> tuple[str, str, str]:
+    """Of all withheld tasks, of those within the training's speeds, and of training tasks."""
+    own = results["protocols"]["few_shot"]
+    within = np.mean([own["per_task"][k] for k in WITHIN])
+    train = results["train"]["protocols"]["few_shot"]["mean"]
+    return tuple(f"{x:.1f}" for x in (own["mean"], within, train))
 
 
 def main() -> None:

@@ -10,12 +10,13 @@ root of the checkout.
 from pathlib import Path
 
 import cells
-from sweeps.pays import ARMS, LABEL
+from sweeps.pays import ARMS, LABEL, WITHIN
 
 from metastar.tools.report import tables
 
 SWEEP = Path(__file__).parent / "sweeps/pays.py"
 PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
+WITHIN_TITLE = "few-shot, the four within the training's speeds"
 OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
 COMMANDS = "`metastar sweep experiments/sweeps/pays.py`, then `python experiments/pays.py`"
 
@@ -24,23 +25,33 @@ def table() -> list[tuple[str, ...]]:
     """One line of each finished arm, below those of its part's oracle and uniform actions."""
     last, outermost, *arms = cells.cells_of(str(SWEEP))
     oracles = {"Other codes": outermost}
-    rows, parts = [("", *PROTOCOLS.values(), "contexts by policies of other tasks")], set()
+    titles = ("", *PROTOCOLS.values(), "contexts by policies of other tasks", WITHIN_TITLE)
+    rows, parts = [titles], set()
     for (part, title), (_, file) in zip(ARMS, arms, strict=True):
         if not file.exists():
             continue
         if part not in parts and (oracle := oracles.get(part, last)[1]).exists():
             found = cells.results_of(oracle)
-            best = cells.interval([run["protocols"]["few_shot"] for run in found])
+            best = [run["protocols"]["few_shot"] for run in found]
             uniform = f"{found[0]['bounds']['random']:.1f}"
-            rows += [(f"**{part}**", "", "", ""), ("oracle", best, "–", "–")]
-            rows += [("uniform actions", uniform, "–", "–")]
+            rows += [(f"**{part}**", "", "", "", "")]
+            rows += [("oracle", cells.interval(best), "–", "–", inner(part, best))]
+            rows += [("uniform actions", uniform, "–", "–", "–")]
         parts.add(part)
         found = cells.results_of(file)
         blocks = [[run["protocols"][name] for run in found] for name in PROTOCOLS]
         own = [block["by_context_source"].get(OTHERS) for block in blocks[0]]
         other = cells.interval(own) if all(own) else "–"
-        rows.append((title, *(cells.interval(block) for block in blocks), other))
+        returns = (cells.interval(block) for block in blocks)
+        rows.append((title, *returns, other, inner(part, blocks[0])))
     return rows
+
+
+def inner(part: str, blocks: list[dict]) -> str:
+    """Few-shot returns of the withheld tasks that lie between those of the training."""
+    if part == "Other codes":
+        return "–"
+    return cells.interval([{"per_task": [x["per_task"][k] for k in WITHIN]} for x in blocks])
 
 
 def main() -> None:

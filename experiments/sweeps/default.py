@@ -8,7 +8,7 @@ withholds the last six training tasks, which then take the place of the test tas
 
 from ml_collections import ConfigDict
 
-METHODS = ("oracle", "metastar")
+PROTOCOLS = "eval.protocols=few_shot,zero_shot,swapped"
 
 
 def label_of(family: str, withheld: str = "") -> str:
@@ -19,16 +19,21 @@ def get_config(argument: str = "cheetah_vel") -> ConfigDict:
     family, _, withheld = argument.partition(",")
     label = label_of(family, withheld)
     shared = {"families": (family,), "presets": ("",), "seeds": (0, 1, 2), "runs_per_program": 3}
-    overrides = {"": (f"data.validation_tasks={withheld or 0}",)}
+    withheld = (f"data.validation_tasks={withheld or 0}",)
     return ConfigDict(
         {
             "results": f"experiments/results/{label}",
             "runs": f"runs/{label}",
-            "memory_gb": 12.0,
-            "grids": tuple(
-                {"methods": (m,), "overrides": overrides, "then": ("audit",) * (m == "metastar")}
-                | shared
-                for m in METHODS
+            "cores": 2,
+            "memory_gb": 14.0,  # of the audits
+            "grids": (
+                {"methods": ("oracle",), "overrides": {"": withheld}, **shared},
+                {
+                    "methods": ("metastar",),
+                    "overrides": {"": (*withheld, PROTOCOLS)},
+                    "then": ("audit",),
+                    **shared,
+                },
             ),
         }
     )

@@ -13,7 +13,19 @@ from sweeps.pays import GOOD, imagined
 LABEL = "hour_cheetah_vel_validation6"
 BATCH = {"sampler.pretrain_batch": 8}  # tasks of an update of the pretraining
 NARROW = {"world_model.code_dim": 3}
+BEFORE = {  # what the preset was until then, by the last of these arms
+    "world_model.recon_weight": 1.0,
+    "world_model.latent_init": "reference",
+    "world_model.prior": "linear",
+    "world_model.skip": False,
+    "world_model.variance_power": 0.0,
+    "world_model.condition": "none",
+    "world_model.every": 1,
+    "imagine.start": "predicted",
+    "imagine.uncertainty": "spread",
+}
 SHARED = {
+    **BEFORE,
     "data.validation_tasks": 6,
     "train.pretrain_updates": 4_000,
     "train.updates": 6_000,

@@ -69,7 +69,7 @@ DATA = {
         "collect.td3.hidden": (128, 128),
     },
 }
-UPDATES = {"": 100_000, "quick": 10_000, "debug": 10, "paper": 200_000}
+UPDATES = {"": 20_000, "quick": 10_000, "debug": 10, "paper": 200_000}
 
 DT = 0.05  # seconds per action
 NUM_JOINTS = 9
