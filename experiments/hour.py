@@ -1,17 +1,21 @@
-"""What the hour of Cheetah-Vel's default preset is spent on best, on withheld tasks.
+"""What the minutes of Cheetah-Vel's presets are spent on best, on withheld tasks.
 
     metastar sweep experiments/sweeps/hour.py
     python experiments/hour.py
 
-The second makes of the result files that there are a table in `docs/log.md`. Call both from the
-root of the checkout.
+    metastar sweep experiments/sweeps/hour.py:quick
+    python experiments/hour.py --preset=quick
+
+The second of each makes of the result files that there are a table in `docs/log.md`. Call them from
+the root of the checkout.
 """
 
+import argparse
 from pathlib import Path
 
 import cells
 import numpy as np
-from sweeps.hour import ARMS, LABEL
+from sweeps.hour import AGENTS, ARMS, label_of
 from sweeps.pays import WITHIN
 
 from metastar.tools.report import tables
@@ -20,76 +24,84 @@ from metastar.tools.sweep import cell as cell_files
 SWEEP = Path(__file__).parent / "sweeps/hour.py"
 OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
 SHOWN = (1, 8)  # imagined steps
-COLUMNS = (
-    "",
-    "few-shot",
-    "within",
-    "training tasks",
-    "zero-shot",
-    "contexts by policies of other tasks",
-    "observations",
-    "reward",
-    "ratio",
-    "m/s",
-    "task R²",
-    "source",
-    "minutes",
-)
-COMMANDS = "`metastar sweep experiments/sweeps/hour.py`, then `python experiments/hour.py`"
+RETURNS = {  # title: of a run's results
+    "few-shot": lambda x: x["protocols"]["few_shot"]["mean"],
+    "within": lambda x: np.mean([x["protocols"]["few_shot"]["per_task"][k] for k in WITHIN]),
+    "training tasks": lambda x: x["train"]["protocols"]["few_shot"]["mean"],
+    "zero-shot": lambda x: x["protocols"]["zero_shot"]["mean"],
+    "contexts by policies of other tasks": lambda x: x["protocols"]["few_shot"][
+        "by_context_source"
+    ][OTHERS]["mean"],
+}
+CODES = {  # title: form, of the audit's measures on the sources of the training
+    "ratio": ("{:.4f}", lambda x: x["ratio"]["ratio"]),
+    "m/s": ("{:.2f}", lambda x: x["task_of_training"]["linear"]["rmse"]),
+    "task R²": ("{:.3f}", lambda x: x["task_of_training"]["linear"]["r2"]),
+    "source": ("{:.0%}", lambda x: x["identity"]["linear"]["accuracy"]),
+}
+ERRORS = {"observations": "obs", "reward": "reward"}
 
 
-def table() -> list[tuple[str, ...]]:
+def table(preset: str) -> list[tuple[str, ...]]:
     """One line of each finished arm, below those of the oracle and uniform actions."""
-    oracle, *arms = cells.cells_of(str(SWEEP))
-    rows = [COLUMNS]
+    oracle, *arms = cells.cells_of(f"{SWEEP}:{preset}")
+    rows = [("", *RETURNS, *ERRORS, *CODES, "minutes")]
     if oracle[1].exists():
         found = cells.results_of(oracle[1])
-        best, rest = few_shot(found[0]), ("–",) * (len(COLUMNS) - 2)
-        minutes = f"{found[0]['wall_seconds'] / 60:.0f}"
-        rows += [("oracle", *best, *rest[len(best) :], minutes)]
-        rows += [("uniform actions", f"{found[0]['bounds']['random']:.1f}", *rest)]
-    for title, (_, file) in zip(ARMS, arms, strict=True):
+        rest = ("–",) * (len(ERRORS) + len(CODES))
+        returns = (shown(found, read) for read in RETURNS.values())
+        uniform = f"{found[0]['bounds']['random']:.1f}"
+        rows.append(("oracle", *returns, *rest, minutes(found)))
+        rows.append(("uniform actions", uniform, *("–",) * (len(rows[0]) - 2)))
+    for title, (_, file) in zip(ARMS[preset] | AGENTS[preset], arms, strict=True):
         if file.exists():
-            (run,) = cell_files.read(file)["runs"]
-            rows.append((title, *line(run["results"], run["audit"])))
+            rows.append((title, *line(cell_files.read(file)["runs"])))
     return rows
 
 
-def line(results: dict, audit: dict) -> tuple[str, ...]:
-    """The cells of an arm's only run."""
-    error, told = audit["open_loop"]["test"], audit["splits"]["test"]["trained"]
-    speed = told["task_of_training"]["linear"]
-    others = results["protocols"]["few_shot"]["by_context_source"][OTHERS]["mean"]
+def line(runs: list[dict]) -> tuple[str, ...]:
+    """The cells of an arm, which need not be audited."""
+    found, audits = [run["results"] for run in runs], [run.get("audit") for run in runs]
+    returns = [shown(found, read) for read in RETURNS.values()]
+    if None in audits:
+        return (*returns, *("–",) * (len(ERRORS) + len(CODES)), minutes(found))
+    told = [audit["splits"]["test"]["trained"] for audit in audits]
 
     def steps(part: str) -> str:
-        return " / ".join(f"{error[part]['right'][step - 1]:.2f}" for step in SHOWN)
+        mean = np.mean([x["open_loop"]["test"][part]["right"] for x in audits], 0)
+        return " / ".join(f"{mean[step - 1]:.2f}" for step in SHOWN)
 
     return (
-        *few_shot(results),
-        f"{results['protocols']['zero_shot']['mean']:.1f}",
-        f"{others:.1f}",
-        steps("obs"),
-        steps("reward"),
-        f"{told['ratio']['ratio']:.4f}",
-        f"{speed['rmse']:.2f}",
-        f"{speed['r2']:.3f}",
-        f"{told['identity']['linear']['accuracy']:.0%}",
-        f"{results['wall_seconds'] / 60:.0f}",
+        *returns,
+        *map(steps, ERRORS.values()),
+        *(shown(told, read, form) for form, read in CODES.values()),
+        minutes(found),
     )
 
 
-def few_shot(results: dict) -> tuple[str, str, str]:
-    """Of all withheld tasks, of those within the training's speeds, and of training tasks."""
-    own = results["protocols"]["few_shot"]
-    within = np.mean([own["per_task"][k] for k in WITHIN])
-    train = results["train"]["protocols"]["few_shot"]["mean"]
-    return tuple(f"{x:.1f}" for x in (own["mean"], within, train))
+def shown(found: list[dict], read, form: str = "{:.1f}") -> str:
+    """A number, or the mean over runs with the least and the largest."""
+    values = [read(x) for x in found]
+    return form.format(values[0]) if len(values) == 1 else cells.spread(values, form)
+
+
+def minutes(found: list[dict]) -> str:
+    """Of a program, whose runs have one clock."""
+    return f"{found[0]['wall_seconds'] / 60:.0f}"
 
 
 def main() -> None:
-    files = f"experiments/results/{LABEL}/"
-    page = f"{tables.markdown(table())}\n\nCommands: {COMMANDS}; files: `{files}`.\n"
-    tables.insert(cells.DOCS / "log.md", LABEL, page)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", default="", choices=tuple(ARMS))
+    preset = parser.parse_args().preset
+    label, colon = label_of(preset), ":" * bool(preset)
+    commands = (
+        f"`metastar sweep experiments/sweeps/hour.py{colon}{preset}`, then `python "
+        f"experiments/hour.py{' --preset=' * bool(preset)}{preset}`"
+    )
+    files = f"`experiments/results/{label}/`"
+    page = f"{tables.markdown(table(preset))}\n\nCommands: {commands}; files: {files}.\n"
+    tables.insert(cells.DOCS / "log.md", label, page)
     print(page)
 
 

@@ -56,7 +56,7 @@ SWEEPS = {
     "meta_dt": ("", "cheetah_vel"),
     "two_data_sets": ("", "cheetah_vel"),
     "pays": ("",),
-    "hour": ("",),
+    "hour": ("", "quick"),
     "default": ("", "cheetah_vel,6"),
 }
 
