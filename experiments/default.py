@@ -1,11 +1,12 @@
 """A family's default preset: returns, what its minutes went into, and returns over seconds.
 
+    time metastar collect --config=configs/metastar.py:cheetah_vel
     metastar sweep experiments/sweeps/default.py:cheetah_vel
     python experiments/default.py --argument=cheetah_vel
 
-The second reads the result files of the first, and the metrics in its workdirs if they are there,
-of which it keeps `curves.json` beside the files; it writes a figure there and a table to
-`docs/results.md`.
+The seconds of the first are written to `collection.json` by hand, beside the result files of the
+second. The third reads them, and the metrics in the workdirs if they are there, of which it keeps
+`curves.json`; it writes a figure there and a table to `docs/results.md`.
 """
 
 import argparse
@@ -86,6 +87,8 @@ def table(argument: str) -> str:
                 rows.append((f"{title}, {words}, contexts by others", others, oracle, uniform))
     curves = files.read_json(cells.RESULTS / label / "curves.json", "make it again")
     parts = curves["runs"][0]["minutes"]
+    collection = files.read_json(cells.RESULTS / label / "collection.json", "make it again")
+    parts = {"collection": collection["wall_seconds"] / 60, **parts}
     spent = [("minutes of", *parts, "all"), ("", *(f"{x:.1f}" for x in parts.values()))]
     spent[1] += (f"{sum(parts.values()):.1f}",)
     commands = (

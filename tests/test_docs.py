@@ -110,6 +110,14 @@ def test_the_tables_of_inference_are_those_of_the_committed_files(family):
     assert f"<!-- {label} -->\n{experiment.table(family)}\n" in (ROOT / "docs/log.md").read_text()
 
 
+@pytest.mark.parametrize("name, arguments", [("pays", ()), ("hour", ("",))])
+def test_the_tables_of_arms_are_those_of_the_committed_files(name, arguments):
+    experiment = importlib.import_module(name)
+    page, rows = (ROOT / "docs/log.md").read_text(), experiment.table(*arguments)
+    label = experiment.label_of(*arguments) if arguments else experiment.LABEL
+    assert f"<!-- {label} -->\n{experiment.tables.markdown(rows)}\n" in page
+
+
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
 def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     experiment = importlib.import_module(name)
