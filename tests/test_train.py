@@ -113,8 +113,8 @@ def test_rows_evaluations_and_checkpoints_come_when_asked(tmp_path):
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert [row["step"] for row in rows] == [4, 8, 10, 12, 16, 20, 24]
     assert [row["phase"] for row in rows] == 3 * ["pretrain"] + 4 * ["joint"]
-    assert asked == [(10, {"line"}), (20, {"line"})]
-    assert [row["step"] for row in rows if "eval/few_shot" in row] == [10, 20]
+    assert asked == [(20, {"line"})]  # and not after update 10, before the last phase
+    assert [row["step"] for row in rows if "eval/few_shot" in row] == [20]
     assert all(row["loss"] == row["error"] > 0 for row in rows)
     assert checkpoint.steps(tmp_path / "checkpoints") == [16, 24]  # 8 and 10 made room
 

@@ -32,6 +32,7 @@ class Host(NamedTuple):
     tell: Callable[..., None]  # of `status.told`
     started: float  # by `time.perf_counter`, earlier by what earlier processes took
     received: Sequence[signal.Signals]  # of `signals.caught`
+    untrained: int  # updates before the first of the agent, which comes last: nothing to evaluate
 
 
 def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: int) -> None:
@@ -52,7 +53,7 @@ def between(host: Host, phase: Phase, loop: LoopState, rows: list[dict], end: in
     """
     train, step = host.train, rows[0]["step"]
     rows = [{**row, "seconds": time.perf_counter() - host.started} for row in rows]
-    if step % train.eval_every == 0:
+    if step % train.eval_every == 0 and step > host.untrained:
         owns = unstack(loop, len(rows))
         if host.evaluate_fn is not None:
             _evaluate(host.evaluate_fn, rows, owns)

@@ -36,7 +36,7 @@ DEFAULTS = {
     "updates": Field(200_000, "[0, inf)", "updates of the last phase; each family has its number"),
     "chunk": Field(200, COUNT, "updates per jitted call, row of metrics and progress line"),
     "validate_every": Field(50, COUNT, "updates between two validation losses of a phase"),
-    "eval_every": Field(10_000, COUNT, "updates between two evaluations during training"),
+    "eval_every": Field(10_000, COUNT, "updates between two evaluations in the last phase"),
     "checkpoint_every": Field(10_000, COUNT, "updates between two checkpoints"),
     "keep_checkpoints": Field(3, COUNT, "checkpoints that are kept, the newest ones"),
     "pretrained": Field(
@@ -88,12 +88,12 @@ def fit(
 
     Without one they begin at the first update, or behind the pretraining of `train.pretrained`.
 
-    Between two chunks it writes a row of metrics, evaluates (every `train.eval_every` updates) and
-    saves a checkpoint (every `train.checkpoint_every` updates, at the end of a phase, and on
-    SIGTERM or SIGINT), all of it for each run in its own workdir. Runs that were killed and started
-    again end bitwise where uninterrupted ones end: chunks end at steps that depend on the config
-    alone. A run that meets a number that is not finite stays as it was before, and the others go
-    on.
+    Between two chunks it writes a row of metrics, evaluates (every `train.eval_every` updates, in
+    the last phase, where the agent learns) and saves a checkpoint (every `train.checkpoint_every`
+    updates, at the end of a phase, and on SIGTERM or SIGINT), all of it for each run in its own
+    workdir. Runs that were killed and started again end bitwise where uninterrupted ones end:
+    chunks end at steps that depend on the config alone. A run that meets a number that is not
+    finite stays as it was before, and the others go on.
 
     Args:
         runs: their configs differ in `seed` and in what `hps` holds; their workdirs hold these and
@@ -161,7 +161,8 @@ def fit(
         ]
         folders = folders[: len(written)]
         host = Host(
-            train, writers, folders, identities, evaluate_fn, progress, tell, started, received
+            *(train, writers, folders, identities, evaluate_fn, progress, tell, started, received),
+            untrained=_before_the_last(method.phases),
         )
         start = 0
         for phase in method.phases:
@@ -281,6 +282,12 @@ def _report_bad_steps(
             raise UserError(sentence)
         progress.say(sentence)
     _expect_one_alive(program.runs, bad_steps)
+
+
+def _before_the_last(phases: Sequence[Phase]) -> int:
+    """Updates before the last phase that has some."""
+    numbers = [phase.num_updates for phase in phases if phase.num_updates]
+    return sum(numbers[:-1])
 
 
 def _expect_one_alive(runs: Sequence[Run], bad_steps: np.ndarray) -> None:
