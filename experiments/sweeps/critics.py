@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 from sweeps.imagination import CQL, MOPO, variant
+from sweeps.pays import EARLIER_QUICK
 
 SHARED = {
     "data.validation_tasks": 6,
@@ -87,6 +88,7 @@ TABLES = {
             ("train.eval_every", 1_000),
             ("eval.curve_windows", 1),
             ("inference.choice", "encoder"),
+            *EARLIER_QUICK.items(),
         ),
     ),
 }

@@ -4,6 +4,7 @@ metastar sweep experiments/sweeps/focal.py:point_robot_sparse
 """
 
 from ml_collections import ConfigDict
+from sweeps.pays import EARLIER_QUICK
 
 # Under MetaSTAR's agent FOCAL has that agent's settings of MetaSTAR's recipe.
 CONSERVATIVE = (
@@ -15,19 +16,22 @@ CONSERVATIVE = (
     "agent.conservative.cql_states=16",
     "agent.conservative.actor_average=0.995",
 )
-ENCODER = ("inference.choice=encoder",)  # by which its tables were made
+# By which its tables were made.
+EARLIER = {"inference.choice": "encoder"}
 FAMILIES = ("point_robot_sparse", "cheetah_vel")
 
 
 def get_config(family: str = FAMILIES[0]) -> ConfigDict:
     shared = {"families": (family,), "presets": ("quick",), "seeds": (0, 1, 2), "then": ("audit",)}
+    earlier = EARLIER | (EARLIER_QUICK if family == "cheetah_vel" else {})
+    earlier = tuple(f"{path}={value}" for path, value in earlier.items())
     agents = {"iql": ("preset=FOCAL",), "conservative": CONSERVATIVE}
     return ConfigDict(
         {
             "results": f"experiments/results/focal_{family}",
             "runs": f"runs/focal_{family}",
             "grids": (
-                {"methods": ("metastar",), "overrides": {"": ENCODER}, **shared},
+                {"methods": ("metastar",), "overrides": {"": earlier}, **shared},
                 {"methods": ("focal",), "overrides": agents, **shared},
             ),
         }

@@ -9,19 +9,8 @@ arms begin behind the pretraining of others.
 """
 
 from ml_collections import ConfigDict
-from sweeps.pays import GOOD, imagined
+from sweeps.pays import EARLIER, EARLIER_QUICK, GOOD, imagined
 
-BEFORE = {  # what the presets were until then, by these arms
-    "world_model.recon_weight": 1.0,
-    "world_model.latent_init": "reference",
-    "world_model.prior": "linear",
-    "world_model.skip": False,
-    "world_model.variance_power": 0.0,
-    "world_model.condition": "none",
-    "world_model.every": 1,
-    "imagine.start": "predicted",
-    "imagine.uncertainty": "spread",
-}
 UPDATES = {"": 6_000, "quick": 10_000}
 SEEDS = {"": (0,), "quick": (0, 1, 2)}
 WITHHELD = {"data.validation_tasks": 6}
@@ -41,9 +30,9 @@ def variant(title: str) -> str:
 def shared(preset: str) -> dict:
     """Fields of all arms."""
     num = UPDATES[preset]
-    pretraining = {"train.pretrain_updates": 4_000, "sampler.pretrain_batch": 8}
+    default = {**EARLIER, "train.pretrain_updates": 4_000, "sampler.pretrain_batch": 8}
     ends = {f"train.{name}": num for name in ("updates", "eval_every", "checkpoint_every")}
-    return {**BEFORE, **WITHHELD, **(pretraining if not preset else {}), **ends}
+    return {**(EARLIER_QUICK if preset else default), **WITHHELD, **ends}
 
 
 def behind(title: str) -> dict:

@@ -11,11 +11,29 @@ Arms with one model and the same data share its pretraining; agents have fewer u
 from ml_collections import ConfigDict
 
 LABEL = "pays_cheetah_vel_validation6"
+EARLIER = {  # what MetaSTAR's presets of Cheetah-Vel had before their models predicted
+    "world_model.recon_weight": 1.0,
+    "world_model.latent_init": "reference",
+    "world_model.prior": "linear",
+    "world_model.skip": False,
+    "world_model.variance_power": 0.0,
+    "world_model.condition": "none",
+    "world_model.every": 1,
+    "imagine.start": "predicted",
+    "imagine.uncertainty": "spread",
+}
+EARLIER_QUICK = {
+    **EARLIER,
+    "world_model.latent_dim": 16,
+    "sampler.pretrain_batch": 0,
+    "train.pretrain_updates": 2_000,
+}
 BATCH = 128  # transitions of a task in an update, real and imagined together
 # Of the last six training tasks of Cheetah-Vel: 1.22 to 1.95 m/s, where the others have 0.01 to
 # 2.84; two are faster than all of these, 2.95 and 2.99 m/s.
 WITHIN = (0, 1, 4, 5)
 SHARED = {
+    **EARLIER_QUICK,
     "data.validation_tasks": 6,
     "sampler.batch_size": BATCH,
     "train.pretrain_updates": 6_000,

@@ -8,6 +8,7 @@ have hardly any updates, and none of them is evaluated at length.
 """
 
 from ml_collections import ConfigDict
+from sweeps.pays import EARLIER
 
 FAMILIES = ("point_robot", "cheetah_vel")
 DATA = {  # what a model sees of the one collection
@@ -33,6 +34,7 @@ QUICK = {
 # The reference's objective at the size of `quick`: distances between the codes of tasks, one window
 # of each, a free scale, and codes as wide as those of the preset of Cheetah-Vel.
 PAPER = {
+    **EARLIER,
     "task_losses.distance": 1.0,
     "task_losses.infonce": 0.0,
     "task_losses.reconstruction": 0.0,
