@@ -110,7 +110,7 @@ def test_the_tables_of_inference_are_those_of_the_committed_files(family):
     assert f"<!-- {label} -->\n{experiment.table(family)}\n" in (ROOT / "docs/log.md").read_text()
 
 
-@pytest.mark.parametrize("name, arguments", [("pays", ()), ("hour", ("",))])
+@pytest.mark.parametrize("name, arguments", [("pays", ()), ("hour", ("",)), ("hour", ("quick",))])
 def test_the_tables_of_arms_are_those_of_the_committed_files(name, arguments):
     experiment = importlib.import_module(name)
     page, rows = (ROOT / "docs/log.md").read_text(), experiment.table(*arguments)
