@@ -27,6 +27,44 @@ SWEEP = Path(__file__).parent / "sweeps/default.py"
 OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
 PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
 PARTS = {"": "test tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
+TRAINED = ("splits", "test", "trained")  # in an audit: test tasks, the sources of the training
+AUDITED = {  # title: form, and where it stands in an audit
+    "world model, observations after 1 step, in standard deviations": (
+        "{:.2f}",
+        ("open_loop", "test", "obs", "right", 0),
+    ),
+    "after 8 steps": ("{:.2f}", ("open_loop", "test", "obs", "right", 7)),
+    "rewards after 1 step": ("{:.2f}", ("open_loop", "test", "reward", "right", 0)),
+    "rewards after 8 steps ": ("{:.2f}", ("open_loop", "test", "reward", "right", 7)),
+    "ratio of variances, policies over tasks": ("{:.4f}", (*TRAINED, "ratio", "ratio")),
+    "with contexts by policies of other tasks": (
+        "{:.4f}",
+        ("splits", "test", "all", "ratio", "ratio"),
+    ),
+    "R² of the speed, linear, fitted on training tasks": (
+        "{:.3f}",
+        (*TRAINED, "task_of_training", "linear", "r2"),
+    ),
+    "which source? linear probe, chance 20 %": (
+        "{:.0%}",
+        (*TRAINED, "identity", "linear", "accuracy"),
+    ),
+    "its upper bound": ("{:.0%}", (*TRAINED, "identity", "linear", "upper95")),
+    "tasks and pairs of sources that differ": (
+        "{:.0%}",
+        (*TRAINED, "energy", "pairs", "share_differing"),
+    ),
+    "control": ("{:.0%}", (*TRAINED, "energy", "control", "share_differing")),
+    "I(code; source given the task), nats, at least": (
+        "{:.3f}",
+        (*TRAINED, "information", "nats"),
+    ),
+    "return lost under a code of the same task by another source": (
+        "{:.1f}",
+        ("use", "other_source"),
+    ),
+    "return lost under the code of another task": ("{:.1f}", ("use", "other_task")),
+}
 # (hours, few-shot, zero-shot) of the reference, by its published curve and hours for 200 000
 # updates on an RTX 4090 (arXiv 2606.00780), taken to be spent evenly.
 REFERENCE = {"cheetah_vel": ((23.5 / 4, -43.0, -75.0), (23.5, -33.0, -58.0))}
@@ -67,7 +105,7 @@ def table(argument: str) -> str:
     """The tables, from the result files alone."""
     label, every = label_of(*argument.split(",")), cells.cells_of(f"{SWEEP}:{argument}")
     found = {cell.cfg.method: cells.results_of(file) for cell, file in every}
-    rows = [("", "MetaSTAR", "oracle", "uniform actions")]
+    rows = [("return", "MetaSTAR", "oracle", "uniform actions")]
     for part, words in PARTS.items():
         blocks = {
             method: [run[part] if part else run for run in runs if not part or part in run]
@@ -96,9 +134,23 @@ def table(argument: str) -> str:
         f"experiments/default.py --argument={argument}`; files: `experiments/results/{label}/`"
     )
     return (
-        f"{tables.markdown(rows)}\n\n{len(found['metastar'])} seeds, trained in one program, whose "
-        f"time is that of all of them:\n\n{tables.markdown(spent)}\n\nCommands: {commands}.\n"
+        f"{tables.markdown(rows)}\n\n{tables.markdown(audited(every))}\n\n"
+        f"{len(found['metastar'])} seeds, trained in one program, whose time is that of all of "
+        f"them, but for the evaluation at the end, which is of one:\n\n{tables.markdown(spent)}\n\n"
+        f"Commands: {commands}.\n"
     )
+
+
+def audited(every: list) -> list[tuple[str, str]]:
+    """The audits of MetaSTAR's runs: means with the least and the largest."""
+    ((_, file),) = [pair for pair in every if pair[0].cfg.method == "metastar"]
+    audits, rows = [run["audit"] for run in cell_files.read(file)["runs"]], []
+    for title, (form, path) in AUDITED.items():
+        values = audits
+        for name in path:
+            values = [value[name] for value in values]
+        rows.append((title, cells.spread(values, form)))
+    return [("audit, test tasks", "mean of seeds, least and largest"), *rows]
 
 
 def figure(argument: str, curves: dict) -> Figure:
