@@ -125,7 +125,7 @@ def call_file(path: Path, *arguments: str, kind: str = "config") -> Any:
         raise UserError(f"{kind} file {str(path)!r} is not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
     before = sys.path[:]
-    sys.path.append(str(path.resolve().parents[1]))
+    sys.path.append(str(path.resolve().parent.parent))
     try:
         spec.loader.exec_module(module)
         return module.get_config(*arguments)
