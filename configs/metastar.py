@@ -182,8 +182,8 @@ SPARSE_POINT_ROBOT = {
 BANK = {"inference.choice": "bank"}
 # What makes the model predict a robot's states, each measured alone (docs/log.md): linear paths and
 # a weight that start the autoencoder, a prior that gives a change, and heads that are told the
-# task. It is then done with the pretraining, which halves the time of a joint update and costs
-# nothing; rollouts start at real states.
+# task. It is then done with the pretraining, which saves its gradient in every joint update;
+# rollouts start at real states.
 PREDICTS = {
     "world_model.recon_weight": 18.0,
     "world_model.latent_init": "precise",

@@ -118,6 +118,11 @@ def test_the_tables_of_arms_are_those_of_the_committed_files(name, arguments):
     assert f"<!-- {label} -->\n{experiment.tables.markdown(rows)}\n" in page
 
 
+def test_the_tables_of_the_default_are_those_of_the_committed_files():
+    experiment = importlib.import_module("default")
+    assert experiment.table("cheetah_vel") in (ROOT / "docs/results.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
 def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     experiment = importlib.import_module(name)
