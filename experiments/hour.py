@@ -59,10 +59,10 @@ def table(preset: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def line(runs: list[dict]) -> tuple[str, ...]:
+def line(runs: list[dict], returns_of: dict = RETURNS) -> tuple[str, ...]:
     """The cells of an arm, which need not be audited."""
     found, audits = [run["results"] for run in runs], [run.get("audit") for run in runs]
-    returns = [shown(found, read) for read in RETURNS.values()]
+    returns = [shown(found, read) for read in returns_of.values()]
     if None in audits:
         return (*returns, *("–",) * (len(ERRORS) + len(CODES)), minutes(found))
     told = [audit["splits"]["test"]["trained"] for audit in audits]

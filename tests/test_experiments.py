@@ -58,6 +58,7 @@ SWEEPS = {
     "pays": ("",),
     "hour": ("", "quick"),
     "default": ("", "cheetah_vel,6"),
+    "recipes": ("", "cheetah_dir", "point_robot_wind"),
 }
 
 

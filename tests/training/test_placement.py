@@ -20,12 +20,17 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="module")
 def found():
-    """What `on_four_devices.py` found."""
-    paths = [str(HERE.parents[1] / "src"), str(HERE.parent)]
+    return on_four_devices("bc")
+
+
+def on_four_devices(name):
+    """What `on_four_devices.py` found, with a method's debug config beside the small method."""
+    root = HERE.parents[1]
+    paths = [str(root / "src"), str(HERE.parent)]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(
-        [sys.executable, HERE / "on_four_devices.py"], env=env, capture_output=True, text=True
-    )
+    config_of = f"{root}/configs/{name}.py:point_robot_sparse,debug"
+    words = [sys.executable, HERE / "on_four_devices.py", config_of]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stderr.splitlines()[-1])
 
@@ -37,6 +42,19 @@ def test_two_runs_a_device_are_bitwise_those_of_one_device_without_a_collective(
 
 def test_one_run_a_device_agrees_to_rounding(found):
     assert found["a run each"]["far"] <= 1e-5 and found["a run each"]["collectives"] == 0
+
+
+def expect_rounding(real):
+    assert real["far"] <= 1e-5 and real["collectives"] == 0 and real["flops"] == 1.0
+
+
+def test_a_method_as_it_is_agrees_with_one_device_to_rounding(found):
+    expect_rounding(*found["real"])
+
+
+@pytest.mark.slow
+def test_metastar_agrees_with_one_device_to_rounding():
+    expect_rounding(*on_four_devices("metastar")["real"])
 
 
 @pytest.mark.parametrize("mesh", ["tasks", "both"])

@@ -1,0 +1,69 @@
+"""Is what makes Cheetah-Vel's model predict better for other families? `experiments/recipes.py`.
+
+    metastar sweep experiments/sweeps/recipes.py:cheetah_vel_sparse
+
+Each family as its recipe was, and with Cheetah-Vel's changes. Six training tasks are withheld and
+take the place of the test tasks, but for Cheetah-Dir, which has two tasks alone.
+"""
+
+from ml_collections import ConfigDict
+from sweeps.hour import STAYS
+from sweeps.pays import EARLIER, GOOD
+
+SHORT = {  # of the hour of Cheetah-Vel
+    **EARLIER,
+    "train.pretrain_updates": 4_000,
+    "sampler.pretrain_batch": 8,
+    "train.updates": 6_000,
+    "train.eval_every": 6_000,
+    "train.checkpoint_every": 6_000,
+}
+WINDY = {"world_model.recon_weight": 20.0, "world_model.latent_init": "precise"}
+WITHHELD = {"data.validation_tasks": 6}
+FAMILIES = {  # preset, number of seeds, fields of all arms and of the oracle alike
+    "cheetah_vel_sparse": ("", 1, {**SHORT, **WITHHELD}),
+    "cheetah_dir": ("", 1, {**SHORT, "sampler.pretrain_batch": 0}),
+    "point_robot_wind": ("quick", 3, {**EARLIER, **WINDY, **WITHHELD}),
+}
+BOUND = ("data.", "train.updates")  # fields that concern the oracle
+ARMS = {
+    "as it was": {},
+    "good model": GOOD,
+    "good model, it stays": {**GOOD, **STAYS},
+}
+
+
+def label_of(family: str) -> str:
+    return f"recipes_{family}"
+
+
+def variant(title: str) -> str:
+    """Name of a cell in files and folders."""
+    return title.replace(",", "").replace(" ", "_")
+
+
+def words(fields: dict) -> tuple[str, ...]:
+    return tuple(f"{path}={value}" for path, value in fields.items())
+
+
+def get_config(family: str = "cheetah_vel_sparse") -> ConfigDict:
+    preset, num_seeds, common = FAMILIES[family]
+    shared = {
+        "families": (family,),
+        "presets": (preset,),
+        "seeds": tuple(range(num_seeds)),
+        "runs_per_program": num_seeds,
+    }
+    bound = {path: x for path, x in common.items() if path.startswith(BOUND)}
+    arms = {variant(title): words({**common, **own}) for title, own in ARMS.items()}
+    return ConfigDict(
+        {
+            "results": f"experiments/results/{label_of(family)}",
+            "runs": f"runs/{label_of(family)}",
+            "memory_gb": 10.0,  # of an audit
+            "grids": (
+                {"methods": ("oracle",), "overrides": {"": words(bound)}, **shared},
+                {"methods": ("metastar",), "overrides": arms, "then": ("audit",), **shared},
+            ),
+        }
+    )
