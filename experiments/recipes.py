@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cells
 from hour import CODES, ERRORS, RETURNS, line, minutes, shown
-from sweeps.recipes import ARMS, FAMILIES, label_of
+from sweeps.recipes import FAMILIES, arms_of, label_of
 
 from metastar.tools.report import tables
 from metastar.tools.sweep import cell as cell_files
@@ -32,7 +32,7 @@ def table(family: str) -> list[tuple[str, ...]]:
         uniform = f"{found[0]['bounds']['random']:.1f}"
         rows.append(("oracle", *returns, *rest, minutes(found)))
         rows.append(("uniform actions", uniform, *("–",) * (len(rows[0]) - 2)))
-    for title, (_, file) in zip(ARMS, arms, strict=True):
+    for title, (_, file) in zip(arms_of(family), arms, strict=True):
         if file.exists():
             rows.append((title, *line(cell_files.read(file)["runs"], SHOWN)))
     return rows

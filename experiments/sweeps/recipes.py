@@ -31,6 +31,18 @@ ARMS = {
     "good model": GOOD,
     "good model, it stays": {**GOOD, **STAYS},
 }
+# Dense rewards have no penalty on values in any arm.
+NO_PENALTY = {"agent.conservative.penalty": "reward_uncertainty", "imagine.penalty": 1.0}
+MORE = {
+    "cheetah_vel_sparse": {
+        "good model, it stays, no penalty on values": {**GOOD, **STAYS, **NO_PENALTY}
+    }
+}
+
+
+def arms_of(family: str) -> dict[str, dict]:
+    """Fields of each arm, by its title."""
+    return ARMS | MORE.get(family, {})
 
 
 def label_of(family: str) -> str:
@@ -55,7 +67,7 @@ def get_config(family: str = "cheetah_vel_sparse") -> ConfigDict:
         "runs_per_program": num_seeds,
     }
     bound = {path: x for path, x in common.items() if path.startswith(BOUND)}
-    arms = {variant(title): words({**common, **own}) for title, own in ARMS.items()}
+    arms = {variant(title): words({**common, **own}) for title, own in arms_of(family).items()}
     return ConfigDict(
         {
             "results": f"experiments/results/{label_of(family)}",
