@@ -199,27 +199,28 @@ PREDICTS = {
 }
 CHEETAH_VEL = {
     "": {  # an hour of two cores for three seeds, with the data
-        **DENSE_CHEETAHS[""],
         **BANK,
         **PREDICTS,
         "train.pretrain_updates": 12_000,
         "train.eval_every": 4_000,
         "train.checkpoint_every": 4_000,
     },
-    "quick": {
-        **DENSE_CHEETAHS["quick"],
-        **BANK,
-        **PREDICTS,
-        "train.pretrain_updates": 6_000,
-    },
+    "quick": {**BANK, **PREDICTS, "train.pretrain_updates": 6_000},
 }
+
+
+def _with_model(presets):
+    """The presets of a cheetah with those changes."""
+    return {preset: {**values, **CHEETAH_VEL.get(preset, {})} for preset, values in presets.items()}
+
+
 FAMILIES = {
     "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
     # In the wind as in still air; not tuned, and not measured yet.
     "point_robot_wind": DENSE_POINT_ROBOTS,
-    "cheetah_vel": {**DENSE_CHEETAHS, **CHEETAH_VEL},
-    "cheetah_vel_sparse": CHEETAHS,
+    "cheetah_vel": _with_model(DENSE_CHEETAHS),
+    "cheetah_vel_sparse": _with_model(CHEETAHS),
     # Two tasks, so that none is left to choose settings on.
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()

@@ -15,7 +15,7 @@ from pathlib import Path
 import cells
 import numpy as np
 from matplotlib.figure import Figure
-from sweeps.default import label_of
+from sweeps.default import TOGETHER, label_of
 
 from metastar import files
 from metastar.tools.report import tables
@@ -90,8 +90,9 @@ def curves_of(argument: str) -> dict | None:
     """Returns over minutes of every run of MetaSTAR; None if there are no workdirs."""
     runs = []
     for cell, file in cells.cells_of(f"{SWEEP}:{argument}"):
-        folders = sorted((cells.DOCS.parent / cell.workdir / "seeds").glob("*"))
-        if cell.cfg.method != "metastar" or not folders:
+        workdir = cells.DOCS.parent / cell.workdir
+        folders = sorted((workdir / "seeds").glob("*")) or [workdir]
+        if cell.cfg.method != "metastar" or not (file.exists() and workdir.exists()):
             continue
         for folder, run in zip(folders, cell_files.read(file)["runs"], strict=True):
             rows = metrics.read_rows(folder / metrics.FILE)
@@ -106,8 +107,11 @@ def curves_of(argument: str) -> dict | None:
 
 def table(argument: str) -> str:
     """The tables, from the result files alone."""
-    label, every = label_of(*argument.split(",")), cells.cells_of(f"{SWEEP}:{argument}")
-    found = {cell.cfg.method: cells.results_of(file) for cell, file in every}
+    family, label = argument.split(",")[0], label_of(*argument.split(","))
+    every = cells.found_by(f"{SWEEP}:{argument}")
+    found = {group.split("_")[0]: runs for group, runs in every.items()}
+    audits = [run["audit"] for run in found["metastar"]]
+    found = {method: [run["results"] for run in runs] for method, runs in found.items()}
     rows = [("return", "MetaSTAR", "oracle", "uniform actions")]
     for part, words in PARTS.items():
         blocks = {
@@ -140,17 +144,25 @@ def table(argument: str) -> str:
         f"experiments/default.py --argument={argument}`; files: `experiments/results/{label}/`"
     )
     return (
-        f"{tables.markdown(rows)}\n\n{tables.markdown(audited(every))}\n\n"
-        f"{len(found['metastar'])} seeds, trained in one program, whose time is that of all of "
-        f"them, but for the evaluation at the end, which is of one:\n\n{tables.markdown(spent)}\n\n"
+        f"{tables.markdown(rows)}\n\n{tables.markdown(audited(audits))}\n\n"
+        f"{words_of(family, len(audits))}:\n\n{tables.markdown(spent)}\n\n"
         f"Commands: {commands}.\n"
     )
 
 
-def audited(every: list) -> list[tuple[str, str]]:
+def words_of(family: str, num_seeds: int) -> str:
+    """What the minutes below are of."""
+    if family in TOGETHER:
+        return (
+            f"{num_seeds} seeds, trained in one program, whose time is that of all of them, but "
+            "for the evaluation at the end, which is of one"
+        )
+    return f"{num_seeds} seed{'s' * (num_seeds > 1)}, each on one core; the time of the first"
+
+
+def audited(audits: list[dict]) -> list[tuple[str, str]]:
     """The audits of MetaSTAR's runs: means with the least and the largest."""
-    ((_, file),) = [pair for pair in every if pair[0].cfg.method == "metastar"]
-    audits, rows = [run["audit"] for run in cell_files.read(file)["runs"]], []
+    rows = []
     for title, (form, path) in AUDITED.items():
         values = audits
         for name in path:
