@@ -1,6 +1,6 @@
 """How many pairs of sources differ for a reader of Cheetah-Vel that cannot know the policy?
 
-    metastar collect --config=configs/metastar.py:cheetah_vel
+    metastar collect --config=configs/metastar.py:cheetah_vel,quick
     python experiments/precision.py
 
 An ideal reader knows the reward function. Of each step of a window it sees the speed as it is and
@@ -30,7 +30,7 @@ from metastar.tools.report import tables
 from metastar.training import provenance
 from metastar.types import Context
 
-CONFIG = "configs/metastar.py:cheetah_vel"
+CONFIG = "configs/metastar.py:cheetah_vel,quick"
 SPEED = 8  # the number of the forward speed in an observation
 SIZES = (0.01, 0.03, 0.1, 0.3)  # of the errors, in standard deviations of the rewards
 PERIOD = 0.5  # m/s

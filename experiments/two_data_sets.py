@@ -22,7 +22,7 @@ from sweeps.two_data_sets import DATA, FAMILIES, METHODS, label_of, variant
 
 from metastar import files
 from metastar.collection import collect
-from metastar.data import contexts
+from metastar.data import contexts, layout
 from metastar.data.sources import Source, sources
 from metastar.ops.task_parameters import join_parameters
 from metastar.tools.audit import audit
@@ -107,6 +107,7 @@ def apart(runs: dict[str, list[Path]]) -> dict:
             label[of_source & (fields["length"] > 0)] = k
     # Episodes of neither are a third source, which is left out of the answer.
     label[(label < 0) & (fields["length"] > 0)] = len(runs)
+    label = layout.by_task(label, fields["episodes"], -1)
     value = distances(fields, label, len(runs) + 1)
     mean = np.nanmean(value.value, 0)
     return {"distance": mean[0, 1], "chance": max(mean[0, 0], mean[1, 1]), "num": value.num}

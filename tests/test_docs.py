@@ -123,6 +123,20 @@ def test_the_tables_of_the_default_are_those_of_the_committed_files():
     assert experiment.table("cheetah_vel") in (ROOT / "docs/results.md").read_text()
 
 
+def test_the_tables_of_two_data_sets_and_of_precision_are_those_of_the_committed_files():
+    pages = {"two_data_sets": "results.md", "precision": "log.md"}
+    for name, page in pages.items():
+        file = ROOT / f"experiments/results/{name}_cheetah_vel.json"
+        table = importlib.import_module(name).table(json.loads(file.read_text()))
+        assert table in (ROOT / "docs" / page).read_text()
+
+
+def test_the_table_of_the_recipes_is_that_of_the_committed_files():
+    recipes = importlib.import_module("recipes")
+    rows = recipes.tables.markdown(recipes.table("cheetah_vel_sparse"))
+    assert rows in (ROOT / "docs/log.md").read_text()
+
+
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
 def test_the_table_of_one_file_is_that_of_the_committed_one(name):
     experiment = importlib.import_module(name)
