@@ -158,8 +158,55 @@ def test_cells_are_one_array_whose_script_holds_what_the_sweep_file_says(place):
     expected = "array=0-1%2 cpus-per-task=1 exclude=node7 job-name=metastar mem=1024MB "
     expected += "partition=gpu signal=USR2@10 time=1440"
     assert {f"#SBATCH --{option}" for option in expected.split()} <= set(lines)
+    assert lines[-1].startswith("srun ") and " --cpus-per-task=1 " in lines[-1]
     assert lines.index("export MODULE=cuda") < lines.index("export SUBMITIT_EXECUTOR=slurm")
     assert sorted(steps(place)) == ["100_0", "100_1"]
+
+
+def test_more_cells_than_an_array_takes_are_several(place, monkeypatch):
+    monkeypatch.setattr(slurm, "_ARRAY", 2)
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    (place / "go").touch()
+    with on_slurm.batch():
+        jobs = [on_slurm.start([f"--workdir=runs/{k}"], place / f"{k}.log", []) for k in range(3)]
+    assert [on_slurm.place(job)["slurm"] for job in jobs] == ["100_0", "100_1", "102"]
+    wait_for(lambda: [on_slurm.poll(job) for job in jobs] == [0, 0, 0])
+
+
+def test_no_element_of_an_array_waits_for_another(place):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    (place / "bin/refuse").touch()  # the script is there all the same
+    with pytest.raises(UserError), on_slurm.batch():
+        for k in range(300):
+            on_slurm.start([f"--workdir=runs/{k}"], place / f"{k}.log", [])
+    (script,) = (place / "runs/slurm").glob("*.sh")
+    assert "#SBATCH --array=0-299%300\n" in script.read_text()
+
+
+def test_a_suspended_job_has_not_ended(place):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    with on_slurm.batch():
+        job = on_slurm.start(["--workdir=runs/w"], place / "a.log", [])
+    (place / "bin/100.state").write_text("SUSPENDED")
+    wait_for(lambda: on_slurm.poll(job) is not None or job.handle.state == "SUSPENDED")
+    assert on_slurm.poll(job) is None
+    (place / "go").touch()
+    wait_for(lambda: on_slurm.poll(job) == 0)
+
+
+def test_the_end_of_what_waited_when_a_sweep_stops_is_seen_soon(place):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    with on_slurm.batch():
+        job = on_slurm.start(["--workdir=runs/w"], place / "a.log", [])
+    wait_for((place / "began_w").exists)
+    os.kill(steps(place)["100"], signal.SIGKILL)
+    watcher = job.handle.watcher
+    watcher._start_time -= 3600  # an hour ago, so that sacct is asked every ten minutes
+    assert on_slurm.poll(job) is None
+    (place / "bin/100.state").write_text("CANCELLED by 0")
+    on_slurm.stop(job)
+    wait_for(lambda: on_slurm.poll(job) == -signal.SIGTERM, seconds=10)
+    (place / "go").touch()
 
 
 def test_a_preempted_cell_saves_and_is_requeued(place):
@@ -232,7 +279,12 @@ def test_what_sbatch_refuses_is_told_and_nothing_is_lost(place, capsys):
     assert main(["sweep", "s.py", "--on=slurm"]) == 0
 
 
+def test_a_limit_that_leaves_no_time_is_refused(place):
+    with pytest.raises(UserError, match="minutes = 3 may leave a cell no time ahead of"):
+        slurm.make(SETTINGS | {"minutes": 3}, Share(1, 0.5))
+
+
 def test_a_machine_without_slurm_is_refused(place, monkeypatch, capsys):
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(place / "site"))  # /usr/bin may have one
     assert main(["sweep", "s.py", "--on=slurm"]) == 2
     assert "this machine has no SLURM (there is no srun on PATH)" in capsys.readouterr().err

@@ -37,6 +37,9 @@ DEFAULTS = {
 }
 _FOLDER = "slurm"  # below that of the runs: scripts, what submitit hands over, its logs
 _WRAPPER_GB = 0.5  # memory of what starts the command
+_ARRAY = 1000  # elements of an array at most: SLURM's own MaxArraySize is 1001
+_EARLY_SECONDS = 60  # that SLURM may send a signal ahead of its time
+_LOOK_SECONDS = 600  # between two calls of sacct, at most
 _STATUS = {"status": int}
 _FORM = {"slurm": str, "end": str}
 
@@ -97,9 +100,11 @@ def make(
         folder: of the runs.
 
     Raises:
-        UserError: submitit is not installed, or this machine has no SLURM; an option is none.
+        UserError: submitit is not installed, or this machine has no SLURM; an option is none;
+            `minutes` leave a cell no time.
     """
     submitit = executor.package("submitit", "slurm")
+    submitit.SlurmJob.watcher = _watcher(submitit)
     own = (folder / _FOLDER).absolute()
     queue = _queue(submitit, own, settings, share)
     pending: list[_Job] = []
@@ -115,11 +120,11 @@ def make(
     @contextlib.contextmanager
     def batch():
         yield
-        if pending:
-            handles = _submitted(submitit, queue, [job.command for job in pending])
-            for job, handle in zip(pending, handles):
+        while pending:
+            jobs = pending[:_ARRAY]
+            for job, handle in zip(jobs, _submitted(queue, [job.command for job in jobs])):
                 job.handle = handle
-            pending.clear()
+            del pending[:_ARRAY]
 
     def adopt(place, log):
         if not place.keys() >= _FORM.keys():
@@ -128,6 +133,16 @@ def make(
         return _Job(log, own / place["end"], handle=handle)
 
     return Executor(start, _poll, _stop, _place, adopt, batch)
+
+
+def _watcher(submitit: ModuleType) -> Any:
+    """What asks sacct about all jobs: submitit's, which takes a suspended one to have ended."""
+
+    class Watcher(submitit.slurm.slurm.SlurmInfoWatcher):
+        def is_done(self, job_id, mode="standard"):
+            return super().is_done(job_id, mode) and self.get_state(job_id, "cache") != "SUSPENDED"
+
+    return Watcher(delay_s=_LOOK_SECONDS)
 
 
 def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], share: Share) -> Any:
@@ -139,6 +154,12 @@ def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], shar
             "this machine has no SLURM (there is no srun on PATH); start the sweep where sbatch "
             "works, or with --on=local"
         ) from None
+    if settings["save_seconds"] + _EARLY_SECONDS >= 60 * settings["minutes"]:
+        raise UserError(
+            f"slurm: minutes = {settings['minutes']} may leave a cell no time ahead of the signal "
+            f"to save (save_seconds = {settings['save_seconds']}, and SLURM sends it up to "
+            f"{_EARLY_SECONDS} s early); raise minutes in the sweep file"
+        )
     more = [option.partition("=") for option in settings["options"]]
     for name, equals, _ in more:
         if not name or name.startswith("-"):
@@ -149,7 +170,9 @@ def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], shar
         job_name="metastar",
         time=settings["minutes"],
         signal_delay_s=settings["save_seconds"],
+        array_parallelism=_ARRAY,  # submitit would run 256 elements at once; `jobs` is the limit
         cpus_per_task=share.cores,
+        srun_args=[f"--cpus-per-task={share.cores}"],  # since 22.05 not that of sbatch
         mem=f"{math.ceil(1024 * (share.memory_gb + _WRAPPER_GB))}MB",
         additional_parameters={name: value if eq else True for name, eq, value in more},
         **{name: value for name, value in named.items() if value},
@@ -157,7 +180,7 @@ def _queue(submitit: ModuleType, folder: Path, settings: Mapping[str, Any], shar
     return queue
 
 
-def _submitted(submitit: ModuleType, queue: Any, commands: list[_Command]) -> list[Any]:
+def _submitted(queue: Any, commands: list[_Command]) -> list[Any]:
     """Hands commands over, several as one array."""
     try:
         return queue.submit_array(commands)
@@ -192,8 +215,10 @@ def _poll(job: _Job) -> int | None:
 def _stop(job: _Job) -> None:
     """A job that waits is cancelled; one that runs is asked to save and end."""
     if job.handle is not None:
+        job.handle.watcher.clear()  # sacct is asked soon: what waited says nothing when it ends
         for option in ("--state=PENDING", "--signal=INT"):
-            subprocess.run(["scancel", option, job.handle.job_id], check=False)
+            words = ["scancel", option, job.handle.job_id]  # it complains of what is not so
+            subprocess.run(words, stderr=subprocess.DEVNULL, check=False)
 
 
 def _place(job: _Job) -> dict:
