@@ -61,6 +61,17 @@ def test_a_signal_that_is_held_is_raised_if_nobody_looked():
     assert out == "went on 15\n" and "Stopped" not in err and process.returncode == 143
 
 
+def test_a_sigterm_that_is_ignored_from_the_start_stays_so():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with signals.caught(held=True) as received:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)
+        assert received == [] and signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_handlers_are_as_before_when_the_context_ends():
     before = [signal.getsignal(number) for number in signals.NUMBERS]
     with pytest.raises(Stopped, match="terminated"), signals.caught(held=True) as received:

@@ -23,7 +23,9 @@ _farewells: list[Callable[[Stopped], None]] = []
 def caught(held: bool = False) -> Iterator[list[signal.Signals]]:
     """Handles both signals until the context ends; yields the list of those noted.
 
-    Outside of the main thread, which alone may handle signals, it does nothing.
+    Outside of the main thread, which alone may handle signals, it does nothing. SIGTERM stays
+    ignored if whoever started this process had it ignored; not so SIGINT, which shells have
+    ignored in all that they start in the background.
 
     Args:
         held: the first one is only noted, and it is the caller who ends in order, at a point that
@@ -46,7 +48,9 @@ def caught(held: bool = False) -> Iterator[list[signal.Signals]]:
     watch = threading.Thread(target=_watch, args=(reader, held), daemon=True)
     watch.start()
     outer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    before = {number: signal.signal(number, note) for number in NUMBERS}
+    deaf = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    heard = [number for number in NUMBERS if not (deaf and number == signal.SIGTERM)]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield received
     finally:

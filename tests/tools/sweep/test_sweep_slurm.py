@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -23,11 +24,21 @@ NAMES = [f"bc_point_robot_debug_{k}" for k in range(2)]
 SETTINGS = {name: field.value for name, field in slurm.DEFAULTS.items()}
 
 # Takes the place of Python in the commands of cells: waits for the file "go", and leaves what a
-# sweep reads; SIGTERM ends it as it ends a run.
+# sweep reads. A signal ends it as it ends a run: a first one once it has saved, a second one now.
 CELL = f"""\
 #!{sys.executable} -S
-import fcntl, pathlib, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+import fcntl, os, pathlib, signal, sys, time
+if sys.argv[1:3] == ["-S", "-c"]:
+    code, sys.argv = sys.argv[3], ["-c", *sys.argv[4:]]
+    exec(code)
+asked = []
+def ask(number, frame):
+    if asked:
+        os._exit(128 + number)
+    asked.append(number)
+for number in (signal.SIGINT, signal.SIGTERM):
+    if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+        signal.signal(number, ask)
 workdir = pathlib.Path(next(w for w in sys.argv if w.startswith("--workdir=")).split("=", 1)[1])
 workdir.mkdir(parents=True, exist_ok=True)
 lock = open(workdir / ".lock", "w")
@@ -37,6 +48,10 @@ root = workdir.parents[1]
 end = time.monotonic() + 60
 while not (root / "go").exists() and time.monotonic() < end:
     time.sleep(0.02)
+    if asked:
+        time.sleep(0.5)
+        (root / f"saved_{{workdir.name}}").touch()
+        sys.exit(128 + asked[0])
 (workdir / "results.json").write_text((root / "template.json").read_text())
 """
 # In every Python that a job starts: puts that in its place.
@@ -52,6 +67,10 @@ SLURM = f"""\
 import os, pathlib, re, signal, subprocess, sys
 place = pathlib.Path(__file__).parent
 name, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
+def to_all(pid, number):
+    for child in pathlib.Path(f"/proc/{{pid}}/task/{{pid}}/children").read_text().split():
+        to_all(int(child), number)
+    os.kill(pid, number)
 def start(number, task, script):
     own = {{"SLURM_JOB_ID": str(number), "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}}
     if task is not None:
@@ -77,8 +96,10 @@ elif name == "scontrol":  # requeue ID
     number, _, task = words[1].partition("_")
     start(int(number), int(task) if task else None, (place / f"{{words[1]}}.script").read_text())
 elif name == "scancel":
-    if words[0] == "--signal=INT":
-        os.kill(int((place / f"{{words[1]}}.pid").read_text()), signal.SIGINT)
+    if words[0] == "--signal=USR1":
+        to_all(int((place / f"{{words[1]}}.pid").read_text()), signal.SIGUSR1)
+elif name == "signal":  # NUMBER ID, to all processes of the step as SLURM does
+    to_all(int((place / f"{{words[1]}}.pid").read_text()), int(words[0]))
 elif name == "sacct":
     print("JobID|State|NodeList")
     for file in place.glob("*.pid"):
@@ -103,7 +124,8 @@ def place(submitit, tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     (tmp_path / "site/sitecustomize.py").write_text(SITE)
     (tmp_path / "python").write_text(CELL)
-    programs = [tmp_path / "bin" / n for n in ("sbatch", "srun", "scancel", "sacct", "scontrol")]
+    names = ("sbatch", "srun", "scancel", "sacct", "scontrol", "signal")
+    programs = [tmp_path / "bin" / name for name in names]
     for program in programs:
         program.write_text(SLURM)
     for program in (tmp_path / "python", *programs):
@@ -130,6 +152,10 @@ def wait_for(condition, seconds=60):
 def steps(place):
     """Process of each job that runs, by its number."""
     return {file.stem: int(file.read_text()) for file in (place / "bin").glob("*.pid")}
+
+
+def send(place, number, job):
+    subprocess.run([place / "bin/signal", str(int(number)), job], check=True)
 
 
 def begun(place):
@@ -213,14 +239,27 @@ def test_a_preempted_cell_saves_and_is_requeued(place):
     def preempt():
         wait_for(lambda: begun(place))
         (place / f"began_{NAMES[0]}").unlink()
-        os.kill(steps(place)["100_0"], signal.SIGUSR2)
+        send(place, signal.SIGUSR2, "100_0")
         wait_for(lambda: begun(place))
         (place / "go").touch()
 
     threading.Thread(target=preempt).start()
     assert main(["sweep", "s.py", "--on=slurm"]) == 0
     logs = [(place / f"runs/{name}.log").read_text().count("$ metastar train") for name in NAMES]
-    assert logs == [2, 1]
+    assert logs == [2, 1] and (place / f"saved_{NAMES[0]}").exists()
+
+
+def test_a_cell_saves_however_often_slurm_asks_and_waits_for_its_end(place):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    with on_slurm.batch():
+        job = on_slurm.start(["--workdir=runs/w"], place / "a.log", [])
+    wait_for((place / "began_w").exists)
+    for _ in range(2):
+        send(place, signal.SIGTERM, "100")
+    wait_for((place / "saved_w").exists)
+    time.sleep(0.5)
+    assert on_slurm.poll(job) is None
+    os.kill(steps(place)["100"], signal.SIGKILL)
 
 
 def test_a_signal_stops_jobs_and_a_later_call_finds_those_that_go_on(place, capsys):
@@ -233,6 +272,7 @@ def test_a_signal_stops_jobs_and_a_later_call_finds_those_that_go_on(place, caps
         main(["sweep", "s.py", "--on=slurm"])
     assert caught.value.code == 143
     assert {entry.state for entry in state.read(place / "runs").values()} == {"stopped"}
+    assert all((place / f"saved_{name}").exists() for name in NAMES)
 
     left = state.read(place / "runs")[NAMES[0]]
     on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")

@@ -17,10 +17,9 @@ from metastar.tools.sweep.executor import PROMPT
 GIB = 2**30
 _PAUSE = 0.2  # seconds between two looks at a process
 # Linux then sends it SIGTERM when the process that started it dies; elsewhere it just goes on.
-_TIE = (
-    "import ctypes, os, sys; getattr(ctypes.CDLL(None), 'prctl', lambda *_: 0)(1, 15);"
-    "os.execv(sys.argv[1], sys.argv[1:])"
-)
+_TIE = "import ctypes; getattr(ctypes.CDLL(None), 'prctl', lambda *_: 0)(1, 15)"
+_DEAF = "import signal; [signal.signal(number, signal.SIG_IGN) for number in {}]"
+_GO_ON = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 
 
 def cores() -> list[int]:
@@ -37,6 +36,7 @@ def start(
     changes: Mapping[str, str] | None = None,
     folder: str | None = None,
     tied: bool = False,
+    deaf: Sequence[int] = (),
 ) -> subprocess.Popen:
     """Starts `python -m metastar *argv`.
 
@@ -50,12 +50,14 @@ def start(
         changes: of the environment.
         folder: it runs in; None: the current one.
         tied: it is asked to save and end when this process dies.
+        deaf: numbers of the signals that it ignores: 10, 12, 15 (SIGINT asks it all the same).
     """
     number = str(len(own))
     threads = {"OMP_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number, "PYTHONUNBUFFERED": "1"}
     words = [sys.executable, "-m", "metastar", *argv]
-    if tied:
-        words = [sys.executable, "-S", "-c", _TIE, *words]
+    ahead = [_TIE] * tied + [_DEAF.format([int(number) for number in deaf])] * bool(deaf)
+    if ahead:
+        words = [sys.executable, "-S", "-c", "; ".join([*ahead, _GO_ON]), *words]
     with log.open("a") as stream, _held_to(own):
         stream.write(f"{PROMPT}{shlex.join(argv)}\n")
         stream.flush()

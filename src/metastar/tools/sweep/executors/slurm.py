@@ -42,6 +42,9 @@ _EARLY_SECONDS = 60  # that SLURM may send a signal ahead of its time
 _LOOK_SECONDS = 600  # between two calls of sacct, at most
 _STATUS = {"status": int}
 _FORM = {"slurm": str, "end": str}
+# SLURM sends these to all processes of a step, of which `_Command` alone answers: a second request
+# ends a command before it has saved, and one that SIGUSR2 finds unprepared is killed by it.
+_SLURMS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
 
 
 class _Command:
@@ -49,15 +52,15 @@ class _Command:
 
     def __init__(self, argv, log, share, gpus, folder, end):
         self.parts = (argv, log, share, gpus, folder, end)
-        self.child, self.leaving = None, False
+        self.child, self.asked, self.leaving = None, False, False
 
     def __call__(self) -> None:
         """Runs it to its end, and writes its exit status."""
         argv, log, share, gpus, folder, end = self.parts
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # the sweep asks it to stop
+        signal.signal(signal.SIGUSR1, lambda number, frame: self._ask())  # the sweep stops
         changes = {} if gpus else {"JAX_PLATFORMS": "cpu"}
         with process.free_cores(share.cores) as own:
-            self.child = process.start(argv, Path(log), own, changes, folder)
+            self.child = process.start(argv, Path(log), own, changes, folder, deaf=_SLURMS)
             signal.signal(signal.SIGTERM, self._leave)
             status = process.wait(self.child, share.memory_gb, Path(log))
         while self.leaving:  # saved; a job that ended by itself would not be requeued
@@ -69,7 +72,7 @@ class _Command:
         import submitit
 
         if self.child is not None:
-            self.child.terminate()
+            self._ask()
             with contextlib.suppress(ChildProcessError):  # `Popen.wait` may hold its lock just now
                 os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
         return submitit.helpers.DelayedSubmission(_Command(*self.parts))
@@ -78,7 +81,15 @@ class _Command:
         """SLURM preempts the job, or somebody cancelled it: SIGKILL follows."""
         del number, frame
         self.leaving = True
-        self.child.terminate()
+        self._ask()
+
+    def _ask(self):
+        """Asks the command, once, to save and end."""
+        if self.child is None:
+            raise KeyboardInterrupt
+        if not self.asked:
+            self.asked = True
+            self.child.send_signal(signal.SIGINT)
 
 
 class _Job:
@@ -216,7 +227,7 @@ def _stop(job: _Job) -> None:
     """A job that waits is cancelled; one that runs is asked to save and end."""
     if job.handle is not None:
         job.handle.watcher.clear()  # sacct is asked soon: what waited says nothing when it ends
-        for option in ("--state=PENDING", "--signal=INT"):
+        for option in ("--state=PENDING", "--signal=USR1"):
             words = ["scancel", option, job.handle.job_id]  # it complains of what is not so
             subprocess.run(words, stderr=subprocess.DEVNULL, check=False)
 
