@@ -122,7 +122,8 @@ def table(argument: str) -> str:
             continue
         bounds = blocks["metastar"][0].get("bounds", {}).get("random")
         uniform = "–" if bounds is None else f"{bounds:.1f}"
-        oracle = cells.interval([x["protocols"]["few_shot"] for x in blocks["oracle"]])
+        best = [x["protocols"]["few_shot"] for x in blocks.get("oracle", [])]
+        oracle = cells.interval(best) if best else "–"
         for name, title in PROTOCOLS.items():
             own = [x["protocols"][name] for x in blocks["metastar"]]
             rows.append((f"{title}, {words}", cells.interval(own), oracle, uniform))
