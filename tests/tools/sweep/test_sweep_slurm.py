@@ -249,6 +249,17 @@ def test_a_preempted_cell_saves_and_is_requeued(place):
     assert logs == [2, 1] and (place / f"saved_{NAMES[0]}").exists()
 
 
+def test_a_preempted_cell_is_not_requeued_once_the_sweep_stops(place):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    with on_slurm.batch():
+        job = on_slurm.start(["--workdir=runs/w"], place / "a.log", [])
+    wait_for((place / "began_w").exists)
+    send(place, signal.SIGUSR2, "100")
+    on_slurm.stop(job)
+    wait_for(lambda: on_slurm.poll(job) == 128 + signal.SIGINT)
+    assert (place / "saved_w").exists() and (place / "a.log").read_text().count("$ metastar") == 1
+
+
 def test_a_cell_saves_however_often_slurm_asks_and_waits_for_its_end(place):
     on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
     with on_slurm.batch():

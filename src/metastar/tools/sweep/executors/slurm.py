@@ -52,12 +52,12 @@ class _Command:
 
     def __init__(self, argv, log, share, gpus, folder, end):
         self.parts = (argv, log, share, gpus, folder, end)
-        self.child, self.asked, self.leaving = None, False, False
+        self.child, self.asked, self.leaving, self.stopped = None, False, False, False
 
     def __call__(self) -> None:
         """Runs it to its end, and writes its exit status."""
         argv, log, share, gpus, folder, end = self.parts
-        signal.signal(signal.SIGUSR1, lambda number, frame: self._ask())  # the sweep stops
+        signal.signal(signal.SIGUSR1, self._end)
         changes = {} if gpus else {"JAX_PLATFORMS": "cpu"}
         with process.free_cores(share.cores) as own:
             self.child = process.start(argv, Path(log), own, changes, folder, deaf=_SLURMS)
@@ -68,14 +68,23 @@ class _Command:
         files.write_json(Path(end), {"status": status})
 
     def checkpoint(self) -> Any:
-        """Called by submitit in its handler of SIGUSR2, ahead of a requeue."""
+        """Called by submitit in its handler of SIGUSR2, ahead of a requeue; None: there is none."""
         import submitit
 
         if self.child is not None:
             self._ask()
             with contextlib.suppress(ChildProcessError):  # `Popen.wait` may hold its lock just now
                 os.waitid(os.P_PID, self.child.pid, os.WEXITED | os.WNOWAIT)
+        if self.stopped:  # meanwhile: nobody waits for the job any more
+            files.write_json(Path(self.parts[-1]), {"status": 128 + signal.SIGINT})
+            return None
         return submitit.helpers.DelayedSubmission(_Command(*self.parts))
+
+    def _end(self, number, frame):
+        """The sweep stops."""
+        del number, frame
+        self.stopped = True
+        self._ask()
 
     def _leave(self, number, frame):
         """SLURM preempts the job, or somebody cancelled it: SIGKILL follows."""
