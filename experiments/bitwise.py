@@ -25,7 +25,6 @@ from metastar.training.runs import stack, unstack
 from metastar.types import Method, TaskData
 
 METHODS = {  # title: config, updates of the first phase
-    "`bc`, `debug`": ("configs/bc.py:point_robot_sparse,debug", 6),
     "`bc`, `quick`": ("configs/bc.py:point_robot_sparse,quick", 40),
     "MetaSTAR, `quick`": ("configs/metastar.py:point_robot_sparse,quick", 5),
 }
@@ -34,8 +33,7 @@ NO_CSE = {"xla_disable_hlo_passes": "cse"}
 NOWHERE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
 OPTIONS = {
     "none": {},
-    "YNNPACK for products alone": PRODUCTS,
-    "that, and no CSE": {**PRODUCTS, **NO_CSE},
+    "YNNPACK for products alone, no CSE": {**PRODUCTS, **NO_CSE},
     "no YNNPACK, no CSE, products on one thread": {
         **NOWHERE,
         **NO_CSE,
