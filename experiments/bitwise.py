@@ -1,8 +1,8 @@
 """Do runs end with the same bits, whatever program and devices they share? By XLA's options.
 
-    JAX_NUM_CPU_DEVICES=4 python experiments/bitwise.py
+    JAX_NUM_CPU_DEVICES=4 taskset -c 0 python experiments/bitwise.py
 
-Some updates of eight runs on one, two and four devices, and of the first four alone in a program,
+On one core, since the number of cores is another thing that bits depend on. Some updates of eight runs on one, two and four devices, and of the first four alone in a program,
 against eight on one device. Writes `experiments/results/bitwise.json` and a table to
 `docs/scaling.md`.
 """
@@ -28,16 +28,11 @@ METHODS = {  # title: config, updates of the first phase
     "`bc`, `quick`": ("configs/bc.py:point_robot_sparse,quick", 40),
     "MetaSTAR, `quick`": ("configs/metastar.py:point_robot_sparse,quick", 5),
 }
-PRODUCTS = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
-NO_CSE = {"xla_disable_hlo_passes": "cse"}
-NOWHERE = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
 OPTIONS = {
     "none": {},
-    "YNNPACK for products alone, no CSE": {**PRODUCTS, **NO_CSE},
-    "no YNNPACK, no CSE, products on one thread": {
-        **NOWHERE,
-        **NO_CSE,
-        "xla_cpu_multi_thread_eigen": False,
+    "YNNPACK for products alone, no CSE": {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT",
+        "xla_disable_hlo_passes": "cse",
     },
 }
 FORMS = {  # title: runs, devices
@@ -48,7 +43,7 @@ FORMS = {  # title: runs, devices
 }
 COMPARED = 4  # runs, the first ones
 LABEL = "bitwise"
-COMMAND = "JAX_NUM_CPU_DEVICES=4 python experiments/bitwise.py"
+COMMAND = "JAX_NUM_CPU_DEVICES=4 taskset -c 0 python experiments/bitwise.py"
 
 
 def states(
