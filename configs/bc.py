@@ -90,14 +90,14 @@ PREDICTS = {
     "world_model.condition": "concat",
     "world_model.latent_dim": 32,
 }
+PREDICTING = CHEETAHS | {preset: {**CHEETAHS[preset], **PREDICTS} for preset in ("", "quick")}
 FAMILIES = {
     "point_robot_sparse": {"": PRECISE, "quick": PRECISE},
     "point_robot": DENSE_POINT_ROBOTS,
     # In the wind as in still air; not tuned, and not measured yet.
     "point_robot_wind": DENSE_POINT_ROBOTS,
-    "cheetah_vel": CHEETAHS
-    | {preset: {**CHEETAHS[preset], **PREDICTS} for preset in ("", "quick")},
-    "cheetah_vel_sparse": CHEETAHS,
+    "cheetah_vel": PREDICTING,
+    "cheetah_vel_sparse": PREDICTING,
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()
     },

@@ -2,9 +2,9 @@
 
     JAX_NUM_CPU_DEVICES=4 taskset -c 0 python experiments/bitwise.py
 
-On one core, since the number of cores is another thing that bits depend on. Some updates of eight runs on one, two and four devices, and of the first four alone in a program,
-against eight on one device. Writes `experiments/results/bitwise.json` and a table to
-`docs/scaling.md`.
+On one core, since the number of cores is another thing that bits depend on. Some updates of eight
+runs on one, two and four devices, and of the first four alone in a program, against eight on one
+device. Writes `experiments/results/bitwise.json` and a table to `docs/scaling.md`.
 """
 
 from collections import Counter
