@@ -123,10 +123,14 @@ def test_the_tables_of_the_default_are_those_of_the_committed_files():
     assert experiment.table("cheetah_vel") in (ROOT / "docs/results.md").read_text()
 
 
-def test_the_tables_of_two_data_sets_and_of_precision_are_those_of_the_committed_files():
-    pages = {"two_data_sets": "results.md", "precision": "log.md"}
-    for name, page in pages.items():
-        file = ROOT / f"experiments/results/{name}_cheetah_vel.json"
+def test_tables_of_one_file_are_those_of_the_committed_files():
+    files = {
+        "two_data_sets": ("two_data_sets_cheetah_vel", "results.md"),
+        "precision": ("precision_cheetah_vel", "log.md"),
+        "bitwise": ("bitwise", "scaling.md"),
+    }
+    for name, (stem, page) in files.items():
+        file = ROOT / f"experiments/results/{stem}.json"
         table = importlib.import_module(name).table(json.loads(file.read_text()))
         assert table in (ROOT / "docs" / page).read_text()
 
