@@ -71,9 +71,9 @@ def states(
 
 def largest(a: Iterable, b: Iterable) -> float:
     """The largest difference between any two numbers; 0 if all bits are the same."""
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    apart = [np.abs(np.asarray(x, float) - np.asarray(y, float)).max(initial=0.0) for x, y in pairs]
-    return float(max(apart))
+    leaves = ([np.asarray(x, float) for x in jax.tree.leaves(tree)] for tree in (a, b))
+    pairs = zip(*leaves, strict=True)
+    return float(max(np.abs(x[x != y] - y[x != y]).max(initial=0.0) for x, y in pairs))
 
 
 def measured(source: str, num_updates: int) -> dict[str, dict[str, float]]:

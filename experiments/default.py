@@ -158,7 +158,7 @@ def words_of(family: str, num_seeds: int) -> str:
             f"{num_seeds} seeds, trained in one program, whose time is that of all of them, but "
             "for the evaluation at the end, which is of one"
         )
-    return f"{num_seeds} seed{'s' * (num_seeds > 1)}, each on one core; the time of the first"
+    return f"Number of seeds: {num_seeds}, each trained on one core; the minutes of the first"
 
 
 def audited(audits: list[dict]) -> list[tuple[str, str]]:
