@@ -11,6 +11,7 @@ the root of the checkout.
 """
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import cells
@@ -44,22 +45,27 @@ ERRORS = {"observations": "obs", "reward": "reward"}
 
 def table(preset: str) -> list[tuple[str, ...]]:
     """One line of each finished arm, below those of the oracle and uniform actions."""
-    oracle, *arms = cells.cells_of(f"{SWEEP}:{preset}")
-    rows = [("", *RETURNS, *ERRORS, *CODES, "minutes")]
+    return rows_of(f"{SWEEP}:{preset}", ARMS[preset] | AGENTS[preset], RETURNS)
+
+
+def rows_of(source: str, titles: Iterable[str], returns_of: dict) -> list[tuple[str, ...]]:
+    """The same of any sweep whose first cell is the oracle and whose others are arms."""
+    oracle, *arms = cells.cells_of(source)
+    rows = [("", *returns_of, *ERRORS, *CODES, "minutes")]
     if oracle[1].exists():
         found = cells.results_of(oracle[1])
         rest = ("–",) * (len(ERRORS) + len(CODES))
-        returns = (shown(found, read) for read in RETURNS.values())
+        returns = (shown(found, read) for read in returns_of.values())
         uniform = f"{found[0]['bounds']['random']:.1f}"
         rows.append(("oracle", *returns, *rest, minutes(found)))
         rows.append(("uniform actions", uniform, *("–",) * (len(rows[0]) - 2)))
-    for title, (_, file) in zip(ARMS[preset] | AGENTS[preset], arms, strict=True):
+    for title, (_, file) in zip(titles, arms, strict=True):
         if file.exists():
-            rows.append((title, *line(cell_files.read(file)["runs"])))
+            rows.append((title, *line(cell_files.read(file)["runs"], returns_of)))
     return rows
 
 
-def line(runs: list[dict], returns_of: dict = RETURNS) -> tuple[str, ...]:
+def line(runs: list[dict], returns_of: dict) -> tuple[str, ...]:
     """The cells of an arm, which need not be audited."""
     found, audits = [run["results"] for run in runs], [run.get("audit") for run in runs]
     returns = [shown(found, read) for read in returns_of.values()]

@@ -88,6 +88,7 @@ def measured(draws, target, context: Context, test, names, error_of, size) -> di
 
 
 def table(report: dict) -> str:
+    """One line a reader."""
     rows = [
         (
             "errors",

@@ -11,11 +11,10 @@ import argparse
 from pathlib import Path
 
 import cells
-from hour import CODES, ERRORS, RETURNS, line, minutes, shown
+from hour import RETURNS, rows_of
 from sweeps.recipes import FAMILIES, arms_of, label_of
 
 from metastar.tools.report import tables
-from metastar.tools.sweep import cell as cell_files
 
 SWEEP = Path(__file__).parent / "sweeps/recipes.py"
 SHOWN = {title: RETURNS[title] for title in ("few-shot", "training tasks", "zero-shot")}
@@ -23,19 +22,7 @@ SHOWN = {title: RETURNS[title] for title in ("few-shot", "training tasks", "zero
 
 def table(family: str) -> list[tuple[str, ...]]:
     """One line of each finished arm, below those of the oracle and uniform actions."""
-    oracle, *arms = cells.cells_of(f"{SWEEP}:{family}")
-    rows = [("", *SHOWN, *ERRORS, *CODES, "minutes")]
-    if oracle[1].exists():
-        found = cells.results_of(oracle[1])
-        rest = ("–",) * (len(ERRORS) + len(CODES))
-        returns = (shown(found, read) for read in SHOWN.values())
-        uniform = f"{found[0]['bounds']['random']:.1f}"
-        rows.append(("oracle", *returns, *rest, minutes(found)))
-        rows.append(("uniform actions", uniform, *("–",) * (len(rows[0]) - 2)))
-    for title, (_, file) in zip(arms_of(family), arms, strict=True):
-        if file.exists():
-            rows.append((title, *line(cell_files.read(file)["runs"], SHOWN)))
-    return rows
+    return rows_of(f"{SWEEP}:{family}", arms_of(family), SHOWN)
 
 
 def main() -> None:

@@ -55,6 +55,7 @@ def variant(title: str) -> str:
 
 
 def words(fields: dict) -> tuple[str, ...]:
+    """Fields as a sweep file has them."""
     return tuple(f"{path}={value}" for path, value in fields.items())
 
 

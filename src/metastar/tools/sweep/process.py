@@ -50,7 +50,7 @@ def start(
         changes: of the environment.
         folder: it runs in; None: the current one.
         tied: it is asked to save and end when this process dies.
-        deaf: numbers of the signals that it ignores: 10, 12, 15 (SIGINT asks it all the same).
+        deaf: signals that it ignores; SIGINT asks it to save and end all the same.
     """
     number = str(len(own))
     threads = {"OMP_NUM_THREADS": number, "OPENBLAS_NUM_THREADS": number, "PYTHONUNBUFFERED": "1"}
