@@ -6,8 +6,8 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, NoReturn
 
 import metastar
 from metastar import signals
@@ -70,14 +70,14 @@ def _dispatch(argv: list[str]) -> int:
     from metastar import config
     from metastar.training import program_cache
 
-    parser, commands = _parsers()
+    parser, names = _parsers()
     for word in argv:
         if not word.isascii() and word != word.encode(errors="replace").decode():
             raise UserError(f"argument {word!r} is not UTF-8; rename what it names")
         if "\0" in word:
             raise UserError(f"argument {word!r} has a NUL character, which no name has; drop it")
-    if argv and not argv[0].startswith("-") and argv[0] not in commands:
-        raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], commands)}")
+    if argv and not argv[0].startswith("-") and argv[0] not in names:
+        raise UserError(f"unknown command {argv[0]!r}{did_you_mean(argv[0], names)}")
     args, overrides = parser.parse_known_args(argv)
     if args.command == "bench":
         program_cache.keep_none()
@@ -93,10 +93,8 @@ def _dispatch(argv: list[str]) -> int:
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
+    """The parser of command lines, and the names of the commands."""
     from metastar.config.launch import OVERRIDES
-    from metastar.tools.bench import options as bench_options
-    from metastar.tools.render import options as render_options
-    from metastar.tools.sweep import options as sweep_options
 
     parser = _Parser(
         prog="metastar",
@@ -105,140 +103,88 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=metastar.__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name, run, text, *, config=False, workdir=None):
-        command = commands.add_parser(
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = _commands()
+    for name, command in commands.items():
+        description = command.run.__doc__
+        own = parsers.add_parser(
             name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=OVERRIDES if config else None,
+            help=description[0].lower() + description[1:-1],
+            description=description,
+            epilog=OVERRIDES if command.config else None,
             allow_abbrev=False,
         )
-        command.set_defaults(run=run)
-        if config:
-            command.add_argument(
+        own.set_defaults(run=command.run)
+        if command.config:
+            own.add_argument(
                 "--config",
                 required=name != "bench",  # its plots need none
                 metavar="PATH.py:FAMILY[,PRESET]",
                 help=f"config file, family and preset, for instance {_EXAMPLE}",
             )
-        if workdir:
+        if command.workdir:
             required = name != "train"  # a dry run writes nothing
-            command.add_argument("--workdir", required=required, metavar="DIR", help=workdir)
-        return command
+            own.add_argument("--workdir", required=required, metavar="DIR", help=command.workdir)
+        command.options(own)
+    return parser, list(commands)
 
-    add("doctor", _doctor, "print versions, devices and simulators, and how to fix what is missing")
-    collect = add(
-        "collect",
-        _collect,
-        "make the data set of a config, unless it is there, or merge the blocks of it that are",
-        config=True,
-    )
-    collect.add_argument(
-        "--tasks",
-        metavar="FIRST-LAST",
-        help="make these tasks only, a block: whole groups of collect.tasks_at_once tasks",
-    )
-    add(
-        "config",
-        _config,
-        "print every field of a config: value, range, the file that it belongs to, and meaning",
-        config=True,
-    )
-    train = add(
-        "train",
-        _train,
-        "collect data, train, evaluate and write a report; the same command again resumes",
-        config=True,
-        workdir="folder of the run: config, checkpoints, metrics, results, report",
-    )
-    train.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="print parameters, memory, FLOPs per update and expected minutes; train nothing",
-    )
-    several = "of several that train one program (docs/scaling.md)"
-    train.add_argument(
-        "--coordinator",
-        metavar="HOST:PORT",
-        help=f"where process 0 listens, {several}; auto: as SLURM or MPI says",
-    )
-    train.add_argument("--process", type=int, metavar="K", help=f"number of this process {several}")
-    train.add_argument("--processes", type=int, metavar="N", help="how many of them there are")
-    workdir = "folder of a run"
-    evaluate = add(
-        "evaluate", _evaluate, "evaluate a run's newest good checkpoint again", workdir=workdir
-    )
-    evaluate.add_argument(
-        "--explore",
-        metavar="NAME[,NAME]",
-        default="",
-        help="add a column each: zero-shot exploring by a strategy, for instance posterior or "
-        "bank_swept (docs/methods.md, section 8)",
-    )
-    evaluate.add_argument(
-        "--protocols",
-        metavar="NAME[,NAME]",
-        default="",
-        help="add these protocols to the config's, for instance swapped (docs/methods.md, section "
-        "8)",
-    )
-    evaluate.add_argument(
-        "--oracle",
-        metavar="RUN",
-        help="an oracle's run to show as a bound, in place of the config's eval.oracle",
-    )
-    evaluate.add_argument("--inference", metavar="CHOICE", help=_INFERENCE)
-    add("report", _report, "write a run's report.md and figures again", workdir=workdir)
-    compare = add("compare", _compare, "set runs side by side, with intervals over tasks and seeds")
-    compare.add_argument(
-        "runs", metavar="RUN", nargs="+", help="folder of an evaluated run, or its results.json"
-    )
-    compare.add_argument(
-        "--out",
-        metavar="DIR",
-        default="compare",
-        help="folder of compare.md and compare.png (default: compare)",
-    )
-    audit = add(
-        "audit",
-        _audit,
-        "measure whether task codes depend on the source of the context",
-        workdir=workdir,
-    )
-    audit.add_argument(
-        "--against", metavar="RUN", help="a second run on the same tasks, to compare codes with"
-    )
-    audit.add_argument("--inference", metavar="CHOICE", help=_INFERENCE)
-    bench = add("bench", _bench, "time a part of a run on this device", config=True)
-    bench_options.add(bench)
-    sweep = add("sweep", _sweep, "run a grid of cells, each a metastar train of its own")
-    sweep_options.add(sweep)
-    data = add("data", _data, "inspect a data set: its card and figure; or verify its hashes")
-    data.add_argument("action", choices=("inspect", "verify"))
-    data.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
-    data.add_argument(
-        "--out", metavar="DIR", help="where inspect writes the figure (default: PATH)"
-    )
-    render = add("render", _render, "film a run's agent, recorded episodes or random actions")
-    render_options.add(render)
-    return parser, list(commands.choices)
+
+class _Command(NamedTuple):
+    """A command: its help is the docstring of what runs it."""
+
+    run: Callable  # parsed arguments -> exit status, or None for 0
+    options: Callable = lambda command: None  # adds its own to a parser
+    config: bool = False  # takes --config and overrides of its fields
+    workdir: str = ""  # what --workdir is, if it takes one
+
+
+def _commands() -> dict[str, _Command]:
+    """All commands by name, in the order in which --help lists them."""
+    from metastar.tools.bench import options as bench
+    from metastar.tools.render import options as render
+    from metastar.tools.sweep import options as sweep
+
+    run, new = "folder of a run", "folder of the run: config, checkpoints, metrics, results, report"
+    return {
+        "doctor": _Command(_doctor),
+        "collect": _Command(_collect, _collect_options, config=True),
+        "config": _Command(_config, config=True),
+        "train": _Command(_train, _train_options, config=True, workdir=new),
+        "evaluate": _Command(_evaluate, _evaluate_options, workdir=run),
+        "report": _Command(_report, workdir=run),
+        "compare": _Command(_compare, _compare_options),
+        "audit": _Command(_audit, _audit_options, workdir=run),
+        "bench": _Command(_bench, bench.add, config=True),
+        "sweep": _Command(_sweep, sweep.add),
+        "data": _Command(_data, _data_options),
+        "render": _Command(_render, render.add),
+    }
 
 
 def _doctor(args) -> int:
+    """Print versions, devices and simulators, and how to fix what is missing."""
     from metastar.tools import doctor
 
     return doctor.main()
 
 
 def _config(args) -> None:
+    """Print every field of a config: value, range, the file that it belongs to, and meaning."""
     from metastar import config
 
     print(config.describe(args.config))
 
 
+def _collect_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--tasks",
+        metavar="FIRST-LAST",
+        help="make these tasks only, a block: whole groups of collect.tasks_at_once tasks",
+    )
+
+
 def _collect(args) -> None:
+    """Make the data set of a config, unless it is there, or merge the blocks of it that are."""
     from metastar.collection import collect
 
     if args.tasks is not None:
@@ -247,7 +193,26 @@ def _collect(args) -> None:
         print(f"data set: {collect.ensure(args.config)}")
 
 
+def _train_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print parameters, memory, FLOPs per update and expected minutes; train nothing",
+    )
+    several = "of several that train one program (docs/scaling.md)"
+    command.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help=f"where process 0 listens, {several}; auto: as SLURM or MPI says",
+    )
+    command.add_argument(
+        "--process", type=int, metavar="K", help=f"number of this process {several}"
+    )
+    command.add_argument("--processes", type=int, metavar="N", help="how many of them there are")
+
+
 def _train(args) -> None:
+    """Collect data, train, evaluate and write a report; the same command again resumes."""
     if not (args.workdir or args.dry_run):
         raise UserError(
             "train needs --workdir=DIR, the folder of the run; see metastar train --help"
@@ -261,7 +226,31 @@ def _train(args) -> None:
         train.train(args.config, args.workdir, dry_run=args.dry_run, command=args.typed)
 
 
+def _evaluate_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--explore",
+        metavar="NAME[,NAME]",
+        default="",
+        help="add a column each: zero-shot exploring by a strategy, for instance posterior or "
+        "bank_swept (docs/methods.md, section 8)",
+    )
+    command.add_argument(
+        "--protocols",
+        metavar="NAME[,NAME]",
+        default="",
+        help="add these protocols to the config's, for instance swapped (docs/methods.md, section "
+        "8)",
+    )
+    command.add_argument(
+        "--oracle",
+        metavar="RUN",
+        help="an oracle's run to show as a bound, in place of the config's eval.oracle",
+    )
+    command.add_argument("--inference", metavar="CHOICE", help=_INFERENCE)
+
+
 def _evaluate(args) -> None:
+    """Evaluate a run's newest good checkpoint again."""
     from metastar import train
     from metastar.tools.report import report
 
@@ -273,25 +262,48 @@ def _evaluate(args) -> None:
 
 
 def _report(args) -> None:
+    """Write a run's report.md and figures again."""
     from metastar.tools.report import report
 
     report.write(args.workdir)
     print(report.summary(args.workdir))
 
 
+def _compare_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "runs", metavar="RUN", nargs="+", help="folder of an evaluated run, or its results.json"
+    )
+    command.add_argument(
+        "--out",
+        metavar="DIR",
+        default="compare",
+        help="folder of compare.md and compare.png (default: compare)",
+    )
+
+
 def _compare(args) -> None:
+    """Set runs side by side, with intervals over tasks and seeds."""
     from metastar.tools.report import compare
 
     print(compare.compare(args.runs, args.out))
 
 
+def _audit_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--against", metavar="RUN", help="a second run on the same tasks, to compare codes with"
+    )
+    command.add_argument("--inference", metavar="CHOICE", help=_INFERENCE)
+
+
 def _audit(args) -> None:
+    """Measure whether task codes depend on the source of the context."""
     from metastar.tools.audit import audit
 
     print(audit.audit(args.workdir, args.against, inference=args.inference))
 
 
 def _bench(args) -> None:
+    """Time a part of a run on this device."""
     if args.part == "plot":
         from metastar.tools.bench import plots as bench_plots
 
@@ -311,12 +323,14 @@ def _bench(args) -> None:
 
 
 def _sweep(args) -> None:
+    """Run a grid of cells, each a metastar train of its own."""
     from metastar.tools.sweep import command
 
     print(command.run(args))
 
 
 def _render(args) -> None:
+    """Film a run's agent, recorded episodes or random actions."""
     from metastar.tools.render import render
 
     names = ("workdir", "family", "policy", "data", "source", "out")
@@ -325,7 +339,16 @@ def _render(args) -> None:
         print(file)
 
 
+def _data_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=("inspect", "verify"))
+    command.add_argument("path", metavar="PATH", help="folder that holds manifest.json")
+    command.add_argument(
+        "--out", metavar="DIR", help="where inspect writes the figure (default: PATH)"
+    )
+
+
 def _data(args) -> None:
+    """Inspect a data set: its card and figure; or verify its hashes."""
     from metastar.tools.card import card
 
     if args.action == "inspect":
