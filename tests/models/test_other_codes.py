@@ -41,6 +41,21 @@ def test_a_code_keeps_the_bound_of_all_codes():
     np.testing.assert_allclose((drawn**2).mean(-1), 1, atol=1e-4)
 
 
+@pytest.mark.parametrize("code_bound", ["none", "sphere"])
+def test_perturbed_codes_lie_around_those_of_the_tasks(code_bound):
+    cfg = tiny_cfg(code_bound=code_bound, code_noise=0.1)
+    own = other_codes.bound(CODES, cfg)
+    drawn = jax.vmap(lambda key: other_codes.perturb(key, own, cfg))(jax.random.split(KEY, NUM))
+    off = np.asarray(drawn - own)
+    spread = np.std(own - own.mean(0, keepdims=True))
+    if code_bound == "none":
+        np.testing.assert_allclose(off.std(0), 0.1 * spread, rtol=0.15)
+        np.testing.assert_allclose(off.mean(0), 0, atol=0.02 * spread)
+    else:
+        np.testing.assert_allclose((drawn**2).mean(-1), 1, atol=1e-4)
+        assert 0.06 * spread < off.std() < 0.1 * spread  # what leaves the sphere is taken back
+
+
 def test_a_code_beyond_the_tasks_needs_a_bound():
     values = {"task_losses.reconstruction": 1.0, "imagine.reach": 1.5}
     config.validate(make_config.base(**values, **{"world_model.code_bound": "sphere"}))

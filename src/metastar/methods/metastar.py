@@ -78,6 +78,7 @@ SECTIONS = {
                 before=1,
             ),
         },
+        other_codes.NEAR,
     ),
     "task_losses": (objective.WEIGHTED,),
     "imagine": (dynamics, imagination, other_codes),
@@ -199,7 +200,8 @@ def update(
        `world_model.every` above 1 (ours) the model stays as it is in the updates between.
     2. Imagination: from every start window the model is rolled out for `imagine.horizon` steps
        under the actor and the code. `imagine.penalty` times its uncertainty is subtracted from its
-       rewards. With `imagine.reach` (ours) rollouts are under codes of other tasks.
+       rewards. With `imagine.reach` (ours) rollouts are under codes of other tasks, with
+       `world_model.code_noise` (ours) the agent learns under codes near those of the tasks.
     3. Values and policy: the conservative critics learn from real and imagined rows together, the
        actor from the critics. Their gradients do not reach the code or the model.
 
@@ -219,6 +221,8 @@ def update(
         rate, every = hp["world_model"]["lr"], cfg.world_model.every
         learns = step % every == 0 if every > 1 else every == 1
         state, model_metrics, code = train_model(system, state, batch, key_model, hp, rate, learns)
+        if cfg.world_model.code_noise:
+            code = other_codes.perturb(jax.random.fold_in(key_imagine, 2), code, cfg)
 
     with jax.named_scope("imagine"):
         act = partial(agent.act, state[AGENT].params, greedy=False)

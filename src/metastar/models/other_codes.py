@@ -1,7 +1,8 @@
-"""Codes of tasks that no data are of: between those of a meta-batch, and beyond them.
+"""Codes that no window of the training has: between and beyond those of a meta-batch, and near them.
 
-A conditioned model tells what happens in such a task from states of the recorded ones, so that a
-policy learns to read codes that it would first meet at test time (ours).
+A conditioned model tells what happens in tasks between and beyond from states of the recorded ones,
+so that a policy learns to read codes that it would first meet at test time. Near its task's code a
+policy learns to act alike, also where inference leaves the manifold of the encoder's codes (ours).
 """
 
 from typing import Any
@@ -20,6 +21,15 @@ DEFAULTS = {
         "[0, 10]",
         "largest step of a rollout's code from the code of its task towards that of another one, "
         "which is at 1; 0: the rollouts of a task are under its own code",
+        before=0.0,
+    ),
+}
+NEAR = {
+    "code_noise": Field(
+        0.0,
+        "[0, 10]",
+        "standard deviation of what is added to the code that an agent learns a task's rows under, "
+        "in units of that of the codes of a meta-batch (ours)",
         before=0.0,
     ),
 }
@@ -63,3 +73,13 @@ def draw(key: Array, code: Array, num: int, cfg: Any) -> Array:
     other = code[(jnp.arange(tasks)[:, None] + ahead) % tasks]
     step = jax.random.uniform(key_step, (tasks, num, 1), maxval=cfg.imagine.reach)
     return bound(code[:, None] + step * (other - code[:, None]), cfg)
+
+
+def perturb(key: Array, code: Array, cfg: Any) -> Array:
+    """Codes near those of the tasks, [M, Z] both, on the manifold of `world_model.code_bound`.
+
+    z + c s e, with c the `world_model.code_noise`, e standard normal and s the root mean square of
+    the codes' distances from their mean, over tasks and dimensions.
+    """
+    noise = cfg.world_model.code_noise * jnp.std(code - code.mean(0, keepdims=True))
+    return bound(code + noise * jax.random.normal(key, code.shape), cfg)
