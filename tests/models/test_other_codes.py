@@ -46,7 +46,7 @@ def test_perturbed_codes_lie_around_those_of_the_tasks(code_bound):
     cfg = tiny_cfg(code_bound=code_bound, code_noise=0.1)
     own = other_codes.bound(CODES, cfg)
     drawn = jax.vmap(lambda key: other_codes.perturb(key, own, cfg))(jax.random.split(KEY, NUM))
-    off = np.asarray(drawn - own)
+    off = np.asarray(drawn) - np.asarray(own)
     spread = np.std(own - own.mean(0, keepdims=True))
     if code_bound == "none":
         np.testing.assert_allclose(off.std(0), 0.1 * spread, rtol=0.15)

@@ -1,4 +1,4 @@
-"""Codes that no window of the training has: between and beyond those of a meta-batch, and near them.
+"""Codes that no window of the training has: between and beyond those of a batch, and near them.
 
 A conditioned model tells what happens in tasks between and beyond from states of the recorded ones,
 so that a policy learns to read codes that it would first meet at test time. Near its task's code a
