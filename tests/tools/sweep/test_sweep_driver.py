@@ -46,7 +46,7 @@ class Fake:
         self.time, self.started, self.ended, self.stopped = 1000.0, [], [], []
         self.on_sleep = lambda: None
         self.clock = driver.Clock(lambda: self.time, self.sleep)
-        self.executor = Executor(self.start, self.poll, self.stopped.append, lambda job: {"n": 1})
+        self.executor = Executor(self.start, self.poll, self.stopped.extend, lambda job: {"n": 1})
 
     def sleep(self, seconds):
         self.time += 5  # not the fraction of a second that was asked for

@@ -96,8 +96,10 @@ elif name == "scontrol":  # requeue ID
     number, _, task = words[1].partition("_")
     start(int(number), int(task) if task else None, (place / f"{{words[1]}}.script").read_text())
 elif name == "scancel":
-    if words[0] == "--signal=USR1":
-        to_all(int((place / f"{{words[1]}}.pid").read_text()), signal.SIGUSR1)
+    with open(place / "calls", "a") as calls:
+        print(words[0], file=calls)
+    for number in words[1:] if words[0] == "--signal=USR1" else ():
+        to_all(int((place / f"{{number}}.pid").read_text()), signal.SIGUSR1)
 elif name == "signal":  # NUMBER ID, to all processes of the step as SLURM does
     to_all(int((place / f"{{words[1]}}.pid").read_text()), int(words[0]))
 elif name == "sacct":
@@ -230,9 +232,20 @@ def test_the_end_of_what_waited_when_a_sweep_stops_is_seen_soon(place):
     watcher._start_time -= 3600  # an hour ago, so that sacct is asked every ten minutes
     assert on_slurm.poll(job) is None
     (place / "bin/100.state").write_text("CANCELLED by 0")
-    on_slurm.stop(job)
+    on_slurm.stop([job])
     wait_for(lambda: on_slurm.poll(job) == -signal.SIGTERM, seconds=10)
     (place / "go").touch()
+
+
+def test_the_jobs_of_a_sweep_are_stopped_by_two_calls_however_many_they_are(place):
+    on_slurm = slurm.make(SETTINGS, Share(1, 0.5), folder=place / "runs")
+    with on_slurm.batch():
+        jobs = [on_slurm.start([f"--workdir=runs/{k}"], place / f"{k}.log", []) for k in range(4)]
+    wait_for(lambda: all((place / f"began_{k}").exists() for k in range(4)))
+    on_slurm.stop(jobs)
+    calls = (place / "bin/calls").read_text().splitlines()
+    assert calls == ["--state=PENDING", "--signal=USR1"]
+    wait_for(lambda: [on_slurm.poll(job) for job in jobs] == [128 + signal.SIGINT] * 4)
 
 
 def test_a_preempted_cell_saves_and_is_requeued(place):
@@ -255,7 +268,7 @@ def test_a_preempted_cell_is_not_requeued_once_the_sweep_stops(place):
         job = on_slurm.start(["--workdir=runs/w"], place / "a.log", [])
     wait_for((place / "began_w").exists)
     send(place, signal.SIGUSR2, "100")
-    on_slurm.stop(job)
+    on_slurm.stop([job])
     wait_for(lambda: on_slurm.poll(job) == 128 + signal.SIGINT)
     assert (place / "saved_w").exists() and (place / "a.log").read_text().count("$ metastar") == 1
 

@@ -132,8 +132,7 @@ def drive(
             while True:
                 if received and not stopping:
                     stopping = received.pop(0)
-                    for job in work.jobs.values():
-                        executor.stop(job)
+                    executor.stop(list(work.jobs.values()))
                 for name in _running(entries):
                     _look_after(work, name, bool(stopping))
                 no_room = not stopping and _start_all(work)
@@ -145,8 +144,7 @@ def drive(
                     return stopping
                 clock.sleep(PAUSE)
     finally:
-        for job in work.jobs.values():  # an error of the sweep's own
-            executor.stop(job)
+        executor.stop(list(work.jobs.values()))  # if there are some: an error of the sweep's own
 
 
 def _running(entries: Entries) -> list[str]:

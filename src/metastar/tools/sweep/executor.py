@@ -28,14 +28,14 @@ class Executor(NamedTuple):
     `start(argv, log, taken)` starts `python -m metastar *argv`, which with its output goes to the
     end of the file `log`, and returns a job, or None if there is no room for it now. `taken` are
     the places of what is running; {} is one that is not known. `poll(job)` returns the exit status,
-    or None while it runs; `stop(job)` asks it to save and end; `place(job)` says in JSON where it
-    runs, also to a later call, for which `adopt(place, log)` finds the job again, or None if it
+    or None while it runs; `stop(jobs)` asks some to save and end; `place(job)` says in JSON where
+    it runs, also to a later call, for which `adopt(place, log)` finds the job again, or None if it
     cannot. Jobs that start within `batch()` may be handed over together at its end.
     """
 
     start: Callable[[Sequence[str], Path, Sequence[dict]], Any]
     poll: Callable[[Any], int | None]
-    stop: Callable[[Any], None]
+    stop: Callable[[Sequence[Any]], None]
     place: Callable[[Any], dict]
     adopt: Callable[[dict, Path], Any] = lambda place, log: None
     batch: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext

@@ -1,7 +1,7 @@
 """Processes on this machine, each held to its cores and its memory."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,8 +68,9 @@ def make(
     return Executor(start, poll, _stop, _place)
 
 
-def _stop(job: _Job) -> None:
-    job.process.terminate()
+def _stop(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        job.process.terminate()
 
 
 def _place(job: _Job) -> dict:

@@ -94,9 +94,11 @@ def make(
         process.say(job.log, why)
         return 1
 
-    return Executor(
-        start, poll, stop=lambda job: ray.cancel(job.task), place=lambda job: {"ray": "task"}
-    )
+    def stop(jobs):
+        for job in jobs:
+            ray.cancel(job.task)
+
+    return Executor(start, poll, stop, place=lambda job: {"ray": "task"})
 
 
 def _run(
