@@ -120,7 +120,7 @@ def get_config() -> ConfigDict:
             "runs": f"runs/{LABEL}",
             "grids": (
                 {"methods": ("oracle",), "overrides": withheld, **shared},
-                {"methods": ("metastar",), "overrides": overrides, "then": ("audit",), **shared},
+                {"methods": ("metastar",), "overrides": overrides, **shared},
             ),
         }
     )
