@@ -40,6 +40,7 @@ ARMS = {
         "inference.between": 3,
         "inference.nats": 3.0,
     },
+    "beyond": {"inference.choice": "bank", "inference.between": 3, "inference.beyond": 2.0},
 }
 TITLES = {
     "encoder": "encoder",
@@ -47,6 +48,7 @@ TITLES = {
     "unguarded": "bank, without guards",
     "between": "bank and codes between",
     "between_3_nats": "bank and codes between, 3 nats",
+    "beyond": "bank, codes between and beyond",
 }
 LABEL = "likelihood_{name}_validation6"
 RUN = "runs/likelihood_{name}"

@@ -47,16 +47,16 @@ PARTS = {
 }
 
 
-def rewards(view, own: float, targets):
-    """The rewards [G] of a recorded step under `targets` [G] in m/s.
+def rewards(view, own: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The rewards [..., G] of recorded steps [...] under `targets` [G] in m/s.
 
-    Its own reward under the target `own` tells how far the speed was from it, and the observations
-    on which side.
+    A step's own reward under its target `own` [...] tells how far the speed was from it, and the
+    observations on which side.
     """
-    cost = half_cheetah.control_cost(jnp, view.action)
-    near = (view.obs[SPEED] + view.next_obs[SPEED]) / 2
-    speed = own + jnp.sign(near - own) * (-view.reward - cost)
-    return -jnp.abs(speed - targets) - cost
+    cost = half_cheetah.control_cost(np, view.action)
+    near = (view.obs[..., SPEED] + view.next_obs[..., SPEED]) / 2
+    speed = own + np.sign(near - own) * (-view.reward - cost)
+    return -np.abs(speed[..., None] - targets) - cost[..., None]
 
 
 def measured(run: restore.Restored) -> list[dict]:
@@ -76,18 +76,23 @@ def measured(run: restore.Restored) -> list[dict]:
 
     train = tasks.train
     view = sampler.sample_transitions(train, jnp.arange(len(bank[0])), jax.random.key(2), ROWS)
-    own = jnp.broadcast_to(train.task["velocity"][:, None], view.reward.shape)
-    true = _over_rows(rewards)(view, own, jnp.asarray(TARGETS)).reshape(-1, len(TARGETS))
+    view = jax.device_get(view)
+    true = rewards(view, np.asarray(train.task["velocity"])[:, None], TARGETS)
+    true = true.reshape(-1, len(TARGETS))
+    steps = [x.reshape(len(true), -1) for x in (view.obs, view.action, view.next_obs)]
 
-    def told(view, code):
-        after = jnp.broadcast_to(view.next_obs, (len(code), *view.next_obs.shape))
-        return run.method.task_model.reward(params, view.obs, view.action, after, code)
+    @jax.jit
+    def rate(steps, code):
+        def told(obs, action, next_obs):
+            after = jnp.broadcast_to(next_obs, (len(code), *next_obs.shape))
+            return run.method.task_model.reward(params, obs, action, after, code)
+
+        return jax.vmap(told)(*steps)
 
     lines = []
     for kind, (code, target) in kinds.items():
-        rated = jax.jit(jax.vmap(jax.vmap(told, (0, None)), (0, None)))(view, jnp.asarray(code))
-        rated = np.asarray(rated).reshape(-1, len(code))
-        squared = (rated[:, None] - np.asarray(true)[..., None]) ** 2  # [rows, G, K]
+        rated = np.asarray(rate(steps, code))
+        squared = (rated[:, None] - true[..., None]) ** 2  # [rows, G, K]
         error = np.sqrt(squared.mean(0)) / run.spec.reward_std  # [G, K]
         best = error.argmin(0)
         line = {"codes": kind, "told": TARGETS[best].tolist(), "error": error.min(0).tolist()}
@@ -99,11 +104,6 @@ def measured(run: restore.Restored) -> list[dict]:
             }
         lines.append(line)
     return lines
-
-
-def _over_rows(function):
-    """A function of a row, its target and targets, of rows [N, ROWS]."""
-    return jax.vmap(jax.vmap(function, (0, 0, None)), (0, 0, None))
 
 
 def table(report: dict) -> str:

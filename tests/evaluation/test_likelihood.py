@@ -117,6 +117,22 @@ def test_codes_between_those_of_the_bank_are_tried_where_asked():
     )  # beyond the bank nothing is tried
 
 
+def test_codes_beyond_those_of_the_bank_are_tried_where_asked():
+    """Slopes are the first coordinate on a circle: 1.5 and 2.12 in the bank, 2.6 to be found."""
+    angle = jnp.pi / 180 * jnp.array([60.0, 45.0])
+    bank = 3 * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+    flat = METHOD._replace(infer=lambda *given: Adaptation(jnp.append(infer(*given).code, 0.0)))
+    view, found = window(2.6, action=0.9), {}
+    for beyond in (0.0, 2.0):
+        values = {"inference.between": 4, "inference.beyond": beyond, "inference.fit": 100.0}
+        cfg = make_config.base(**{"inference.choice": "bank", **values}).inference
+        known = likelihood.by_likelihood(cfg, flat)
+        found[beyond] = known.infer(KNOWN._replace(bank=bank), view, None, KEY).code
+    np.testing.assert_allclose(found[0.0], bank[1], rtol=1e-6)
+    assert abs(found[2.0][0] - 2.6) < 0.1
+    np.testing.assert_allclose(jnp.linalg.norm(found[2.0]), 3, rtol=1e-6)
+
+
 def test_the_cost_by_hand():
     """Two valid steps: rewards off by 0.2 and 0.1 under code 1, next states by 1 of std 0.5."""
     view = window(1.2, num=2)._replace(next_obs=jnp.ones((1, LENGTH, 1)))
@@ -174,6 +190,9 @@ def test_methods_that_cannot_are_told_so():
     blind = METHOD._replace(task_model=MODEL._replace(next_obs_std=None))
     with pytest.raises(UserError, match=r"inference\.next_obs is 1\.0.*set it to 0"):
         likelihood.make(weighs_next.inference, blind)
+    none_beyond = make_config.base(**{"inference.choice": "bank", "inference.beyond": 2.0})
+    with pytest.raises(UserError, match=r"inference\.between says, and that is 0; set it to 1"):
+        likelihood.make(none_beyond.inference, METHOD)
     with pytest.raises(UserError, match="did you mean 'bank'"):
         likelihood.chosen(make_config.base(), "banks")
     opaque = METHOD._replace(infer=lambda *args: {"place": jnp.zeros(1)})

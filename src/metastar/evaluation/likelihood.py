@@ -55,6 +55,13 @@ DEFAULTS = {
         "codes that are tried on the way from the best code of the bank to each other one",
         before=0,
     ),
+    "beyond": Field(
+        0.0,
+        "[0, 10]",
+        "how far from the best code of the bank as many codes are tried away from each other one, "
+        "in units of the way between the two; 0: none",
+        before=0.0,
+    ),
     "next_obs": Field(
         0.0,
         NOT_NEGATIVE,
@@ -104,6 +111,11 @@ def make(cfg: Any, method: Method) -> Inference:
             "inference.choice='bank' weighs codes by a task model, and this run's method has none; "
             "choose 'encoder', or train with task_losses.reconstruction above 0"
         )
+    if cfg.beyond and not cfg.between:
+        raise UserError(
+            f"inference.beyond is {cfg.beyond}, but as many codes are tried beyond the bank as "
+            "inference.between says, and that is 0; set it to 1 or more"
+        )
     if cfg.next_obs and method.task_model.next_obs_std is None:
         raise UserError(
             f"inference.next_obs is {cfg.next_obs}, but the task model of this run's method has no "
@@ -147,7 +159,11 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
         code = jnp.concatenate([own[None], params.bank])
         found = costs(code)
         if cfg.between:
-            more = between(code[1 + jnp.argmin(found[1:])], params.bank, cfg.between)
+            best = code[1 + jnp.argmin(found[1:])]
+            more = between(best, params.bank, cfg.between)
+            if cfg.beyond:
+                away = beyond(best, params.bank, cfg.between, cfg.beyond)
+                more = jnp.concatenate([more, away])
             code, found = jnp.concatenate([code, more]), jnp.concatenate([found, costs(more)])
         best = guarded(found, view.valid.sum(), cfg.nats, cfg.fit)
         return adaptation._replace(code=code[best])
@@ -181,6 +197,21 @@ def between(code: Array, bank: Array, num: int) -> Array:
     start, end, found = (jnp.linalg.norm(x, axis=-1, keepdims=True) for x in (first, last, line))
     length = start + step * (end - start)
     return (line * length / jnp.maximum(found, 1e-6)).reshape(-1, code.shape[-1])
+
+
+def beyond(code: Array, bank: Array, num: int, reach: float) -> Array:
+    """`num` codes from one code [Z] away from each of a bank [K, Z]: [K num, Z].
+
+    They are equally spaced up to `reach` times the way between the two, and as long as the first,
+    so that codes stay on a sphere, and have the scale of those that were met where there is none.
+
+    >>> print(beyond(jnp.array([3.0, 4.0]), jnp.array([[0.0, 5.0]]), 1, 1.0).round(2))
+    [[4.47 2.24]]
+    """
+    step = reach * (jnp.arange(1, num + 1) / num)[None, :, None]
+    line = code[None, None] + step * (code[None, None] - bank[:, None])  # [K, num, Z]
+    length = jnp.maximum(jnp.linalg.norm(line, axis=-1, keepdims=True), 1e-6)
+    return (line * jnp.linalg.norm(code) / length).reshape(-1, code.shape[-1])
 
 
 def guarded(cost: Array, steps: Array, nats: float, fit: float) -> Array:
