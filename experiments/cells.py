@@ -43,6 +43,14 @@ def compared(sources: list[Path], out: Path) -> str:
     return "\n\n".join(tables.markdown(rows) for rows in parts if rows)
 
 
+def log(label: str, rows: list[tuple[str, ...]], commands: str) -> None:
+    """Writes a sweep's table to `docs/log.md`, and prints it; its files lie in a folder `label`."""
+    files = f"`experiments/results/{label}/`"
+    page = f"{tables.markdown(rows)}\n\nCommands: {commands}; files: {files}.\n"
+    tables.insert(DOCS / "log.md", label, page)
+    print(page)
+
+
 def read(folder: Path, name: str) -> dict:
     """The JSON file `name` of a folder, results in today's shape; a checksum must match."""
     return results.translate(files.read_json(folder / name, "make it again", sealed=False))

@@ -19,7 +19,6 @@ import numpy as np
 from sweeps.hour import AGENTS, ARMS, label_of
 from sweeps.pays import WITHIN
 
-from metastar.tools.report import tables
 from metastar.tools.sweep import cell as cell_files
 
 SWEEP = Path(__file__).parent / "sweeps/hour.py"
@@ -100,15 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="", choices=tuple(ARMS))
     preset = parser.parse_args().preset
-    label, colon = label_of(preset), ":" * bool(preset)
+    colon = ":" * bool(preset)
     commands = (
         f"`metastar sweep experiments/sweeps/hour.py{colon}{preset}`, then `python "
         f"experiments/hour.py{' --preset=' * bool(preset)}{preset}`"
     )
-    files = f"`experiments/results/{label}/`"
-    page = f"{tables.markdown(table(preset))}\n\nCommands: {commands}; files: {files}.\n"
-    tables.insert(cells.DOCS / "log.md", label, page)
-    print(page)
+    cells.log(label_of(preset), table(preset), commands)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ from pathlib import Path
 import cells
 from sweeps.pays import ARMS, LABEL, WITHIN
 
-from metastar.tools.report import tables
-
 SWEEP = Path(__file__).parent / "sweeps/pays.py"
 PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
 WITHIN_TITLE = "few-shot, the four within the training's speeds"
@@ -55,10 +53,7 @@ def inner(part: str, blocks: list[dict]) -> str:
 
 
 def main() -> None:
-    files = f"experiments/results/{LABEL}/"
-    page = f"{tables.markdown(table())}\n\nCommands: {COMMANDS}; files: `{files}`.\n"
-    tables.insert(cells.DOCS / "log.md", LABEL, page)
-    print(page)
+    cells.log(LABEL, table(), COMMANDS)
 
 
 if __name__ == "__main__":

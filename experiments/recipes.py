@@ -14,8 +14,6 @@ import cells
 from hour import RETURNS, rows_of
 from sweeps.recipes import FAMILIES, arms_of, label_of
 
-from metastar.tools.report import tables
-
 SWEEP = Path(__file__).parent / "sweeps/recipes.py"
 SHOWN = {title: RETURNS[title] for title in ("few-shot", "training tasks", "zero-shot")}
 
@@ -33,10 +31,7 @@ def main() -> None:
         f"`metastar sweep experiments/sweeps/recipes.py:{family}`, then `python "
         f"experiments/recipes.py --family={family}`"
     )
-    files = f"`experiments/results/{label_of(family)}/`"
-    page = f"{tables.markdown(table(family))}\n\nCommands: {commands}; files: {files}.\n"
-    tables.insert(cells.DOCS / "log.md", label_of(family), page)
-    print(page)
+    cells.log(label_of(family), table(family), commands)
 
 
 if __name__ == "__main__":
