@@ -35,20 +35,27 @@ ARMS = {
     "bank": {"inference.choice": "bank"},
     "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
     "between": {"inference.choice": "bank", "inference.between": 3},
-    "between_3_nats": {
+    "loose": {"inference.choice": "bank", "inference.fit": 1.5},
+    "loose_between": {
         "inference.choice": "bank",
+        "inference.fit": 1.5,
         "inference.between": 3,
-        "inference.nats": 3.0,
     },
-    "beyond": {"inference.choice": "bank", "inference.between": 3, "inference.beyond": 2.0},
+    "beyond": {
+        "inference.choice": "bank",
+        "inference.fit": 1.5,
+        "inference.between": 3,
+        "inference.beyond": 2.0,
+    },
 }
 TITLES = {
     "encoder": "encoder",
     "bank": "bank",
     "unguarded": "bank, without guards",
     "between": "bank and codes between",
-    "between_3_nats": "bank and codes between, 3 nats",
-    "beyond": "bank, codes between and beyond",
+    "loose": "bank, fit 1.5",
+    "loose_between": "bank and codes between, fit 1.5",
+    "beyond": "bank, codes between and beyond, fit 1.5",
 }
 LABEL = "likelihood_{name}_validation6"
 RUN = "runs/likelihood_{name}"
