@@ -23,6 +23,7 @@ from metastar.data.sampler import sample_transitions
 from metastar.envs.make import family_of, make_env
 from metastar.envs.rollout import no_adaptation, rollout, uniform_policy
 from metastar.tools.bench import bench
+from metastar.tools.report import tables
 from metastar.tools.sweep import grid
 from metastar.training import runs
 from metastar.types import Codes, Context, DataSpec, StepIn
@@ -94,7 +95,7 @@ def test_the_table_of_all_systems_is_that_of_the_committed_files(family):
     experiment = importlib.import_module("neighbours")
     page = (ROOT / "docs/systems.md").read_text()
     label, rows = experiment.label_of(family), experiment.table(family)
-    assert f"<!-- {label} -->\n{experiment.tables.markdown(rows)}\n" in page
+    assert f"<!-- {label} -->\n{tables.markdown(rows)}\n" in page
 
 
 def test_the_table_of_contexts_is_that_of_the_committed_files():
@@ -115,7 +116,7 @@ def test_the_tables_of_arms_are_those_of_the_committed_files(name, arguments):
     experiment = importlib.import_module(name)
     page, rows = (ROOT / "docs/log.md").read_text(), experiment.table(*arguments)
     label = experiment.label_of(*arguments) if arguments else experiment.LABEL
-    assert f"<!-- {label} -->\n{experiment.tables.markdown(rows)}\n" in page
+    assert f"<!-- {label} -->\n{tables.markdown(rows)}\n" in page
 
 
 def test_the_tables_of_the_default_are_those_of_the_committed_files():
@@ -126,11 +127,13 @@ def test_the_tables_of_the_default_are_those_of_the_committed_files():
 
 def test_tables_of_one_file_are_those_of_the_committed_files():
     files = {
-        "two_data_sets": ("two_data_sets_cheetah_vel", "results.md"),
-        "precision": ("precision_cheetah_vel", "log.md"),
+        "two_data_sets_cheetah_vel": ("two_data_sets", "results.md"),
+        "two_data_sets_point_robot": ("two_data_sets", "results.md"),
+        "precision_cheetah_vel": ("precision", "log.md"),
+        "other_codes_cheetah_vel": ("other_codes", "log.md"),
         "bitwise": ("bitwise", "scaling.md"),
     }
-    for name, (stem, page) in files.items():
+    for stem, (name, page) in files.items():
         file = ROOT / f"experiments/results/{stem}.json"
         table = importlib.import_module(name).table(json.loads(file.read_text()))
         assert table in (ROOT / "docs" / page).read_text()
@@ -138,7 +141,7 @@ def test_tables_of_one_file_are_those_of_the_committed_files():
 
 def test_the_table_of_the_recipes_is_that_of_the_committed_files():
     recipes = importlib.import_module("recipes")
-    rows = recipes.tables.markdown(recipes.table("cheetah_vel_sparse"))
+    rows = tables.markdown(recipes.table("cheetah_vel_sparse"))
     assert rows in (ROOT / "docs/log.md").read_text()
 
 
