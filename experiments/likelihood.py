@@ -35,6 +35,8 @@ ARMS = {
     "bank": {"inference.choice": "bank"},
     "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
     "between": {"inference.choice": "bank", "inference.between": 3},
+    "free": {"inference.choice": "bank", "inference.nats": 0.0},
+    "free_between": {"inference.choice": "bank", "inference.nats": 0.0, "inference.between": 3},
     "loose": {"inference.choice": "bank", "inference.fit": 1.5},
     "loose_between": {
         "inference.choice": "bank",
@@ -53,6 +55,8 @@ TITLES = {
     "bank": "bank",
     "unguarded": "bank, without guards",
     "between": "bank and codes between",
+    "free": "bank, 0 nats",
+    "free_between": "bank and codes between, 0 nats",
     "loose": "bank, fit 1.5",
     "loose_between": "bank and codes between, fit 1.5",
     "beyond": "bank, codes between and beyond, fit 1.5",
