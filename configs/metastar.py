@@ -177,9 +177,10 @@ SPARSE_POINT_ROBOT = {
     "eval.strategy": "posterior",
 }
 # Contexts by uniform actions and by policies of other tasks are like no window of the training, and
-# the encoder misreads them; the likelihood of their rewards under codes of the training tasks, and
-# those between, does not (docs/log.md).
-BANK = {"inference.choice": "bank", "inference.between": 3}
+# the encoder misreads them; the likelihood of their rewards under codes of the training tasks does
+# not. Taken wherever it is the better by anything, such a code tells hardly anything of who acted,
+# and agents do as well with it (docs/log.md).
+BANK = {"inference.choice": "bank", "inference.nats": 0.0}
 # What makes the model predict a robot's states, each measured alone (docs/log.md): linear paths and
 # a weight that start the autoencoder, a prior that gives a change, and heads that are told the
 # task. It is then done with the pretraining, which saves its gradient in every joint update;
