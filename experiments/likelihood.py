@@ -32,19 +32,21 @@ from metastar.training.chunk import params_of
 
 ARMS = {
     "encoder": {"inference.choice": "encoder"},
-    "bank": {"inference.choice": "bank"},
-    "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
-    "between": {"inference.choice": "bank", "inference.between": 3},
+    "bank": {"inference.choice": "bank", "inference.nats": 10.0},
     "free": {"inference.choice": "bank", "inference.nats": 0.0},
+    "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
+    "between": {"inference.choice": "bank", "inference.nats": 10.0, "inference.between": 3},
     "free_between": {"inference.choice": "bank", "inference.nats": 0.0, "inference.between": 3},
-    "loose": {"inference.choice": "bank", "inference.fit": 1.5},
+    "loose": {"inference.choice": "bank", "inference.nats": 10.0, "inference.fit": 1.5},
     "loose_between": {
         "inference.choice": "bank",
+        "inference.nats": 10.0,
         "inference.fit": 1.5,
         "inference.between": 3,
     },
     "beyond": {
         "inference.choice": "bank",
+        "inference.nats": 10.0,
         "inference.fit": 1.5,
         "inference.between": 3,
         "inference.beyond": 2.0,
@@ -52,14 +54,14 @@ ARMS = {
 }
 TITLES = {
     "encoder": "encoder",
-    "bank": "bank",
-    "unguarded": "bank, without guards",
-    "between": "bank and codes between",
+    "bank": "bank, 10 nats",
     "free": "bank, 0 nats",
+    "unguarded": "bank, without guards",
+    "between": "bank and codes between, 10 nats",
     "free_between": "bank and codes between, 0 nats",
-    "loose": "bank, fit 1.5",
-    "loose_between": "bank and codes between, fit 1.5",
-    "beyond": "bank, codes between and beyond, fit 1.5",
+    "loose": "bank, 10 nats, fit 1.5",
+    "loose_between": "bank and codes between, 10 nats, fit 1.5",
+    "beyond": "bank, codes between and beyond, 10 nats, fit 1.5",
 }
 LABEL = "likelihood_{name}_validation6"
 RUN = "runs/likelihood_{name}"
