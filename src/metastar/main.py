@@ -106,10 +106,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, list[str]]:
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands = _commands()
     for name, command in commands.items():
-        description = command.run.__doc__
+        description = command.run.__doc__ or ""  # python -OO has none
         own = parsers.add_parser(
             name,
-            help=description[0].lower() + description[1:-1],
+            help=description[:1].lower() + description[1:-1],
             description=description,
             epilog=OVERRIDES if command.config else None,
             allow_abbrev=False,
