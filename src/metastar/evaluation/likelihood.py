@@ -159,10 +159,10 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
         code = jnp.concatenate([own[None], params.bank])
         found = costs(code)
         if cfg.between:
-            best = code[1 + jnp.argmin(found[1:])]
-            more = between(best, params.bank, cfg.between)
+            start = code[1 + jnp.argmin(found[1:])]
+            more = between(start, params.bank, cfg.between)
             if cfg.beyond:
-                away = beyond(best, params.bank, cfg.between, cfg.beyond)
+                away = beyond(start, params.bank, cfg.between, cfg.beyond)
                 more = jnp.concatenate([more, away])
             code, found = jnp.concatenate([code, more]), jnp.concatenate([found, costs(more)])
         best = guarded(found, view.valid.sum(), cfg.nats, cfg.fit)
