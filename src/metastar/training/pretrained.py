@@ -26,6 +26,7 @@ _FREE = (
     "train.keep_checkpoints",
     "train.pretrained",
     "train.updates",
+    "world_model.code_noise",
     "world_model.every",
     "world_model.lr",
 )
