@@ -44,6 +44,7 @@ def test_a_pretraining_does_not_depend_on_what_may_differ(tmp_path):
         "imagine.horizon": 2,
     }
     changes |= {"sampler.batch_size": 32, "sampler.meta_batch": 2, "world_model.lr": 3e-4}
+    changes |= {"world_model.code_noise": 0.1}
     states = [pretrain(tmp_path / "a"), pretrain(tmp_path / "b", **changes, **{"train.chunk": 4})]
     assert checkpoint.params_sha256(states[0]) == checkpoint.params_sha256(states[1])
 

@@ -183,13 +183,13 @@ def _compile(
     traces: Counter,
     progress: Progress,
 ) -> dict[str, Callable]:
-    """Compiles the chunk of every phase that is not over after `step` updates, by its name.
+    """Compiles the chunk of every phase that has updates left after `step`, by its name.
 
     All of them before the first update, so that runs which do not fit into memory do not start.
     """
     compiled, start = {}, 0
     for phase in phases:
-        if step < start + phase.num_updates:
+        if max(step, start) < start + phase.num_updates:
             length, num = min(program.train.chunk, phase.num_updates), len(program.runs)
             every, place = program.train.validate_every, program.place
             chunk = make_chunk(phase, start, length, every, traces, num, place)
