@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -128,17 +129,11 @@ def fit(
     progress = Progress(total, time.perf_counter, num)
 
     folders = [run.workdir / "checkpoints" for run in runs]
-    shapes = chunks.abstract(method)
     identities = [workdir.identity(run.workdir) for run in runs]
-    restored = checkpoint.restore_common(folders, shapes, identities)
-    restored = restored or pretrained.restore(runs, method.phases, shapes)
-    if restored:
-        loops, steps, metas = zip(*restored)
-        loop, step = stack(loops), steps[0]
-        started -= metas[0]["wall_seconds"]
+    loop, step, spent = _begun(runs, method, folders, identities, init_key)
+    started -= spent
+    if step:
         progress.say(f"resuming after update {step}")
-    else:
-        loop, step = chunks.init(method, init_key), 0
     hosts.expect_alike(
         (step, identities),
         f"the processes do not see the same checkpoints in {runs[0].workdir}; all need a workdir "
@@ -173,6 +168,23 @@ def fit(
                 step = end
             start = end
     return Fit(unstack(loop, num), time.perf_counter() - started, dict(traces))
+
+
+def _begun(
+    runs: Sequence[Run],
+    method: Method,
+    folders: Sequence[Path],
+    identities: Sequence[workdir.Identity],
+    init_key: Array,
+) -> tuple[LoopState, int, float]:
+    """The state that runs go on from, the update that it is after, and the seconds spent so far."""
+    shapes = chunks.abstract(method)
+    restored = checkpoint.restore_common(folders, shapes, identities)
+    restored = restored or pretrained.restore(runs, method.phases, shapes)
+    if not restored:
+        return chunks.init(method, init_key), 0, 0.0
+    loops, steps, metas = zip(*restored)
+    return stack(loops), steps[0], metas[0]["wall_seconds"]
 
 
 def _compile(

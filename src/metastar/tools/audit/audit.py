@@ -89,44 +89,60 @@ def audit(
         "sources": names,
         "windows": windows,
         "context_len": contexts.steps_of(run.method.context),
-        "splits": {},
-        "health": {},
-        "open_loop": {},
+        **_by_split(run, data, codes, side, np.isin(names, _trained(data, manifest)), names),
+        "open_loop": {
+            name: audit_model.open_loop(
+                run.cfg,
+                method,
+                params,
+                jax.tree.map(lambda x, rows=side == name: x[rows], data),
+                run.spec.obs_std,
+                jax.random.key(SEED),
+            )
+            for name in SPLITS
+        },
         "drift": _drift(run, workdir, lambda state: read(params_of(state)), codes),
         **_returns(workdir, run.cfg.inference.choice),
         "against": other and {"workdir": str(against), "step": other.step},
     }
-    trained = _trained(data, manifest)
+    if theirs is not None:
+        for name in SPLITS:
+            of_split = (x[side == name] for x in (codes.code, theirs.code, codes.keep))
+            report["against"][name] = audit_measures.alike(*of_split)
+    report["seconds"] = time.monotonic() - began
+    return _write(Path(workdir), report, codes, side)
+
+
+def _by_split(
+    run: Restored,
+    data: TaskData,
+    codes: audit_codes.Codes,
+    side: np.ndarray,
+    trained: np.ndarray,
+    names: list[str],
+) -> dict:
+    """The measures of codes [N, K, W] and their health, by the part of the split.
+
+    Codes of test tasks are also compared with those of the training tasks. `trained` [K] bool are
+    the sources that the run was trained on, of all `names`.
+    """
     factor = np.asarray(join_parameters(data.task), float)
-    sparse = family_of(run.cfg.family).sparse
-    chosen = {}
+    sparse, chosen = family_of(run.cfg.family).sparse, {}
+    report = {"splits": {}, "health": {}}
     for name in SPLITS:
         rows = side == name
         part = audit_codes.rows_of(codes, rows)
-        asked = _asked(part, np.isin(names, trained), sparse)
+        asked = _asked(part, trained, sparse)
         report["splits"][name] = {"tasks": int(rows.sum())} | {
             kind: audit_measures.of_windows(part, keep, factor[rows], names)
             for kind, keep in asked.items()
         }
         chosen[name] = {kind: (part, keep, factor[rows]) for kind, keep in asked.items()}
         report["health"][name] = audit_measures.health(part)
-        of_split = jax.tree.map(lambda x, rows=rows: x[rows], data)
-        report["open_loop"][name] = audit_model.open_loop(
-            run.cfg,
-            method,
-            params,
-            of_split,
-            run.spec.obs_std,
-            jax.random.key(SEED),
-        )
-        if theirs is not None:
-            alike = audit_measures.alike(part.code, theirs.code[rows], part.keep)
-            report["against"][name] = alike
     for kind, of_test in chosen["test"].items():
-        found_by_training = audit_measures.task_of_others(*chosen["train"][kind], *of_test)
-        report["splits"]["test"][kind]["task_of_training"] = found_by_training
-    report["seconds"] = time.monotonic() - began
-    return _write(Path(workdir), report, codes, side)
+        found = audit_measures.task_of_others(*chosen["train"][kind], *of_test)
+        report["splits"]["test"][kind]["task_of_training"] = found
+    return report
 
 
 def load(run: Restored, data: store.DataSet) -> tuple[TaskData, np.ndarray]:
