@@ -51,7 +51,7 @@ SWEEPS = {
     "imagination": ("", "20"),
     "exploring": ("",),
     "critics": ("", *critics.TABLES),
-    "neighbours": ("", "cheetah_vel", "cheetah_vel,6"),
+    "neighbours": ("", "cheetah_vel", "cheetah_vel,6", "ant_dir,6"),
     "own_context": ("",),
     "meta_dt": ("", "cheetah_vel"),
     "two_data_sets": ("", "cheetah_vel"),

@@ -3,12 +3,14 @@
     metastar sweep experiments/sweeps/neighbours.py:point_robot_sparse
 
 `:cheetah_vel,6` withholds the last six training tasks, which then take the place of the test tasks:
-this is how settings are chosen. Its files go to a folder of their own.
+this is how settings are chosen. Its files go to a folder of their own. Of the robots of `ROBOTS`
+there are the oracle, MetaSTAR and FOCAL alone.
 """
 
 from ml_collections import ConfigDict
 
-FAMILIES = ("point_robot_sparse", "cheetah_vel")
+ROBOTS = ("ant_dir", "hopper_mass", "walker_param")
+FAMILIES = ("point_robot_sparse", "cheetah_vel", *ROBOTS)
 BOUNDS = ("oracle", "bc", "task_blind")
 METHODS = (
     *("metastar", "spc", "meta_dt", "corro"),
@@ -66,14 +68,17 @@ def get_config(argument: str = FAMILIES[0]) -> ConfigDict:
         overrides = {"crossed": (*validation, f"preset={title}", *changes)}
         return {"methods": (method,), "overrides": overrides, "then": ("audit",), **shared}
 
+    grids = (
+        *(grid(method, then=()) for method in BOUNDS),
+        *(grid(method) for method in METHODS),
+        *(crossed(title, *cell) for title, cell in CROSSED.items()),
+    )
+    if family in ROBOTS:
+        grids = grid("oracle", then=()), grid("metastar"), grid("focal")
     return ConfigDict(
         {
             "results": f"experiments/results/{label}",
             "runs": f"runs/{label}",
-            "grids": (
-                *(grid(method, then=()) for method in BOUNDS),
-                *(grid(method) for method in METHODS),
-                *(crossed(title, *cell) for title, cell in CROSSED.items()),
-            ),
+            "grids": grids,
         }
     )
