@@ -30,27 +30,18 @@ from metastar.tools.report import tables
 from metastar.training import checkpoint, restore, workdir
 from metastar.training.chunk import params_of
 
+PLAIN = {"inference.between": 0, "inference.beyond": 0.0}
+BANK = {**PLAIN, "inference.choice": "bank", "inference.nats": 10.0, "inference.fit": 0.5}
 ARMS = {
-    "encoder": {"inference.choice": "encoder"},
-    "bank": {"inference.choice": "bank", "inference.nats": 10.0},
-    "free": {"inference.choice": "bank", "inference.nats": 0.0},
-    "unguarded": {"inference.choice": "bank", "inference.nats": 0.0, "inference.fit": 1e6},
-    "between": {"inference.choice": "bank", "inference.nats": 10.0, "inference.between": 3},
-    "free_between": {"inference.choice": "bank", "inference.nats": 0.0, "inference.between": 3},
-    "loose": {"inference.choice": "bank", "inference.nats": 10.0, "inference.fit": 1.5},
-    "loose_between": {
-        "inference.choice": "bank",
-        "inference.nats": 10.0,
-        "inference.fit": 1.5,
-        "inference.between": 3,
-    },
-    "beyond": {
-        "inference.choice": "bank",
-        "inference.nats": 10.0,
-        "inference.fit": 1.5,
-        "inference.between": 3,
-        "inference.beyond": 2.0,
-    },
+    "encoder": {**PLAIN, "inference.choice": "encoder"},
+    "bank": BANK,
+    "free": {**BANK, "inference.nats": 0.0},
+    "unguarded": {**BANK, "inference.nats": 0.0, "inference.fit": 1e6},
+    "between": {**BANK, "inference.between": 3},
+    "free_between": {**BANK, "inference.nats": 0.0, "inference.between": 3},
+    "loose": {**BANK, "inference.fit": 1.5},
+    "loose_between": {**BANK, "inference.fit": 1.5, "inference.between": 3},
+    "beyond": {**BANK, "inference.fit": 1.5, "inference.between": 3, "inference.beyond": 2.0},
 }
 TITLES = {
     "encoder": "encoder",

@@ -104,11 +104,11 @@ def test_the_table_of_contexts_is_that_of_the_committed_files():
     assert f"<!-- {experiment.LABEL} -->\n{experiment.table()}\n" in page
 
 
-@pytest.mark.parametrize("family", ["cheetah_vel", "point_robot_sparse"])
-def test_the_tables_of_inference_are_those_of_the_committed_files(family):
+@pytest.mark.parametrize("name", ["cheetah_vel", "cheetah_vel_code_noise", "point_robot_sparse"])
+def test_the_tables_of_inference_are_those_of_the_committed_files(name):
     experiment = importlib.import_module("likelihood")
-    label = experiment.LABEL.format(name=family)
-    assert f"<!-- {label} -->\n{experiment.table(family)}\n" in (ROOT / "docs/log.md").read_text()
+    label = experiment.LABEL.format(name=name)
+    assert f"<!-- {label} -->\n{experiment.table(name)}\n" in (ROOT / "docs/log.md").read_text()
 
 
 @pytest.mark.parametrize("name, arguments", [("pays", ()), ("hour", ("",)), ("hour", ("quick",))])
