@@ -13,17 +13,16 @@ STEPS = 200  # of an episode, in every code base
 UPDATES = {name: half_cheetah.UPDATES[name] for name in ("", "quick", "debug")}
 
 
-def data(train: int, test: int) -> dict[str, Mapping]:
+def data(train: int, test: int, **quick: int) -> dict[str, Mapping]:
     """How data sets are made: as of the cheetahs, with so many tasks; those for debugging keep 4.
 
-    The learners of `quick` have ten times the updates, at the same number of transitions: on the
-    ant the simulator takes longer than they do, and SAC runs nowhere by as few as a cheetah's.
-    There is no `paper`: which settings made the published data is known of a few families only.
+    `quick` are fields of `collect` in which a family's preset of that name differs. There is no
+    `paper`: which settings made the published data is known of a few families only.
     """
     tasks = {"data.train_tasks": train, "data.test_tasks": test}
     ours = {name: half_cheetah.DATA[name] for name in ("default", "quick")}
     presets = {name: {**values, **tasks} for name, values in ours.items()}
-    presets["quick"]["collect.updates_per_iteration"] = 4_000
+    presets["quick"] |= {f"collect.{name}": value for name, value in quick.items()}
     return presets | {"debug": half_cheetah.DATA["debug"]}
 
 
