@@ -5,7 +5,7 @@
     python experiments/default.py --argument=cheetah_vel
 
 The seconds of the first are written to `collection.json` by hand, beside the result files of the
-second. The third reads them, and the metrics in the workdirs if they are there, of which it keeps
+second. The third reads them, and the metrics in those workdirs that are there, of which it keeps
 `curves.json`; it writes a figure there and a table to `docs/results.md`.
 """
 
@@ -19,7 +19,6 @@ from sweeps.default import TOGETHER, label_of
 
 from metastar import files
 from metastar.tools.report import tables
-from metastar.tools.sweep import cell as cell_files
 from metastar.training import metrics
 
 PAGE = cells.DOCS / "results.md"
@@ -86,23 +85,31 @@ def minutes_of(rows: list[dict], results: dict) -> dict[str, float]:
     return {name: x / 60 for name, x in seconds.items()}
 
 
-def curves_of(argument: str) -> dict | None:
-    """Returns over minutes of every run of MetaSTAR; None if there are no workdirs."""
-    runs = []
+def curves_of(argument: str, kept: dict[str, dict]) -> dict:
+    """Returns over minutes of every run of MetaSTAR, by the digest of its parameters.
+
+    `kept` are earlier ones, for runs whose workdirs are gone.
+    """
+    runs = {}
     for cell, file in cells.cells_of(f"{SWEEP}:{argument}"):
-        workdir = cells.DOCS.parent / cell.workdir
-        folders = sorted((workdir / "seeds").glob("*")) or [workdir]
-        if cell.cfg.method != "metastar" or not (file.exists() and workdir.exists()):
+        if cell.cfg.method != "metastar" or not file.exists():
             continue
-        for folder, run in zip(folders, cell_files.read(file)["runs"], strict=True):
-            rows = metrics.read_rows(folder / metrics.FILE)
-            points = [
-                [row["step"], row["seconds"] / 60, *(row[f"eval/{name}"] for name in PROTOCOLS)]
-                for row in rows
-                if "eval/few_shot" in row
-            ]
-            runs.append({"curve": points, "minutes": minutes_of(rows, run["results"])})
-    return {"columns": ["updates", "minutes", *PROTOCOLS], "runs": runs} if runs else None
+        workdir = cells.DOCS.parent / cell.workdir
+        every = cells.results_of(file)
+        folders = sorted((workdir / "seeds").glob("*")) or [workdir] * len(every)
+        for folder, results in zip(folders, every, strict=True):
+            digest = results["params_sha256"]
+            if workdir.exists():
+                rows = metrics.read_rows(folder / metrics.FILE)
+                points = [
+                    [row["step"], row["seconds"] / 60, *(row[f"eval/{name}"] for name in PROTOCOLS)]
+                    for row in rows
+                    if "eval/few_shot" in row
+                ]
+                runs[digest] = {"curve": points, "minutes": minutes_of(rows, results)}
+            elif digest in kept:
+                runs[digest] = kept[digest]
+    return {"columns": ["updates", "minutes", *PROTOCOLS], "runs": runs}
 
 
 def table(argument: str) -> str:
@@ -135,7 +142,7 @@ def table(argument: str) -> str:
                 others = cells.interval([x[OTHERS] for x in sources])
                 rows.append((f"{title}, {words}, contexts by others", others, oracle, uniform))
     curves = files.read_json(cells.RESULTS / label / "curves.json", "make it again")
-    parts = curves["runs"][0]["minutes"]
+    parts = next(iter(curves["runs"].values()))["minutes"]
     collection = files.read_json(cells.RESULTS / label / "collection.json", "make it again")
     parts = {"collection": collection["wall_seconds"] / 60, **parts}
     spent = [("minutes of", *parts, "all"), ("", *(f"{x:.1f}" for x in parts.values()))]
@@ -176,7 +183,7 @@ def figure(argument: str, curves: dict) -> Figure:
     """Returns of every seed over minutes, and the reference's over its own."""
     drawn = Figure((9, 3.6), layout="constrained")
     for k, (axis, title) in enumerate(zip(drawn.subplots(1, 2), PROTOCOLS.values(), strict=True)):
-        for number, run in enumerate(curves["runs"]):
+        for number, run in enumerate(curves["runs"].values()):
             points = np.array(run["curve"]).T
             axis.plot(points[1], points[2 + k], "C0.-", label="MetaSTAR" if not number else None)
         reference = np.array(REFERENCE.get(argument.split(",")[0], ())).reshape(-1, 3).T
@@ -192,8 +199,10 @@ def main() -> None:
     argument = parser.parse_args().argument
     label = label_of(*argument.split(","))
     folder = cells.RESULTS / label
-    if curves := curves_of(argument):
-        files.write_json(folder / "curves.json", curves)
+    file = folder / "curves.json"
+    kept = files.read_json(file, "make it again")["runs"] if file.exists() else {}
+    if (curves := curves_of(argument, kept))["runs"] != kept:
+        files.write_json(file, curves)
         figure(argument, curves).savefig(folder / "curves.png", dpi=120)
     content = table(argument)
     if "," not in argument:
