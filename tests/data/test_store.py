@@ -130,6 +130,16 @@ def test_the_outermost_tasks_can_be_withheld(path):
     assert choose.split_ids(manifest, cfg) == choose.split_ids(manifest, make_cfg())
 
 
+@pytest.mark.parametrize(
+    "num, withheld", [(1, [2]), (2, [1, 3]), (3, [0, 2, 4]), (4, [0, 1, 3, 4])]
+)
+def test_tasks_spread_over_all_can_be_withheld(path, num, withheld):
+    manifest = store.read_manifest(path)._replace(split={"train": list(range(5))})
+    cfg = make_cfg(validation_tasks=num, validation_choice="spread")
+    left = [n for n in range(5) if n not in withheld]
+    assert choose.split_ids(manifest, cfg) == {"train": left, "test": withheld}
+
+
 def test_restrict_draws_from_one_source_only(path):
     data = store.load(store.verify(path), "train", make_cfg())
     medium = store.restrict(data, 1, 1)

@@ -1,6 +1,6 @@
 """Which tasks of a data set a run learns from, and which of their episodes it draws."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
 
     These are the manifest's; but with `cfg.data.validation_tasks = k > 0`, k training tasks are
     withheld and take the place of the test tasks, and no other held-out task is used: the last
-    ones, or those of which the parameters, in standard deviations, are farthest from their mean.
+    ones; "spread" evenly over all in their order, up to half of them between others; or those of
+    which the parameters, in standard deviations, are farthest from their mean.
 
     Raises:
         UserError: k leaves no training task, or nothing is held out.
@@ -30,20 +31,32 @@ def split_ids(manifest: Manifest, cfg: ConfigDict) -> dict[str, list[int]]:
             f"data.validation_tasks={num} leaves no training task of {len(train)}; "
             f"choose at most {len(train) - 1}"
         )
-    if num and cfg.data.validation_choice == "outermost":
-        values = [np.reshape(x, (len(x), -1))[train] for x in manifest.tasks.values()]
-        factor = np.concatenate(values, 1).astype(float)
-        far = np.square((factor - factor.mean(0)) / (factor.std(0) + 1e-9)).sum(1)
-        order = np.argsort(far, kind="stable")
-        train = [train[n] for n in (*sorted(order[:-num]), *sorted(order[-num:]))]
     if num:
-        return {"train": train[:-num], "test": train[-num:]}
+        withheld = set(_withheld(train, num, cfg.data.validation_choice, manifest.tasks))
+        return {
+            "train": [n for n in train if n not in withheld],
+            "test": [n for n in train if n in withheld],
+        }
     if not manifest.split.get("test"):
         raise UserError(
             "the data set has no test tasks; withhold some with --config.data.validation_tasks"
         )
     names = [name for name in checks.PARTS if manifest.split.get(name)]
     return {name: list(manifest.split[name]) for name in names}
+
+
+def _withheld(
+    train: list[int], num: int, choice: str, tasks: Mapping[str, np.ndarray]
+) -> Sequence[int]:
+    """Which `num` of the training tasks `train` are withheld, by `data.validation_choice`."""
+    if choice == "last":
+        return train[-num:]
+    if choice == "spread":
+        return [train[n] for n in ((np.arange(num) + 0.5) * len(train) / num).astype(int)]
+    values = [np.reshape(x, (len(x), -1))[train] for x in tasks.values()]
+    factor = np.concatenate(values, 1).astype(float)
+    far = np.square((factor - factor.mean(0)) / (factor.std(0) + 1e-9)).sum(1)
+    return [train[n] for n in np.argsort(far, kind="stable")[-num:]]
 
 
 def episodes(data: Any, train: Sequence[int], cfg: ConfigDict) -> np.ndarray:

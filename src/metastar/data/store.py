@@ -63,9 +63,10 @@ DEFAULTS = {
     ),
     "validation_choice": Field(
         "last",
-        ("last", "outermost"),
-        "which: the last ones, or those whose parameters are farthest from the mean, so that "
-        "agents are asked beyond what they learned",
+        ("last", "spread", "outermost"),
+        "which: the last ones; some spread evenly over all, for tasks that come in an order; or "
+        "those whose parameters are farthest from the mean, so that agents are asked beyond what "
+        "they learned",
         before="last",
     ),
 }

@@ -19,7 +19,11 @@ def data(train: int, test: int, **quick: int) -> dict[str, Mapping]:
     `quick` are fields of `collect` in which a family's preset of that name differs. There is no
     `paper`: which settings made the published data is known of a few families only.
     """
-    tasks = {"data.train_tasks": train, "data.test_tasks": test}
+    tasks = {
+        "data.train_tasks": train,
+        "data.test_tasks": test,
+        "data.validation_choice": "spread",  # of tasks in the order of a grid the last lie beyond
+    }
     ours = {name: half_cheetah.DATA[name] for name in ("default", "quick")}
     presets = {name: {**values, **tasks} for name, values in ours.items()}
     presets["quick"] |= {f"collect.{name}": value for name, value in quick.items()}
