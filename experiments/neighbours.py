@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import cells
+import numpy as np
 from sweeps.neighbours import FAMILIES, TITLES, label_of
 
 from metastar import files
@@ -33,8 +34,8 @@ NAMES = TITLES | {
     "corro": "CORRO",
 }
 HEAD = (
-    *("system", "few-shot", "windows with reward", "cross-task contexts", "zero-shot"),
-    *("moderate OOD, few-shot", "extreme OOD, few-shot"),
+    *("system", "few-shot", "normalised", "windows with reward", "cross-task contexts"),
+    *("zero-shot", "moderate OOD, few-shot", "extreme OOD, few-shot"),
     *("other protocols", "task R²", "probe", "chance", "ratio"),
     *("updates/s", "parameters", "seconds"),
 )
@@ -55,18 +56,20 @@ def name_of(cell: Cell) -> str:
 
 def table(family: str) -> list[tuple[str, ...]]:
     """One line of each finished cell, without the columns that none of them fills."""
-    speeds, rows = update_speeds(family), [HEAD]
+    speeds, rows, best = update_speeds(family), [HEAD], oracle(family)
     for cell, file in finished(family):
         found, name = cells.cell_files.read(file)["runs"], name_of(cell)
         results = [run["results"] for run in found]
         few, zero = ([r["protocols"].get(n) for r in results] for n in USUAL)
         ood = [[r.get(p, {}).get("protocols", {}).get("few_shot") for r in results] for p in OOD]
-        scores = [few, *parts_of(few), zero, *ood]
+        rest = [*parts_of(few), zero, *ood]
         measures = codes.cells([run["audit"] for run in found if run.get("audit")])
         rows.append(
             (
                 cell.cfg.preset if "-" in name else NAMES[name],
-                *(NONE if None in x else cells.interval(x) for x in scores),
+                cells.interval(few),
+                normalised(results, best),
+                *(NONE if None in x else cells.interval(x) for x in rest),
                 "; ".join(others(results)) or NONE,
                 *(measures[column] for column in MEASURES),
                 *speed_of(speeds.get(f"{name}.py"), results[0]["updates"]),
@@ -74,6 +77,27 @@ def table(family: str) -> list[tuple[str, ...]]:
         )
     kept = [any(row[i] != NONE for row in rows[1:]) for i in range(len(HEAD))]
     return [tuple(x for x, keep in zip(row, kept) if keep) for row in rows]
+
+
+def oracle(family: str) -> float | None:
+    """Its mean few-shot return, if its cell has ended."""
+    for cell, file in finished(family):
+        if name_of(cell) == "oracle":
+            return mean_of(cells.results_of(file))
+    return None
+
+
+def mean_of(results: list[dict]) -> float:
+    """The mean few-shot return over seeds."""
+    return float(np.mean([x["protocols"]["few_shot"]["mean"] for x in results]))
+
+
+def normalised(results: list[dict], best: float | None) -> str:
+    """How much of the way from uniform actions to the oracle a system goes, few-shot."""
+    if best is None:
+        return NONE
+    uniform = results[0]["bounds"]["random"]
+    return f"{(mean_of(results) - uniform) / (best - uniform):.0%}"
 
 
 def parts_of(blocks: list[dict]) -> list[list[dict | None]]:
@@ -111,16 +135,36 @@ def speed_of(case: dict | None, updates: int) -> tuple[str, str, str]:
     return f"{speed:.0f}", f"{case['parameters']:,}", f"{updates / speed:.0f}"
 
 
+def model_error(family: str) -> str:
+    """The open-loop error of MetaSTAR's world model under the right code, by its audits."""
+    for cell, file in finished(family):
+        audits = [run["audit"] for run in cells.cell_files.read(file)["runs"]]
+        if name_of(cell) == "metastar" and all(audits):
+            found = [audit["open_loop"]["test"] for audit in audits]
+            after = {
+                (part, steps): np.mean([x[part]["right"][steps - 1] for x in found])
+                for part in ("obs", "reward")
+                for steps in (1, 8)
+            }
+            return (
+                "MetaSTAR's world model on held-out tasks, in standard deviations: observations "
+                f"{after['obs', 1]:.2f} after one step and {after['obs', 8]:.2f} after eight, "
+                f"rewards {after['reward', 1]:.2f} and {after['reward', 8]:.2f}."
+            )
+    return ""
+
+
 def page(family: str) -> str:
     """The table of all that there is; also writes the comparison beside the files."""
     found, label = [file for _, file in finished(family)], label_of(family)
     cells.compared(found, cells.RESULTS / label)
-    bounds = cells.cell_files.read(found[0])["runs"][0]["results"]["bounds"]
+    bounds = cells.results_of(found[0])[0]["bounds"]
     known = {"uniform actions": "random", "best behaviour": "behavior_best", "optimum": "optimum"}
     known = {title: bounds[name] for title, name in known.items() if bounds[name] is not None}
     return (
         f"{tables.markdown(table(family))}\n\n"
-        f"Few-shot bounds: {', '.join(f'{title} {x:.1f}' for title, x in known.items())}.\n\n"
+        f"Few-shot bounds: {', '.join(f'{title} {x:.1f}' for title, x in known.items())}. "
+        f"{model_error(family)}\n\n"
         f"Commands: `metastar sweep experiments/sweeps/neighbours.py:{family}`, then "
         f"`python experiments/neighbours.py --family={family}`; files: "
         f"`experiments/results/{label}/`.\n"
