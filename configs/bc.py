@@ -101,6 +101,7 @@ FAMILIES = {
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()
     },
+    "ant_dir": PREDICTING | {"quick": {**PREDICTING["quick"], "bc.hidden": (256, 256)}},
 }
 
 

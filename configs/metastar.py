@@ -219,6 +219,20 @@ def _with_model(presets, more):
     return {preset: {**values, **changes.get(preset, {})} for preset, values in presets.items()}
 
 
+# The ant's data are of many policies, some of them hardly walking. The mean of their actions is no
+# gait, and under every weight of the cloning term that was tried the values of actions that no data
+# have led the agent astray; weights of the data's actions by their advantage do not (docs/log.md).
+ANT_AGENT = {
+    "agent.name": "iql",
+    "agent.iql.hidden": (256, 256),
+    "agent.iql.gamma": 0.97,
+    "agent.iql.tau": 0.01,
+    "agent.iql.actor_lr": 1e-3,
+    "agent.iql.critic_lr": 1e-3,
+    "agent.iql.value_lr": 1e-3,
+    "agent.iql.actor_average": 0.995,
+}
+ANT_DEBUG = {**ANT_AGENT, "agent.iql.hidden": (16, 16)}
 FAMILIES = {
     "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
@@ -229,6 +243,10 @@ FAMILIES = {
     # Two tasks, so that none is left to choose settings on.
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
+    },
+    "ant_dir": {
+        preset: {**values, **(ANT_DEBUG if preset == "debug" else ANT_AGENT)}
+        for preset, values in _with_model(DENSE_CHEETAHS, DENSE_BANK).items()
     },
 }
 

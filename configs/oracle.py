@@ -74,6 +74,17 @@ DENSE_CHEETAHS = {
     "": {**CHEETAHS[""], **DENSE_REWARD},
     "quick": {**CHEETAHS["quick"], **DENSE_REWARD},
 }
+ANT_AGENT = {
+    "agent.name": "iql",
+    "agent.iql.hidden": (256, 256),
+    "agent.iql.gamma": 0.97,
+    "agent.iql.tau": 0.01,
+    "agent.iql.actor_lr": 1e-3,
+    "agent.iql.critic_lr": 1e-3,
+    "agent.iql.value_lr": 1e-3,
+    "agent.iql.actor_average": 0.995,
+}
+ANT_DEBUG = {**ANT_AGENT, "agent.iql.hidden": (16, 16)}
 DENSE_POINT_ROBOTS = {
     "": {"sampler.batch_size": 128, **DENSE_REWARD},
     "quick": {"sampler.batch_size": 128, **DENSE_REWARD},
@@ -88,6 +99,10 @@ FAMILIES = {
     "cheetah_vel_sparse": CHEETAHS,
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
+    },
+    "ant_dir": {  # the agent of configs/metastar.py there
+        preset: {**values, **(ANT_DEBUG if preset == "debug" else ANT_AGENT)}
+        for preset, values in DENSE_CHEETAHS.items()
     },
 }
 

@@ -68,7 +68,7 @@ def test_bounds_are_trained_as_what_they_bound(family, preset):
     shared = [p for p in bc if p in ours and p.startswith(("world_model.", "sampler.", "eval."))]
     assert len(shared) > 20 and {p: bc[p] for p in shared} == {p: ours[p] for p in shared}
     for name in ("hidden", "actor_lr", "actor_average"):
-        assert bc[f"bc.{name}"] == ours[f"agent.conservative.{name}"]
+        assert bc[f"bc.{name}"] == ours[f"agent.{ours['agent.name']}.{name}"]
     assert bc["bc.encoder_lr"] == ours["world_model.pretrain_lr"]
 
 
@@ -421,3 +421,16 @@ def test_a_preset_that_a_family_lacks_is_refused():
         make_config.preset("metastar", "ant_dir", "paper")
     with pytest.raises(UserError, match="no recipe for family 'ant_dri'; did you mean"):
         make_config.preset("metastar", "ant_dri", "quick")
+
+
+def test_a_recipe_that_names_an_agent_leaves_out_what_presets_say_of_others():
+    presets = {"": {"agent.conservative.alpha": 0.3, "agent.iql.gamma": 0.9}}
+    found = {
+        name: config.recipe("oracle", "ant_dir", presets, {"ant_dir": {"": {"agent.name": name}}})
+        for name in ("conservative", "iql")
+    }
+    assert found["iql"].agent.iql.gamma == 0.9 and "conservative" not in found["iql"].agent
+    assert found["conservative"].agent.conservative.alpha == 0.3
+    misspelled = {"ant_dir": {"": {"agent.name": "iql", "agent.iql.gama": 0.5}}}
+    with pytest.raises(UserError, match=r"agent\.iql\.gama"):
+        config.recipe("oracle", "ant_dir", presets, misspelled)

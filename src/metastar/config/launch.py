@@ -35,7 +35,8 @@ def recipe(
 
     Values come from the family's data set of that name, then from `presets[preset]`, then from
     `families[family][preset]`; a family that is not named there takes those of the one that its
-    file names in `LIKE`. The numbers of updates are the family's (`UPDATES`) unless given.
+    file names in `LIKE`. The numbers of updates are the family's (`UPDATES`) unless given. A recipe
+    may name an agent: what the presets say of others does not count then.
 
     Args:
         method: its name.
@@ -68,17 +69,23 @@ def recipe(
             f"family {family!r} has no preset {preset!r}; its presets are "
             f"{', '.join(name or 'the empty one' for name in updates)}"
         )
-    return values.build(
-        {
-            "method": method,
-            "family": family,
-            "preset": preset,
-            "data.preset": preset or "default",
-            "train.updates": updates[preset],
-            **presets[preset],
-            **families[like].get(preset, {}),
+    found = {
+        "method": method,
+        "family": family,
+        "preset": preset,
+        "data.preset": preset or "default",
+        "train.updates": updates[preset],
+        **presets[preset],
+        **families[like].get(preset, {}),
+    }
+    if agent := found.get("agent.name"):
+        known = ("agent.name", f"agent.{agent}.")
+        found = {
+            path: value
+            for path, value in found.items()
+            if not path.startswith("agent.") or path.startswith(known)
         }
-    )
+    return values.build(found)
 
 
 def _like(family: str) -> str:
