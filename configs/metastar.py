@@ -219,9 +219,9 @@ def _with_model(presets, more):
     return {preset: {**values, **changes.get(preset, {})} for preset, values in presets.items()}
 
 
-# The ant's data are of many policies, some of them hardly walking. The mean of their actions is no
-# gait, and under every weight of the cloning term that was tried the values of actions that no data
-# have led the agent astray; weights of the data's actions by their advantage do not (docs/log.md).
+# The ant's data are of many policies, some of them hardly walking. No weight of the cloning term
+# that was tried, nor the penalty on values, made an agent walk; weights of the data's actions by
+# their advantage do (docs/log.md).
 ANT_AGENT = {
     "agent.name": "iql",
     "agent.iql.hidden": (256, 256),

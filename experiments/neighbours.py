@@ -17,6 +17,7 @@ from sweeps.neighbours import FAMILIES, TITLES, label_of
 
 from metastar import files
 from metastar.data.store import OOD
+from metastar.evaluation import summaries
 from metastar.tools.report import codes, tables
 from metastar.tools.report.groups import PARTS
 from metastar.tools.sweep.grid import Cell
@@ -34,7 +35,7 @@ NAMES = TITLES | {
     "corro": "CORRO",
 }
 HEAD = (
-    *("system", "few-shot", "normalised", "windows with reward", "cross-task contexts"),
+    *("system", "few-shot", "gap closed", "windows with reward", "cross-task contexts"),
     *("zero-shot", "moderate OOD, few-shot", "extreme OOD, few-shot"),
     *("other protocols", "task R²", "probe", "chance", "ratio"),
     *("updates/s", "parameters", "seconds"),
@@ -68,7 +69,7 @@ def table(family: str) -> list[tuple[str, ...]]:
             (
                 cell.cfg.preset if "-" in name else NAMES[name],
                 cells.interval(few),
-                normalised(results, best),
+                gap_closed(results, best),
                 *(NONE if None in x else cells.interval(x) for x in rest),
                 "; ".join(others(results)) or NONE,
                 *(measures[column] for column in MEASURES),
@@ -92,12 +93,11 @@ def mean_of(results: list[dict]) -> float:
     return float(np.mean([x["protocols"]["few_shot"]["mean"] for x in results]))
 
 
-def normalised(results: list[dict], best: float | None) -> str:
+def gap_closed(results: list[dict], best: float | None) -> str:
     """How much of the way from uniform actions to the oracle a system goes, few-shot."""
-    if best is None:
-        return NONE
-    uniform = results[0]["bounds"]["random"]
-    return f"{(mean_of(results) - uniform) / (best - uniform):.0%}"
+    bounds = {"random": results[0]["bounds"]["random"], "oracle": best}
+    found = summaries.gap_closed({"mean": mean_of(results)}, bounds)
+    return NONE if best is None else f"{found['gap_closed']:.0%}"
 
 
 def parts_of(blocks: list[dict]) -> list[list[dict | None]]:

@@ -2,9 +2,9 @@
 
     metastar sweep experiments/sweeps/neighbours.py:point_robot_sparse
 
-`:cheetah_vel,6` withholds the last six training tasks, which then take the place of the test tasks:
-this is how settings are chosen. Its files go to a folder of their own. Of the robots of `ROBOTS`
-there are the oracle, MetaSTAR and FOCAL alone.
+`:cheetah_vel,6` withholds six training tasks (`data.validation_choice`), which then take the place
+of the test tasks: this is how settings are chosen. Its files go to a folder of their own. Of the
+robots of `ROBOTS` there are the oracle, MetaSTAR and FOCAL alone.
 """
 
 from ml_collections import ConfigDict
