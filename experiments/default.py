@@ -25,6 +25,7 @@ PAGE = cells.DOCS / "results.md"
 SWEEP = Path(__file__).parent / "sweeps/default.py"
 OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
 PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
+SWAPPED = "swapped"
 PARTS = {"": "test tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
 TRAINED = ("splits", "test", "trained")  # in an audit: test tasks, the sources of the training
 AUDITED = {  # title: form, and where it stands in an audit
@@ -131,7 +132,10 @@ def table(argument: str) -> str:
         uniform = "–" if bounds is None else f"{bounds:.1f}"
         best = [x["protocols"]["few_shot"] for x in blocks.get("oracle", [])]
         oracle = cells.interval(best) if best else "–"
-        for name, title in PROTOCOLS.items():
+        for name, block in blocks["metastar"][0]["protocols"].items():
+            if name == SWAPPED:  # the audit has it
+                continue
+            title = block["title"]
             own = [x["protocols"][name] for x in blocks["metastar"]]
             rows.append((f"{title}, {words}", cells.interval(own), oracle, uniform))
             if all(x.get("informative") for x in own):  # windows of sparse rewards

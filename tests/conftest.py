@@ -32,6 +32,7 @@ import jax
 import pytest
 
 import golden_npz
+from metastar import registry
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 # Tracing makes many small objects that live on, which need not be looked through for cycles often.
@@ -77,6 +78,12 @@ def pytest_terminal_summary(terminalreporter):
 def pytest_unconfigure(config):
     if not hasattr(config, "workerinput"):  # in the process that started the workers, if any
         shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_extensions(monkeypatch):
+    """No test knows what `imports` of another made known."""
+    monkeypatch.setattr(registry, "_imported", {})
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
-from metastar import config, registry
+from metastar import config
 from metastar import main as cli
 from metastar.data import contexts, layout
 from metastar.data.sampler import sample_transitions
@@ -264,12 +264,6 @@ def test_the_page_shows_the_example_as_it_is(path):
     assert path.read_text() in code_blocks(ROOT / "docs/extending.md")
 
 
-@pytest.fixture
-def known_outside(monkeypatch):
-    """Forgets at the end what `imports` made known."""
-    monkeypatch.setattr(registry, "_imported", {})
-
-
 def make_cfg(**changes):
     cfg = config.change(make_config.preset("metastar", "point_robot_sparse", "debug"), changes)
     config.validate(cfg)
@@ -332,7 +326,7 @@ def acts(method, state):
     return adaptation
 
 
-def test_the_example_loss_is_found_and_trained(known_outside):
+def test_the_example_loss_is_found_and_trained():
     weights = {"task_losses.spread_loss": 1.0, "task_losses.infonce": 0.0}
     cfg = make_cfg(imports=("examples.spread_loss",), **weights)
     (before, after), (metrics,) = updates_of(runs.make_method(cfg, make_spec()))
@@ -341,7 +335,7 @@ def test_the_example_loss_is_found_and_trained(known_outside):
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.5])
-def test_the_example_loss_by_hand(known_outside, margin):
+def test_the_example_loss_by_hand(margin):
     values = {"task_losses.spread_loss": 1.0, "spread_loss.margin": margin}
     cfg = make_cfg(imports=("examples.spread_loss",), **values)
     loss = config.make(cfg, "task loss", "spread_loss", None, 2).loss
@@ -358,7 +352,7 @@ def focal_cfg(**changes):
     return FrozenConfigDict(cfg)
 
 
-def test_the_example_encoder_is_found_trained_and_infers(known_outside):
+def test_the_example_encoder_is_found_trained_and_infers():
     selected = {"encoder.name": "attention_encoder", "encoder.attention_encoder.hidden": (8,)}
     cfg = focal_cfg(imports=("examples.attention_encoder",), **selected)
     method = runs.make_method(cfg, make_spec())
@@ -368,7 +362,7 @@ def test_the_example_encoder_is_found_trained_and_infers(known_outside):
     assert acts(method, after).code.shape == (5,)
 
 
-def test_the_example_encoder_ignores_padding_and_weighs_the_rest(known_outside):
+def test_the_example_encoder_ignores_padding_and_weighs_the_rest():
     cfg = focal_cfg(
         imports=("examples.attention_encoder",), **{"encoder.name": "attention_encoder"}
     )
@@ -383,7 +377,7 @@ def test_the_example_encoder_ignores_padding_and_weighs_the_rest(known_outside):
     assert (each[:4].min(0) <= code).all() and (code <= each[:4].max(0)).all()
 
 
-def test_the_example_agent_is_found_trained_and_acts(known_outside):
+def test_the_example_agent_is_found_trained_and_acts():
     cfg = focal_cfg(imports=("examples.clone_agent",), **{"agent.name": "clone_agent"})
     method = runs.make_method(cfg, make_spec())
     (before, *_, after), metrics = updates_of(method, 5)
@@ -392,7 +386,7 @@ def test_the_example_agent_is_found_trained_and_acts(known_outside):
     acts(method, after)
 
 
-def test_the_example_method_is_found_remembers_and_acts(known_outside):
+def test_the_example_method_is_found_remembers_and_acts():
     values = {"method": "blind_method", "blind_method.unit_period": 2}
     cfg = make_cfg(imports=("examples.blind_method",), **values)
     method = runs.make_method(cfg, make_spec())
@@ -406,7 +400,7 @@ def test_the_example_method_is_found_remembers_and_acts(known_outside):
     assert acts(method, states[-1]).code == 0
 
 
-def test_the_example_family_is_found_and_played(known_outside):
+def test_the_example_family_is_found_and_played():
     cfg = make_cfg(imports=("examples.ring_family",), family="ring_family")
     assert cfg.data.train_tasks == 4 and cfg.agent.conservative.gamma == 0.9
     family, env = family_of(cfg.family), make_env(cfg)
@@ -463,7 +457,7 @@ def test_the_sweep_file_of_its_page_is_valid(tmp_path):
 
 
 @pytest.mark.slow
-def test_every_command_runs(tmp_path, monkeypatch, capsys, known_outside):
+def test_every_command_runs(tmp_path, monkeypatch, capsys):
     """Through the command line, at debug size; a page may use the runs of those before it.
 
     Where MuJoCo has no OpenGL to draw with, its pictures are left out.

@@ -8,7 +8,6 @@ import gymnasium
 import pytest
 
 from metastar import main as cli
-from metastar import registry
 from test_docs import ROOT, commands
 
 PAGE = ROOT / "docs/own_data.md"
@@ -17,10 +16,9 @@ BLOCK = re.compile(r"(?:^`(\S+)`:\n\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The folder that the page speaks of; what it makes known is forgotten at the end."""
+    """The folder that the page speaks of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_imported", {})
     yield tmp_path
     sys.modules.pop("cart_family", None)
 

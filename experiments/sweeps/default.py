@@ -9,7 +9,8 @@ Three seeds of MetaSTAR, in one program or a cell each, and one of the oracle, t
 from ml_collections import ConfigDict
 
 TOGETHER = ("cheetah_vel",)  # families whose seeds are one program on two cores
-PROTOCOLS = "eval.protocols=few_shot,zero_shot,swapped"
+PROTOCOLS = "few_shot,zero_shot,swapped"
+EXPLORED = ("point_robot_sparse",)  # families whose plain first episodes hardly meet a reward
 
 
 def label_of(family: str, withheld: str = "") -> str:
@@ -21,6 +22,7 @@ def get_config(argument: str = "cheetah_vel") -> ConfigDict:
     label, together = label_of(family, withheld), family in TOGETHER
     shared = {"families": (family,), "presets": ("",)}
     withheld = (f"data.validation_tasks={withheld or 0}",)
+    protocols = PROTOCOLS + ",explored" * (family in EXPLORED)
     return ConfigDict(
         {
             "results": f"experiments/results/{label}",
@@ -31,7 +33,7 @@ def get_config(argument: str = "cheetah_vel") -> ConfigDict:
                 {"methods": ("oracle",), "overrides": {"": withheld}, "seeds": (0,), **shared},
                 {
                     "methods": ("metastar",),
-                    "overrides": {"": (*withheld, PROTOCOLS)},
+                    "overrides": {"": (*withheld, f"eval.protocols={protocols}")},
                     "then": ("audit",),
                     "seeds": (0, 1, 2),
                     "runs_per_program": 3 if together else 1,

@@ -223,7 +223,6 @@ def test_a_family_brings_its_discount_and_one_without_a_recipe_is_refused():
 
 def test_a_family_without_what_its_kind_needs_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_imported", {})
     (tmp_path / "plain_family.py").write_text('KIND = "family"\nDEFAULTS = {}\n')
     (tmp_path / "sac.py").write_text('KIND = "behavior"\nDEFAULTS = {}\ndef make(cfg, env): pass\n')
     (tmp_path / "broken.py").write_text("1 / 0\n")
@@ -239,7 +238,6 @@ def test_a_family_without_what_its_kind_needs_is_refused(tmp_path, monkeypatch):
 
 def test_two_files_may_not_claim_one_field(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_imported", {})
     (tmp_path / "greedy.py").write_text(
         "from metastar.config import Field\n"
         'KIND = "behavior"\nDEFAULTS = {}\ndef make(cfg, env): pass\n'
@@ -251,7 +249,6 @@ def test_two_files_may_not_claim_one_field(tmp_path, monkeypatch):
 
 def test_a_file_may_not_read_a_section_that_nobody_brings(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(registry, "_imported", {})
     (tmp_path / "lost.py").write_text(
         'KIND = "behavior"\nDEFAULTS = {}\nREADS = ("nowhere",)\ndef make(cfg, env): pass\n'
     )

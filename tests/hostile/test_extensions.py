@@ -65,7 +65,6 @@ def place(tmp_path, monkeypatch):
     """Writes a file that can be imported, until the test ends."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(registry, "_imported", {})
     written = []
 
     def write(name, content):

@@ -7,7 +7,7 @@ import pytest
 from ml_collections import FrozenConfigDict
 
 import make_config
-from metastar import config, registry
+from metastar import config
 from metastar.errors import UserError
 from metastar.models.latent_dynamics import KINDS
 from metastar.training import checkpoint, chunk, runs, workdir
@@ -116,7 +116,6 @@ DEFAULTS = {"context": Field("bag", ("bag", "window")), "context_len": Field(6, 
 def test_an_encoder_without_a_size_of_its_code_is_refused(tmp_path, monkeypatch):
     (tmp_path / "sizeless.py").write_text(ENCODER)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registry, "_imported", dict(registry._imported))
     with pytest.raises(UserError, match="'code_dim', which tells method 'spc' how many entries"):
         made(imports=("sizeless",), encoder__name="sizeless")
 
