@@ -30,7 +30,7 @@ from metastar.tools.report import tables
 from metastar.training import checkpoint, restore, workdir
 from metastar.training.chunk import params_of
 
-PLAIN = {"inference.between": 0, "inference.beyond": 0.0}
+PLAIN = {"inference.between": 0, "inference.neighbours": 0, "inference.beyond": 0.0}
 BANK = {**PLAIN, "inference.choice": "bank", "inference.nats": 10.0, "inference.fit": 0.5}
 ARMS = {
     "encoder": {**PLAIN, "inference.choice": "encoder"},
@@ -39,6 +39,13 @@ ARMS = {
     "unguarded": {**BANK, "inference.nats": 0.0, "inference.fit": 1e6},
     "between": {**BANK, "inference.between": 3},
     "free_between": {**BANK, "inference.nats": 0.0, "inference.between": 3},
+    "near": {**BANK, "inference.between": 3, "inference.neighbours": 4},
+    "free_near": {
+        **BANK,
+        "inference.nats": 0.0,
+        "inference.between": 3,
+        "inference.neighbours": 4,
+    },
     "loose": {**BANK, "inference.fit": 1.5},
     "loose_between": {**BANK, "inference.fit": 1.5, "inference.between": 3},
     "beyond": {**BANK, "inference.fit": 1.5, "inference.between": 3, "inference.beyond": 2.0},
@@ -50,6 +57,8 @@ TITLES = {
     "unguarded": "bank, without guards",
     "between": "bank and codes between, 10 nats",
     "free_between": "bank and codes between, 0 nats",
+    "near": "bank and codes between the nearest, 10 nats",
+    "free_near": "bank and codes between the nearest, 0 nats",
     "loose": "bank, 10 nats, fit 1.5",
     "loose_between": "bank and codes between, 10 nats, fit 1.5",
     "beyond": "bank, codes between and beyond, 10 nats, fit 1.5",

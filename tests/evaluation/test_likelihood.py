@@ -117,6 +117,16 @@ def test_codes_between_those_of_the_bank_are_tried_where_asked():
     )  # beyond the bank nothing is tried
 
 
+@pytest.mark.parametrize("neighbours, slope", [(0, 1.0), (1, 2 / 3), (2, 1.0), (9, 1.0)])
+def test_codes_are_tried_on_the_way_to_the_nearest_of_the_bank(neighbours, slope):
+    """For 0.9 the slope 0 is the best of the bank, then 2, then 3: 1 is a third of the way to 3."""
+    values = {"inference.between": 2, "inference.neighbours": neighbours, "inference.fit": 100.0}
+    cfg = make_config.base(**{"inference.choice": "bank", **values}).inference
+    known = likelihood.by_likelihood(cfg, METHOD)
+    code = known.infer(KNOWN, window(0.9), None, KEY).code
+    np.testing.assert_allclose(code, slope, rtol=1e-6)
+
+
 def test_codes_beyond_those_of_the_bank_are_tried_where_asked():
     """Slopes are the first coordinate on a circle: 1.5 and 2.12 in the bank, 2.6 to be found."""
     angle = jnp.pi / 180 * jnp.array([60.0, 45.0])

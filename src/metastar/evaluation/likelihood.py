@@ -55,6 +55,12 @@ DEFAULTS = {
         "codes that are tried on the way from the best code of the bank to each other one",
         before=0,
     ),
+    "neighbours": Field(
+        0,
+        NOT_NEGATIVE,
+        "to so many others of the bank alone, the next best ones; 0: to all",
+        before=0,
+    ),
     "beyond": Field(
         0.0,
         "[0, 10]",
@@ -159,10 +165,10 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
         code = jnp.concatenate([own[None], params.bank])
         found = costs(code)
         if cfg.between:
-            start = code[1 + jnp.argmin(found[1:])]
-            more = between(start, params.bank, cfg.between)
+            near = nearest(params.bank, found[1:], cfg.neighbours)
+            more = between(near[0], near[1:], cfg.between)
             if cfg.beyond:
-                away = beyond(start, params.bank, cfg.between, cfg.beyond)
+                away = beyond(near[0], params.bank, cfg.between, cfg.beyond)
                 more = jnp.concatenate([more, away])
             code, found = jnp.concatenate([code, more]), jnp.concatenate([found, costs(more)])
         best = guarded(found, view.valid.sum(), cfg.nats, cfg.fit)
@@ -180,6 +186,19 @@ def by_likelihood(cfg: Any, method: Method) -> Method:
         predict=_of_own(method.predict),
         value=_of_own(method.value),
     )
+
+
+def nearest(bank: Array, cost: Array, num: int) -> Array:
+    """The code of least `cost` [K] and the `num` next ones of a bank [K, Z]: [1 + num, Z].
+
+    All of them, in that order, if `num` is 0 or larger than K - 1.
+
+    >>> print(nearest(jnp.array([[1.0], [2.0], [3.0]]), jnp.array([4.0, 0.0, 5.0]), 1))
+    [[2.]
+     [1.]]
+    """
+    num = min(num or len(bank), len(bank) - 1)
+    return bank[jax.lax.top_k(-cost, 1 + num)[1]]
 
 
 def between(code: Array, bank: Array, num: int) -> Array:
