@@ -181,9 +181,9 @@ SPARSE_POINT_ROBOT = {
 # not (docs/log.md).
 BANK = {"inference.choice": "bank"}
 # Taken wherever it is the better by anything, such a code tells hardly anything of who acted, and
-# agents do as well with it; but windows without reward need the encoder. Codes on the lines between
-# those of training tasks serve the tasks between (docs/log.md).
-DENSE_BANK = {"inference.nats": 0.0, "inference.between": 3}
+# agents do as well with it; but windows without reward need the encoder. Codes on the lines from
+# the best to the next best ones serve the tasks between (docs/log.md).
+DENSE_BANK = {"inference.nats": 0.0, "inference.between": 3, "inference.neighbours": 4}
 # What makes the model predict a robot's states, each measured alone (docs/log.md): linear paths and
 # a weight that start the autoencoder, a prior that gives a change, and heads that are told the
 # task. It is then done with the pretraining, which saves its gradient in every joint update;

@@ -14,6 +14,7 @@ LABEL = "pays_cheetah_vel_validation6"
 EARLIER = {  # what MetaSTAR's presets of Cheetah-Vel had before their models predicted
     "inference.nats": 10.0,
     "inference.between": 0,
+    "inference.neighbours": 0,
     "world_model.recon_weight": 1.0,
     "world_model.latent_init": "reference",
     "world_model.prior": "linear",
