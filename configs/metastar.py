@@ -234,7 +234,7 @@ ANT_AGENT = {
 }
 ANT_DEBUG = {**ANT_AGENT, "agent.iql.hidden": (16, 16)}
 FAMILIES = {
-    "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
+    "point_robot_sparse": {"": {**SPARSE_POINT_ROBOT, **BANK}, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
     # In the wind as in still air; not tuned, and not measured yet.
     "point_robot_wind": DENSE_POINT_ROBOTS,
