@@ -167,19 +167,20 @@ DENSE_POINT_ROBOTS = {
     },
     "debug": {**POINT_ROBOT, "sampler.batch_size": 16},
 }
+# Contexts by uniform actions and by policies of other tasks are like no window of the training, and
+# the encoder misreads them; the likelihood of their rewards under codes of the training tasks does
+# not (docs/log.md).
+BANK = {"inference.choice": "bank"}
 # Contrast alone tells the training tasks apart and leaves a newcomer's agent to find the goal by
 # chance. The reward's likelihood gives a model of the task to explore with, and latents that are
 # precise from the start let every seed learn it (docs/log.md).
 SPARSE_POINT_ROBOT = {
+    **BANK,
     "task_losses.reconstruction": 3.0,
     "world_model.latent_init": "precise",
     "eval.protocols": "few_shot,zero_shot,explored",
     "eval.strategy": "posterior",
 }
-# Contexts by uniform actions and by policies of other tasks are like no window of the training, and
-# the encoder misreads them; the likelihood of their rewards under codes of the training tasks does
-# not (docs/log.md).
-BANK = {"inference.choice": "bank"}
 # Taken wherever it is the better by anything, such a code tells hardly anything of who acted, and
 # agents do as well with it; but windows without reward need the encoder. Codes on the lines from
 # the best to the next best ones serve the tasks between (docs/log.md).
@@ -234,7 +235,7 @@ ANT_AGENT = {
 }
 ANT_DEBUG = {**ANT_AGENT, "agent.iql.hidden": (16, 16)}
 FAMILIES = {
-    "point_robot_sparse": {"": {**SPARSE_POINT_ROBOT, **BANK}, "quick": SPARSE_POINT_ROBOT},
+    "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
     # In the wind as in still air; not tuned, and not measured yet.
     "point_robot_wind": DENSE_POINT_ROBOTS,

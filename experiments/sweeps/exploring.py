@@ -13,8 +13,9 @@ from metastar import registry
 LABEL = "point_robot_sparse_explore"
 STRATEGIES = registry.names("exploration strategy")
 # Without precise latents one seed's pretraining ended where codes tell few goals apart. The actions
-# are as many as the preset had when the table was made.
+# and the inference are what the preset had when the table was made.
 FIELDS = (
+    "inference.choice=encoder",
     "task_losses.reconstruction=3.0",
     "world_model.latent_init=precise",
     "agent.conservative.num_actions=4",
