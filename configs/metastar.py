@@ -3,10 +3,10 @@
     metastar train --config=configs/metastar.py:point_robot_sparse,quick \\
         --workdir=runs/point_robot_sparse_quick
 
-Two CPU cores, about 4 minutes: few-shot return 50 of at most 52 from windows with reward, zero-shot
-47 exploring with a purpose and 17 without (docs/results.md). `cheetah_vel` takes less than an hour,
-few-shot -33 where uniform actions have -378 and the oracle -31, measured with `inference.nats` 10
-and `inference.between` 0; `point_robot,quick` 25 minutes, few-shot -16 where the optimum is -7.
+Two CPU cores, about 5 minutes: few-shot return 51 of at most 52 from windows with reward, zero-shot
+35, and 46 exploring with a purpose (docs/results.md). `cheetah_vel` takes about an hour, few-shot
+and zero-shot -31 where uniform actions have -378 and the oracle -31; `point_robot,quick` takes 25
+minutes, few-shot -16 where the optimum is -7.
 
 Presets: "" (what we believe best), `quick` (a laptop's CPU), `debug` (seconds) and `paper` (the
 reference's hyper-parameters, which are also the defaults of the fields).
