@@ -15,9 +15,7 @@ DEFAULTS = {
         "default", ("default", "spc"), "which simulator, reward and split: docs/families.md"
     ),
 }
-# SAC learns by more updates than a cheetah's learner has, and falls again by as many as an ant's
-# (docs/families.md).
-DATA = legged.data(train=20, test=10, updates_per_iteration=1_500, **{"sac.tau": 0.005})
+DATA = legged.data(train=20, test=10)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 
