@@ -173,7 +173,8 @@ DENSE_POINT_ROBOTS = {
 BANK = {"inference.choice": "bank"}
 # Contrast alone tells the training tasks apart and leaves a newcomer's agent to find the goal by
 # chance. The reward's likelihood gives a model of the task to explore with, and latents that are
-# precise from the start let every seed learn it (docs/log.md).
+# precise from the start let every seed learn it. Zero-shot, its likelihood serves better than the
+# encoder (docs/log.md).
 SPARSE_POINT_ROBOT = {
     **BANK,
     "task_losses.reconstruction": 3.0,

@@ -58,7 +58,8 @@ DEFAULTS = {
     "neighbours": Field(
         0,
         NOT_NEGATIVE,
-        "to so many others of the bank alone, the next best ones; 0: to all",
+        "codes of the bank, the next best ones, on the way to which codes between are tried; "
+        "0: all",
         before=0,
     ),
     "beyond": Field(
