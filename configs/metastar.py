@@ -221,10 +221,10 @@ def _with_model(presets, more):
     return {preset: {**values, **changes.get(preset, {})} for preset, values in presets.items()}
 
 
-# The ant's data are of many policies, some of them hardly walking. No weight of the cloning term
-# that was tried, nor the penalty on values, made an agent walk; weights of the data's actions by
-# their advantage do (docs/log.md).
-ANT_AGENT = {
+# The data of ant and walker are of many policies, some of them hardly walking. No weight of the
+# cloning term that was tried, nor the penalty on values, made the ant walk; weights of the data's
+# actions by their advantage do, and the walker has twice the return by them (docs/log.md).
+WALKING_AGENT = {
     "agent.name": "iql",
     "agent.iql.hidden": (256, 256),
     "agent.iql.gamma": 0.97,
@@ -234,7 +234,15 @@ ANT_AGENT = {
     "agent.iql.value_lr": 1e-3,
     "agent.iql.actor_average": 0.995,
 }
-ANT_DEBUG = {**ANT_AGENT, "agent.iql.hidden": (16, 16)}
+WALKING_DEBUG = {**WALKING_AGENT, "agent.iql.hidden": (16, 16)}
+
+
+def _walking(presets):
+    """The presets with the agent for data of many policies."""
+    agents = {"debug": WALKING_DEBUG}
+    return {name: {**values, **agents.get(name, WALKING_AGENT)} for name, values in presets.items()}
+
+
 FAMILIES = {
     "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
@@ -246,10 +254,8 @@ FAMILIES = {
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
     },
-    "ant_dir": {
-        preset: {**values, **(ANT_DEBUG if preset == "debug" else ANT_AGENT)}
-        for preset, values in _with_model(DENSE_CHEETAHS, DENSE_BANK).items()
-    },
+    "ant_dir": _walking(_with_model(DENSE_CHEETAHS, DENSE_BANK)),
+    "walker_param": _walking(_with_model(DENSE_CHEETAHS, DENSE_BANK)),
 }
 
 

@@ -74,7 +74,7 @@ DENSE_CHEETAHS = {
     "": {**CHEETAHS[""], **DENSE_REWARD},
     "quick": {**CHEETAHS["quick"], **DENSE_REWARD},
 }
-ANT_AGENT = {
+WALKING_AGENT = {
     "agent.name": "iql",
     "agent.iql.hidden": (256, 256),
     "agent.iql.gamma": 0.97,
@@ -84,12 +84,20 @@ ANT_AGENT = {
     "agent.iql.value_lr": 1e-3,
     "agent.iql.actor_average": 0.995,
 }
-ANT_DEBUG = {**ANT_AGENT, "agent.iql.hidden": (16, 16)}
+WALKING_DEBUG = {**WALKING_AGENT, "agent.iql.hidden": (16, 16)}
 DENSE_POINT_ROBOTS = {
     "": {"sampler.batch_size": 128, **DENSE_REWARD},
     "quick": {"sampler.batch_size": 128, **DENSE_REWARD},
     "debug": {},
 }
+
+
+def _walking(presets):
+    """The presets with the agent for data of many policies."""
+    agents = {"debug": WALKING_DEBUG}
+    return {name: {**values, **agents.get(name, WALKING_AGENT)} for name, values in presets.items()}
+
+
 FAMILIES = {
     "point_robot_sparse": {},
     "point_robot": DENSE_POINT_ROBOTS,
@@ -100,10 +108,9 @@ FAMILIES = {
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
     },
-    "ant_dir": {  # the agent of configs/metastar.py there
-        preset: {**values, **(ANT_DEBUG if preset == "debug" else ANT_AGENT)}
-        for preset, values in DENSE_CHEETAHS.items()
-    },
+    # The agent of configs/metastar.py there.
+    "ant_dir": _walking(DENSE_CHEETAHS),
+    "walker_param": _walking(DENSE_CHEETAHS),
 }
 
 
