@@ -64,6 +64,7 @@ AUDITED = {  # title: form, and where it stands in what `shown` takes of an audi
 REFERENCE = {
     "cheetah_vel": ((23.5 / 4, -43.0, -75.0), (23.5, -33.0, -58.0)),
     "cheetah_vel_sparse": ((17.5 / 4, 261.0, 208.0), (17.5, 294.0, 259.0)),
+    "point_robot_sparse": ((13.0 / 4, 42.8, 15.3), (13.0, 42.3, 20.0)),
 }
 
 
