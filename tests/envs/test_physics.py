@@ -17,7 +17,7 @@ from metastar.envs.backends import mjx, mujoco_c
 from metastar.envs.family import Body, Family
 from metastar.envs.rollout import make_rollout, no_adaptation
 from metastar.envs.state import State
-from metastar.errors import UserError
+from metastar.errors import Diverged, UserError
 from metastar.types import EnvSpec, Policy
 
 MASS, FORCE, STEP = 2.0, 8.0, 0.01  # kg, N, s
@@ -62,7 +62,7 @@ def make_env(backend, **changes):
 def at(backend, qpos, qvel=0.0):
     """A batch of states, one for each task, all alike."""
     state = State(np.full((4, 1), float(qpos)), np.full((4, 1), qvel))
-    return mujoco_c.Batch(np.zeros(4), *state) if backend == "c" else state
+    return mujoco_c.Batch(np.zeros(4), *state, np.zeros(4, bool)) if backend == "c" else state
 
 
 def pushed(backend, qpos, **changes):
@@ -172,3 +172,28 @@ def test_both_engines_play_the_same_episodes_to_their_ends():
     # The lightest gains 8 / (2 0.5) 0.04 = 0.32 m/s in an action: 1 m/s after the fourth.
     np.testing.assert_array_equal(theirs.success[2, 0, 0, :4], [False, False, False, True])
     assert not theirs.success[3].any()
+
+
+def test_robots_whose_episodes_have_ended_stay_as_they_are():
+    env, push = make_env("c"), np.ones((4, 1))
+    models = env.prepare(TASKS)
+    batch = at("c", 0.2)._replace(over=np.array([True, False, True, False]))
+    after, out = env.step(batch, push, TASKS, models)
+    every, _ = env.step(at("c", 0.2), push, TASKS, models)
+    np.testing.assert_array_equal(after.qpos[[0, 2]], batch.qpos[[0, 2]])
+    np.testing.assert_array_equal(after.time[[0, 2]], 0)
+    np.testing.assert_array_equal(after.qpos[[1, 3]], every.qpos[[1, 3]])
+    assert np.isfinite(out.reward).all() and (after.over == batch.over).all()
+    stayed, _ = env.step(batch._replace(over=np.ones(4, bool)), push, TASKS, models)
+    np.testing.assert_array_equal(stayed.qpos, batch.qpos)
+    ended, _ = env.step(at("c", TARGET), push, TASKS, models)
+    assert ended.over.all()
+
+
+def test_a_breakdown_is_said_of_the_right_robot():
+    env = make_env("c")
+    batch = at("c", 0.2)._replace(over=np.array([True, False, False, False]))
+    batch.qvel[2] = np.inf
+    with pytest.raises(Diverged) as error:
+        env.step(batch, np.ones((4, 1)), TASKS, env.prepare(TASKS))
+    assert error.value.stream == 2

@@ -2,7 +2,8 @@
 
 `mujoco.rollout` steps all streams of all tasks at once on a pool of threads; the numbers do not
 depend on how many. The solver starts without a warm start at every action, so that a step is a pure
-function of state and action.
+function of state and action. Where falling ends an episode the fallen are not simulated on: their
+contacts are what costs the most.
 """
 
 import os
@@ -29,6 +30,7 @@ class Batch(NamedTuple):
     time: np.ndarray  # [B] seconds since the reset
     qpos: np.ndarray  # [B, P]
     qvel: np.ndarray  # [B, V]
+    over: np.ndarray  # [B] bool, whether the episode has ended: then the robot stays as it is
 
 
 def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
@@ -43,13 +45,14 @@ def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
     Returns:
         A host `Env`: `reset(noise, task, models)` and `step(batch, action, task, models)` take
         NumPy arrays with a leading axis over streams; `models` holds a `mujoco.MjModel` for each
-        if the body has an edit. `step` raises `Diverged` for the first stream whose action is not
-        finite or not in [-1, 1], or whose simulation breaks down.
+        if the body has an edit. A stream whose episode has ended keeps its state. `step` raises
+        `Diverged` for the first stream whose action is not finite or not in [-1, 1], or whose
+        simulation breaks down.
 
     Raises:
         UserError: as `physics.load_model`.
     """
-    body = family.body
+    body, spec = family.body, family.specs[profile]
     model = physics.load_model(body)
     rest = physics.rest_state(model)
     threads = cfg.simulator.threads or _num_cores()
@@ -68,23 +71,28 @@ def make_env(family: Family, profile: str, cfg: ConfigDict) -> Env:
             origin = State(np.stack([own.qpos0 for own in models]), rest.qvel)
         qpos, qvel = family.start(np, State(*map(np.asarray, noise)), origin, task)
         state = State(qpos.astype(float), qvel.astype(float))
-        time = np.zeros(len(state.qpos))
-        return Batch(time, *state), family.observe(np, state, profile)
+        num = len(state.qpos)
+        begun = Batch(np.zeros(num), *state, over=np.zeros(num, bool))
+        return begun, family.observe(np, state, profile)
 
     def step(batch, action, task, models):
         _check_action(action)
-        control = np.asarray(physics.control(model, np, action), float)
+        going = np.flatnonzero(~batch.over)
+        control = np.asarray(physics.control(model, np, action[going]), float)
         control = np.repeat(control[:, None], body.frame_skip, 1)
         start = np.concatenate([batch.time[:, None], batch.qpos, batch.qvel], 1)
-        path, _ = pool.rollout(list(models) or model, data, start, control)
-        end = path[:, -1]
-        after = State(end[:, 1 : 1 + model.nq], end[:, 1 + model.nq :])
-        _check_state(end, batch.time + seconds)
+        end = start.copy()
+        if going.size:
+            own = list(models[going]) if body.edit else model
+            path, _ = pool.rollout(own, data, start[going], control)
+            end[going] = path[:, -1]
+        _check_state(end, start[:, 0] + seconds, going)
         before = State(batch.qpos, batch.qvel)
+        after = State(end[:, 1 : 1 + model.nq], end[:, 1 + model.nq :])
         out = outcome(np, family, profile, before, after, action, task)
-        return Batch(end[:, 0], *after), out
+        over = batch.over | out.done if spec.done_ends_episode else batch.over
+        return Batch(end[:, 0], *after, over), out
 
-    spec = family.specs[profile]
     return Env(spec, body.draw_reset, reset, step, on_host=True, prepare=prepare)
 
 
@@ -97,14 +105,14 @@ def _check_action(action: np.ndarray) -> None:
         raise Diverged(int(np.argmin(inside)), "the policy's action leaves [-1, 1]")
 
 
-def _check_state(end: np.ndarray, expected_time: np.ndarray) -> None:
-    """Raises `Diverged` for the first stream whose simulation broke down.
+def _check_state(end: np.ndarray, expected_time: np.ndarray, going: np.ndarray) -> None:
+    """Raises `Diverged` for the first of the streams `going` whose simulation broke down.
 
     The engine then returns finite states that repeat, and its clock stands still.
     """
     sound = np.isfinite(end).all(1) & (np.abs(end[:, 0] - expected_time) < _TIME_TOLERANCE)
-    if not sound.all():
-        raise Diverged(int(np.argmin(sound)), "the simulation broke down")
+    if not sound[going].all():
+        raise Diverged(int(going[np.argmin(sound[going])]), "the simulation broke down")
 
 
 def _num_cores() -> int:
