@@ -2,8 +2,7 @@
 
 `mujoco.rollout` steps all streams of all tasks at once on a pool of threads; the numbers do not
 depend on how many. The solver starts without a warm start at every action, so that a step is a pure
-function of state and action. Where falling ends an episode the fallen are not simulated on: their
-contacts are what costs the most.
+function of state and action. A robot whose episode has ended is not simulated on.
 """
 
 import os
