@@ -235,14 +235,10 @@ WALKING_AGENT = {
     "agent.iql.actor_average": 0.995,
 }
 WALKING_DEBUG = {**WALKING_AGENT, "agent.iql.hidden": (16, 16)}
-
-
-def _walking(presets):
-    """The presets with the agent for data of many policies."""
-    agents = {"debug": WALKING_DEBUG}
-    return {name: {**values, **agents.get(name, WALKING_AGENT)} for name, values in presets.items()}
-
-
+WALKING = {
+    preset: {**values, **(WALKING_DEBUG if preset == "debug" else WALKING_AGENT)}
+    for preset, values in _with_model(DENSE_CHEETAHS, DENSE_BANK).items()
+}
 FAMILIES = {
     "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
@@ -254,8 +250,8 @@ FAMILIES = {
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
     },
-    "ant_dir": _walking(_with_model(DENSE_CHEETAHS, DENSE_BANK)),
-    "walker_param": _walking(_with_model(DENSE_CHEETAHS, DENSE_BANK)),
+    "ant_dir": WALKING,
+    "walker_param": WALKING,
 }
 
 

@@ -90,14 +90,10 @@ DENSE_POINT_ROBOTS = {
     "quick": {"sampler.batch_size": 128, **DENSE_REWARD},
     "debug": {},
 }
-
-
-def _walking(presets):
-    """The presets with the agent for data of many policies."""
-    agents = {"debug": WALKING_DEBUG}
-    return {name: {**values, **agents.get(name, WALKING_AGENT)} for name, values in presets.items()}
-
-
+WALKING = {
+    preset: {**values, **(WALKING_DEBUG if preset == "debug" else WALKING_AGENT)}
+    for preset, values in DENSE_CHEETAHS.items()
+}
 FAMILIES = {
     "point_robot_sparse": {},
     "point_robot": DENSE_POINT_ROBOTS,
@@ -109,8 +105,8 @@ FAMILIES = {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
     },
     # The agent of configs/metastar.py there.
-    "ant_dir": _walking(DENSE_CHEETAHS),
-    "walker_param": _walking(DENSE_CHEETAHS),
+    "ant_dir": WALKING,
+    "walker_param": WALKING,
 }
 
 

@@ -24,8 +24,8 @@ DEFAULTS = {
 }
 # Presets of the data sets, and how many updates a training preset has on them.
 DATA = {
-    # A fifth of the reference's updates: learners of points need no more, and those of 40 tasks
-    # take longer than the training.
+    # A fifth of the reference's updates, so that data and a training fit an hour. How many leave
+    # the better data is open (docs/log.md, issue 22).
     "default": {"collect.updates_per_iteration": 100},
     "quick": {
         "collect.random_episodes": 20,
