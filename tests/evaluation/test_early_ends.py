@@ -119,20 +119,41 @@ def test_a_budget_may_be_shorter_or_longer_than_an_episode():
 
 
 @pytest.mark.parametrize("reinfer_every", [1, 5])
-def test_inference_is_due_by_steps_lived_and_not_by_slots(reinfer_every):
+def test_inference_is_due_by_the_clock_of_all_streams_once_enough_was_lived(reinfer_every):
+    """Episodes of 7 steps start at times 0, 40, ...; the window holds 12 own steps."""
     spec, length, life = mayfly().spec, 12, 7
     seen = stub_method()._replace(infer=lambda p, view, t, k: Adaptation(view.obs[0, -1]))
     policy = zero_shot.own_context(seen, spec, reinfer_every)
     act = jax.jit(partial(policy.act, greedy=True))
-    carry = policy.init(None, Adaptation(-jnp.ones(1)))
+    carry, code, oldest = policy.init(None, Adaptation(-jnp.ones(1))), -1, 0
     for lived in range(5 * life):
         episode, t = divmod(lived, life)
-        zero, obs = jnp.zeros(1), jnp.array([lived], float)
-        time = jnp.array(episode * STEPS + t)
-        step = StepIn(obs, zero, jnp.zeros(()), zero, jnp.array(t == 0), time)
-        _, carry = act(None, None, carry, step, jax.random.key(lived))
-        inferred = lived - (lived - length) % reinfer_every  # when, from the step before it
-        assert carry.adaptation.code[0] == (inferred - 1 if lived >= length else -1)
+        zero, obs, time = jnp.zeros(1), jnp.array([lived], float), episode * STEPS + t
+        step = StepIn(obs, zero, jnp.zeros(()), zero, jnp.array(t == 0), jnp.array(time))
+        action, carry = act(None, None, carry, step, jax.random.key(lived))
+        if lived >= length and (time - length) % reinfer_every == 0:
+            code = lived - 1  # the newest step of the window
+        assert carry.adaptation.code[0] == code
+        assert (action == 1).all() == (code >= 0)
+        oldest = max(oldest, lived - 1 - code) if code >= 0 else 0
+    assert oldest < 2 * reinfer_every
+
+
+def test_inference_stays_a_branch_where_episodes_end_early():
+    """Of 80 times of an episode's two slots those from 12 on are due, every fifth: 14."""
+    calls = []
+
+    def infer(params, view, task, key):
+        jax.debug.callback(lambda _: calls.append(1), view.obs[0, 0, 0])
+        return Adaptation(view.obs[0, 0, :1])
+
+    method = stub_method()._replace(infer=infer)
+    policy = zero_shot.own_context(method, mayfly().spec, reinfer_every=5)
+    tasks, given = {"life": jnp.array([7.0, 40.0])}, Adaptation(jnp.zeros((2, 1, 1)))
+    played = make_rollout(mayfly(), policy, 2)(None, given, tasks, jax.random.key(0))
+    jax.block_until_ready(played)
+    jax.effects_barrier()
+    assert len(calls) == 14 * len(tasks["life"]) == 2 * zero_shot.inferences(2 * STEPS, 12, 5)
 
 
 def test_partial_windows_are_acted_on_only_if_asked_for():

@@ -13,19 +13,24 @@ STEPS = 200  # of an episode, in every code base
 UPDATES = {name: half_cheetah.UPDATES[name] for name in ("", "quick", "debug")}
 
 
-def data(train: int, test: int, **quick: int) -> dict[str, Mapping]:
+def data(train: int, test: int, falls: bool = False, **quick: int) -> dict[str, Mapping]:
     """How data sets are made: as of the cheetahs, with so many tasks; those for debugging keep 4.
 
     `quick` are fields of `collect` in which a family's preset of that name differs. There is no
     `paper`: which settings made the published data is known of a few families only.
+
+    A zero-shot stream of a robot that `falls` has 16 episodes (`evaluation.history.EARLY_ENDS`), in
+    place of 2. Inferring at each of their steps took longer than training, so that ten steps lie
+    between two inferences.
     """
     tasks = {
         "data.train_tasks": train,
         "data.test_tasks": test,
         "data.validation_choice": "spread",  # of tasks in the order of a grid the last lie beyond
     }
+    protocol = {"eval.reinfer_every": 10} if falls else {}
     ours = {name: half_cheetah.DATA[name] for name in ("default", "quick")}
-    presets = {name: {**values, **tasks} for name, values in ours.items()}
+    presets = {name: {**values, **tasks, **protocol} for name, values in ours.items()}
     presets["quick"] |= {f"collect.{name}": value for name, value in quick.items()}
     return presets | {"debug": half_cheetah.DATA["debug"]}
 

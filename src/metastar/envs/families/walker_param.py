@@ -19,7 +19,7 @@ DEFAULTS = {
     ),
 }
 # SAC learns by more updates than a cheetah's learner has, and a slower target (docs/families.md).
-DATA = legged.data(train=30, test=10, updates_per_iteration=1_500, **{"sac.tau": 0.005})
+DATA = legged.data(train=30, test=10, falls=True, updates_per_iteration=1_500, **{"sac.tau": 0.005})
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

@@ -50,8 +50,7 @@ def make(cfg, method: Method, spec: EnvSpec) -> Protocol:
     if not method.privileged:
         least = shortest(method.context, cfg.partial_windows)
         history.expect_full(least, steps)
-        due = inferences(steps, least, cfg.reinfer_every)
-        again = steps if spec.done_ends_episode else due  # the former: the branch is a select
+        again = inferences(steps, least, cfg.reinfer_every)
 
     def prepare(params, train, given, streams, key):
         del train
@@ -75,7 +74,8 @@ class OwnContext(NamedTuple):
 
     window: View  # the last C * L own steps, oldest first; `valid` marks how many there are
     last: StepIn  # what the policy saw one step ago
-    num_steps: Array  # [] int: steps seen so far, without the padding after a terminal
+    begun: Array  # [] bool: whether `last` is a step
+    informed: Array  # [] bool: whether the agent acts on the adaptation
     adaptation: Any  # the newest
     inner: Any  # the carry of the wrapped policy
 
@@ -97,9 +97,10 @@ def own_context(
     policy acts. The window persists over episodes, with `first` at their starts. The agent does not
     see terminals, so `done` is False throughout. For a context of C windows, L here is C * L.
 
-    With `reinfer_every` k > 1 the adaptation is inferred at the times L, L + k, L + 2k, ... of the
-    stream and stays the same in between. Time counts the steps of the stream over all its episodes,
-    without padding.
+    With `reinfer_every` k > 1 the adaptation is inferred at the times L, L + k, L + 2k, ... and
+    stays the same in between. Time is `StepIn.time`, that of all streams of a batch, which jumps to
+    the start of the next episode where one ends early: an adaptation is then less than 2k own steps
+    old, and a stream that fills its L-th step between two such times acts uniformly until the next.
 
     A privileged method keeps the adaptation it was given: it needs no context.
 
@@ -127,28 +128,30 @@ def own_context(
         )
         window = empty_window(spec, capacity)
         inner = method.policy.init(params, adaptation)
-        return OwnContext(window, nothing, jnp.zeros((), int), adaptation, inner)
+        false = jnp.zeros((), bool)
+        return OwnContext(window, nothing, false, false, adaptation, inner)
 
     def act(params, adaptation, carry, step, key, greedy):
         key_explore, key_infer, key_act = jax.random.split(key, 3)
         pushed = push(carry.window, carry.last, step)
-        window = jax.tree.map(partial(jnp.where, carry.num_steps > 0), pushed, carry.window)
-        adaptation = carry.adaptation
+        window = jax.tree.map(partial(jnp.where, carry.begun), pushed, carry.window)
+        adaptation, enough = carry.adaptation, window.valid.sum() >= least
+        informed = enough
         if not method.privileged:
+
+            def infer():
+                new = method.infer(params, folded(window, method.context), None, key_infer)
+                return jax.tree.map(partial(jnp.where, enough), new, adaptation)
+
             # `StepIn.time` is common to all streams of a batch, so that the branch stays a branch
-            # under vmap and no inference runs when none is due. Where episodes end early, streams
-            # differ in their number of steps: vmap then turns the branch into a select, which
-            # infers at every step and uses the result when it is due.
-            time = carry.num_steps if spec.done_ends_episode else step.time
-            adaptation = jax.lax.cond(
-                is_due(time, least, reinfer_every),
-                lambda: method.infer(params, folded(window, method.context), None, key_infer),
-                lambda: adaptation,
-            )
+            # under vmap and no inference runs when none is due.
+            due = is_due(step.time, least, reinfer_every)
+            adaptation = jax.lax.cond(due, infer, lambda: carry.adaptation)
+            informed = carry.informed | (due & enough)
         action, inner = method.policy.act(params, adaptation, carry.inner, step, key_act, greedy)
         uniform, _ = explore.act(params, adaptation, (), step, key_explore, greedy)
-        action = jnp.where(window.valid.sum() >= least, action, uniform)
-        return action, OwnContext(window, step, carry.num_steps + 1, adaptation, inner)
+        action = jnp.where(informed, action, uniform)
+        return action, OwnContext(window, step, jnp.ones((), bool), informed, adaptation, inner)
 
     return Policy(init, act)
 
@@ -171,7 +174,7 @@ def is_due(time: Array, least: int, every: int) -> Array:
 
 
 def inferences(steps: int, least: int, every: int) -> int:
-    """How often `is_due` holds within `steps` steps.
+    """How often `is_due` holds within `steps` steps, if no episode is cut short.
 
     >>> inferences(120, 30, 1), inferences(120, 30, 4), inferences(20, 30, 1)
     (90, 23, 0)
