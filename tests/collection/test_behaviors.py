@@ -271,6 +271,18 @@ def test_td3_smooths_the_target_and_delays_the_actor():
     np.testing.assert_array_equal(moved, [[True] * 3, [False] * 3, [True] * 3])
 
 
+@pytest.mark.parametrize("name", LEARNERS)
+def test_critics_have_layer_norm_where_that_is_asked_for_and_actors_never(name):
+    def modules(**fields):
+        agent = captured(name, make_cfg(name, **fields)).agent
+        params = agent.init(jax.random.key(0), 2).params
+        return {part: str(jax.tree.structure(params[part])) for part in ("actor", "critic")}
+
+    plain, normed = modules(), modules(critic_layers="norm_mish")
+    assert "norm" not in plain["critic"] and "hidden_0_norm" in normed["critic"]
+    assert plain["actor"] == normed["actor"]
+
+
 def captured(name, cfg):
     """The algorithm that a file of behaviours gives to the shared loop."""
     found = []

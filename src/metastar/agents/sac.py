@@ -22,12 +22,16 @@ from metastar.models.nets.actor_critic import (
     sample_action,
     twin_q,
 )
+from metastar.models.nets.mlp import LAYERS
 from metastar.ops.optim import gradient_step, make_optimizer
 from metastar.ops.td import polyak
 from metastar.types import Agent, Array, Learner, RowSpec
 
 DEFAULTS = {
     "hidden": Field((128, 128), COUNT, "widths of the hidden layers"),
+    "critic_layers": Field(
+        "relu", tuple(LAYERS), "ReLU; or LayerNorm and Mish: TD-MPC2", before="relu"
+    ),
     "lr": Field(3e-4, RATE, "learning rate of actor and critics", swept=True, decays=True),
     "gamma": Field(Like("env.discount"), "[0, 1)", "discount", swept=True),
     "tau": Field(0.005, RATE, "Polyak rate of the targets", swept=True),
@@ -109,7 +113,7 @@ def update(
 
 def make(cfg, rows: RowSpec) -> Agent:
     """Binds actor and twin critics to their settings."""
-    nets = Nets(Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden))
+    nets = Nets(Actor(cfg.hidden, rows.action_dim), Critic(cfg.hidden, cfg.critic_layers))
     optimizer = make_optimizer()
 
     def init(key, size):

@@ -13,7 +13,9 @@ STEPS = 200  # of an episode, in every code base
 UPDATES = {name: half_cheetah.UPDATES[name] for name in ("", "quick", "debug")}
 
 
-def data(train: int, test: int, falls: bool = False, **quick: int) -> dict[str, Mapping]:
+def data(
+    train: int, test: int, falls: bool = False, **quick: int | float | str
+) -> dict[str, Mapping]:
     """How data sets are made: as of the cheetahs, with so many tasks; those for debugging keep 4.
 
     `quick` are fields of `collect` in which a family's preset of that name differs. There is no
