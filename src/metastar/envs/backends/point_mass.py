@@ -24,8 +24,7 @@ DEFAULTS = {
 }
 # Presets of the data sets, and how many updates a training preset has on them.
 DATA = {
-    # A fifth of the reference's updates, so that data and a training fit an hour. How many leave
-    # the better data is open (docs/log.md, issue 22).
+    # A fifth of the reference's updates, so that data and a training fit an hour.
     "default": {"collect.updates_per_iteration": 100},
     "quick": {
         "collect.random_episodes": 20,
