@@ -91,6 +91,8 @@ PREDICTS = {
     "world_model.latent_dim": 32,
 }
 PREDICTING = CHEETAHS | {preset: {**CHEETAHS[preset], **PREDICTS} for preset in ("", "quick")}
+# As wide as the actors of MetaSTAR there.
+WALKING = PREDICTING | {"quick": {**PREDICTING["quick"], "bc.hidden": (256, 256)}}
 FAMILIES = {
     "point_robot_sparse": {"": PRECISE, "quick": PRECISE},
     "point_robot": DENSE_POINT_ROBOTS,
@@ -101,7 +103,9 @@ FAMILIES = {
     "cheetah_dir": {
         preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()
     },
-    "ant_dir": PREDICTING | {"quick": {**PREDICTING["quick"], "bc.hidden": (256, 256)}},
+    "ant_dir": WALKING,
+    "walker_param": WALKING,
+    "hopper_mass": WALKING,
 }
 
 

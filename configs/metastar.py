@@ -221,9 +221,10 @@ def _with_model(presets, more):
     return {preset: {**values, **changes.get(preset, {})} for preset, values in presets.items()}
 
 
-# The data of ant and walker are of many policies, some of them hardly walking. No weight of the
-# cloning term that was tried, nor the penalty on values, made the ant walk; weights of the data's
-# actions by their advantage do, and the walker has twice the return by them (docs/log.md).
+# The data of ant, walker and hopper are of many policies, some of them hardly walking. No weight
+# of the cloning term that was tried, nor the penalty on values, made the ant walk; weights of the
+# data's actions by their advantage do; the walker has twice the return by them, the hopper nine
+# times (docs/log.md).
 WALKING_AGENT = {
     "agent.name": "iql",
     "agent.iql.hidden": (256, 256),
@@ -252,6 +253,7 @@ FAMILIES = {
     },
     "ant_dir": WALKING,
     "walker_param": WALKING,
+    "hopper_mass": WALKING,
 }
 
 

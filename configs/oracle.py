@@ -107,6 +107,7 @@ FAMILIES = {
     # The agent of configs/metastar.py there.
     "ant_dir": WALKING,
     "walker_param": WALKING,
+    "hopper_mass": WALKING,
 }
 
 

@@ -17,7 +17,7 @@ def preset(method: str, family: str, name: str = "") -> ConfigDict:
 
 
 def recipes() -> list[str]:
-    """Families with recipes of their own, a dense and a sparse one that take another's."""
+    """Families with recipes of their own, and two that take another's but for MetaSTAR's agent."""
     own = [n for n in registry.names("family") if not hasattr(registry.find("family", n), "LIKE")]
     return [*own, "hopper_mass", "walker_param_sparse"]
 
