@@ -203,6 +203,9 @@ def test_methods_that_cannot_are_told_so():
     none_beyond = make_config.base(**{"inference.choice": "bank", "inference.beyond": 2.0})
     with pytest.raises(UserError, match=r"inference\.between says, and that is 0; set it to 1"):
         likelihood.make(none_beyond.inference, METHOD)
+    none_near = make_config.base(**{"inference.choice": "bank", "inference.neighbours": 4})
+    with pytest.raises(UserError, match=r"inference\.neighbours is 4.*set one of them"):
+        likelihood.make(none_near.inference, METHOD)
     with pytest.raises(UserError, match="did you mean 'bank'"):
         likelihood.chosen(make_config.base(), "banks")
     opaque = METHOD._replace(infer=lambda *args: {"place": jnp.zeros(1)})

@@ -123,6 +123,11 @@ def make(cfg: Any, method: Method) -> Inference:
             f"inference.beyond is {cfg.beyond}, but as many codes are tried beyond the bank as "
             "inference.between says, and that is 0; set it to 1 or more"
         )
+    if cfg.neighbours and not cfg.between:
+        raise UserError(
+            f"inference.neighbours is {cfg.neighbours}, but codes on the way to them are tried only "
+            "where inference.between is 1 or more, and that is 0; set one of them"
+        )
     if cfg.next_obs and method.task_model.next_obs_std is None:
         raise UserError(
             f"inference.next_obs is {cfg.next_obs}, but the task model of this run's method has no "
