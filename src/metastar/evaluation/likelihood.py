@@ -125,8 +125,8 @@ def make(cfg: Any, method: Method) -> Inference:
         )
     if cfg.neighbours and not cfg.between:
         raise UserError(
-            f"inference.neighbours is {cfg.neighbours}, but codes on the way to them are tried only "
-            "where inference.between is 1 or more, and that is 0; set one of them"
+            f"inference.neighbours is {cfg.neighbours}, but codes on the way to them are tried "
+            "only where inference.between is 1 or more, and that is 0; set one of them"
         )
     if cfg.next_obs and method.task_model.next_obs_std is None:
         raise UserError(
