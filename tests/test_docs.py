@@ -90,7 +90,9 @@ def test_the_tables_of_cells_are_those_of_the_committed_files(label, argument):
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
-@pytest.mark.parametrize("family", ["point_robot_sparse", "cheetah_vel", "ant_dir", "walker_param"])
+@pytest.mark.parametrize(
+    "family", ["point_robot_sparse", "cheetah_vel", "ant_dir", "walker_param", "hopper_mass"]
+)
 def test_the_table_of_all_systems_is_that_of_the_committed_files(family):
     experiment = importlib.import_module("neighbours")
     page = (ROOT / "docs/systems.md").read_text()
