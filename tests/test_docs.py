@@ -134,6 +134,7 @@ def test_tables_of_one_file_are_those_of_the_committed_files():
         "precision_cheetah_vel": ("precision", "log.md"),
         "other_codes_cheetah_vel": ("other_codes", "log.md"),
         "bitwise": ("bitwise", "scaling.md"),
+        "compilation": ("compilation", "results.md"),
     }
     for stem, (name, page) in files.items():
         file = ROOT / f"experiments/results/{stem}.json"
