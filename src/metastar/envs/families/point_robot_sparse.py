@@ -16,8 +16,7 @@ from metastar.types import EnvSpec
 
 DEFAULTS = {"discount": Field(0.9, "[0, 1)", "of returns, as the reference has it", before=0.9)}
 SECTIONS = {"env": (point_mass,)}
-# Learners of more updates are at the goal so soon that agents see too few windows without reward to
-# learn what to do about them (docs/log.md).
+# Agents explore better on data of slower learners, with fewer windows of reward (docs/log.md).
 DATA = {**point_mass.DATA, "default": {"collect.updates_per_iteration": 10}}
 UPDATES = point_mass.UPDATES
 

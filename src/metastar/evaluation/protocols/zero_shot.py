@@ -106,7 +106,7 @@ def own_context(
 
     Args:
         method: the method whose `infer` and `policy` are wrapped.
-        spec: sizes of observation and action, and whether a true terminal ends an episode.
+        spec: sizes of observation and action.
         reinfer_every: k.
         partial_windows: infer and act from the first own step on, in place of the L-th; only for
             methods that were trained on windows of fewer than L steps.
