@@ -18,8 +18,7 @@ DEFAULTS = {
         "what is paid, what ends an episode, which split: docs/families.md",
     ),
 }
-# SAC hardly moves by as few updates as a cheetah's learner has (docs/families.md).
-DATA = legged.data(train=20, test=10, updates_per_iteration=4_000)
+DATA = legged.data(train=20, test=10, **legged.ANT_LEARNERS)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

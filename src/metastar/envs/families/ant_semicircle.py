@@ -12,7 +12,7 @@ DEFAULTS = {
     "discount": Field(0.99, "[0, 1)", "of returns, as the reference has it"),
     "profile": Field("default", ("default",), "there is one only: docs/families.md"),
 }
-DATA = legged.data(train=30, test=10)
+DATA = legged.data(train=30, test=10, **legged.ANT_LEARNERS)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

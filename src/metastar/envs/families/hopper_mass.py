@@ -15,19 +15,7 @@ DEFAULTS = {
         "default", ("default", "spc"), "which simulator, reward and split: docs/families.md"
     ),
 }
-# One policy for all tasks: with plain critics the returns of SAC rise and fall (docs/families.md).
-DATA = legged.data(
-    train=20,
-    test=10,
-    falls=True,
-    updates_per_iteration=1_500,
-    **{
-        "sac.tau": 0.005,
-        "sac.critic_layers": "norm_mish",
-        "td3.tau": 0.005,
-        "td3.critic_layers": "norm_mish",
-    },
-)
+DATA = legged.data(train=20, test=10, falls=True, **legged.HOPPER_LEARNERS)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

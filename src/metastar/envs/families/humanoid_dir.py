@@ -16,7 +16,7 @@ DEFAULTS = {
         "default", ("default", "gym_solver"), "which solver the engine uses: docs/families.md"
     ),
 }
-DATA = legged.data(train=20, test=10, falls=True)
+DATA = legged.data(train=20, test=10, falls=True, **legged.HOPPER_LEARNERS)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

@@ -15,7 +15,7 @@ DEFAULTS = {
         "default", ("default", "spc"), "which simulator, reward and split: docs/families.md"
     ),
 }
-DATA = legged.data(train=20, test=10, falls=True)
+DATA = legged.data(train=20, test=10, falls=True, **legged.WALKER_LEARNERS)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

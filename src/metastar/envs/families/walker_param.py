@@ -18,8 +18,7 @@ DEFAULTS = {
         "what varies, is observed and ends an episode: docs/families.md",
     ),
 }
-# SAC learns by more updates than a cheetah's learner has, and a slower target (docs/families.md).
-DATA = legged.data(train=30, test=10, falls=True, updates_per_iteration=1_500, **{"sac.tau": 0.005})
+DATA = legged.data(train=30, test=10, falls=True, **legged.WALKER_LEARNERS)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 
