@@ -90,14 +90,17 @@ def _times(eqn: Any) -> int:
 
 
 def _product(eqn: Any) -> Product:
-    (contracted, _), (batched, _) = eqn.params["dimension_numbers"]
+    contracted, batched = eqn.params["dimension_numbers"]
     left, right = (invar.aval for invar in eqn.invars)
-    depth = math.prod(left.shape[axis] for axis in contracted)
-    batch = math.prod(left.shape[axis] for axis in batched)
+    depth = math.prod(left.shape[axis] for axis in contracted[0])
+    batch = math.prod(left.shape[axis] for axis in batched[0])
+    m, n = (
+        math.prod(size for axis, size in enumerate(x.shape) if axis not in {*summed, *shared})
+        for x, summed, shared in zip((left, right), contracted, batched, strict=True)
+    )
     precision = eqn.params["precision"]
     precision = precision[0] if isinstance(precision, tuple) else precision
     name = getattr(precision, "name", "None")
-    m, n = (math.prod(x.shape) // (batch * depth) for x in (left, right))
     return Product(batch, m, depth, n, str(left.dtype), name)
 
 

@@ -55,6 +55,15 @@ def test_products_are_split_by_the_outermost_scope_whatever_surrounds_them():
     assert sum(flops.by_scope(jaxpr).values()) == flops.matmul_flops(jaxpr)
 
 
+def test_products_without_entries_or_terms_are_counted():
+    """MJX multiplies by an empty Jacobian where a robot has no contact of some kind."""
+    assert count(lambda a, b: a @ b, jnp.ones((4, 0)), jnp.ones((0, 3))) == product(1, 4, 0, 3)
+    assert count(lambda a, b: a @ b, jnp.ones((0, 4)), jnp.ones((4, 3))) == product(1, 0, 4, 3)
+    none = count(jax.vmap(lambda a, b: a @ b), jnp.ones((0, 2, 5)), jnp.ones((0, 5, 3)))
+    assert none == product(0, 2, 5, 3)
+    assert flops.flops(none) == 0
+
+
 def test_two_functions_called_inside_are_both_counted():
     f, g = jax.jit(lambda a: a @ a), jax.jit(lambda a: a @ a[:, :1])
     assert count(lambda a: (f(a), g(a)), jnp.ones((4, 4))) == (
