@@ -16,7 +16,6 @@ from pathlib import Path
 
 from metastar.tools.bench import plots as bench_plots
 from metastar.tools.bench import report as bench_report
-from metastar.tools.bench.simulators import RAW, STEPS
 from metastar.tools.report import tables
 
 ROOT = Path(__file__).parent.parent
@@ -70,7 +69,8 @@ ROBOTS = (
 SIMULATORS = RESULTS / "simulators"
 FAMILIES = tuple(
     f"env --config=configs/bc.py:{name},debug --config.eval.windows=8 --config.simulator.threads=1 "
-    "--max-steps=20 --repeats=5 --clock=cpu --out=benchmarks/results/simulators"
+    "--max-steps=20 --repeats=5 --clock=cpu --sizes=simulator.backend=c,mjx "
+    "--out=benchmarks/results/simulators"
     for name in ROBOTS
 )
 
@@ -141,13 +141,17 @@ def page() -> str:
 
 
 def simulators() -> str:
-    """What our layer adds to the loop of MuJoCo's C engine, for every family of robots."""
-    rows = [("family", "`mujoco.rollout` alone, env steps/s", "`env.step`, time", "rollout, time")]
+    """What our layer adds to the loop of MuJoCo's C engine, for every family of robots, and MJX."""
+    rows = [
+        (
+            *("family", "`mujoco.rollout` alone, env steps/s", "`env.step`, time"),
+            *("rollout, time", "rollout on MJX, time"),
+        )
+    ]
     for report in bench_plots.read(SIMULATORS).values():
-        raw, *ours = (report["cases"][name] for name in (RAW, STEPS, report["part"]))
-        family = report["config"]["family"]
-        times = (f"{case['relative']:.3f}" for case in ours)
-        rows.append((f"`{family}`", f"{raw['per_second']:.0f}", *times))
+        raw, *ours = report["cases"].values()
+        times = (f"{case['relative']:.3g}" for case in ours)
+        rows.append((f"`{report['config']['family']}`", f"{raw['per_second']:.0f}", *times))
     return f"{tables.markdown(rows)}\n"
 
 

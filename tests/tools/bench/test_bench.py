@@ -332,12 +332,13 @@ def test_systems_are_compared_by_whole_updates_only(wrong, tmp_path):
         bench.run(part, make_cfg(), tmp_path, sizes=sizes, systems=systems)
 
 
-def test_the_loops_of_the_engine_make_the_same_steps():
+def test_the_loops_of_the_engine_make_the_same_steps_through_ends_of_episodes():
     cfg = make_config.base(family="hopper_mass", **{"simulator.threads": 1})
     env, family = bench_simulators.make_env(cfg), bench_simulators.family_of("hopper_mass")
-    env = env._replace(spec=env.spec._replace(max_episode_steps=4))
+    env = env._replace(spec=env.spec._replace(max_episode_steps=40))
     tasks = family.law["own"](np.random.default_rng(0), 2)
     found = bench_simulators.loops(family, env, tasks, num_streams=3, threads=1)
     raw, ours = (found[name]() for name in (bench_simulators.RAW, bench_simulators.STEPS))
     assert raw.shape == (6, 12) and len(np.unique(raw[:, 0])) == 6
+    assert (np.abs(raw[:, 2]) > 0.2).any()  # radians: a hopper that leans so has fallen
     np.testing.assert_array_equal(raw, ours)

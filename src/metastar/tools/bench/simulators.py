@@ -50,7 +50,7 @@ def cases(name: str, setting: Setting, max_steps: int) -> list[Case]:
 def loops(family: Family, env: Env, tasks, num_streams: int, threads: int) -> dict[str, Callable]:
     """The loop of the C engine without and with our layer; both return the last state [B, P + V].
 
-    They make the same steps from the same starts, through ends of episodes.
+    They make the same steps from the same starts: ours, too, simulates on after an episode's end.
 
     Args:
         family: its record.
@@ -82,7 +82,7 @@ def loops(family: Family, env: Env, tasks, num_streams: int, threads: int) -> di
     def steps():
         state = start
         for action in actions:
-            state, _ = env.step(state, action, task, models)
+            state, _ = env.step(state._replace(over=start.over), action, task, models)
         return np.concatenate([state.qpos, state.qvel], 1)
 
     return {RAW: raw, STEPS: steps}
@@ -98,6 +98,5 @@ def _rollout(name: str, setting: Setting, env: Env) -> Case:
     case = rollout_case(name, env, run, arguments, units, Counter())
     if not env.on_host:
         return case
-    # On a host a rollout stops when the episodes of all streams have ended.
-    made = case.call().valid.any((0, 1, 2)).sum()
-    return case._replace(units=streams[0] * streams[1] * int(made))
+    # On a host a robot whose episode has ended is not simulated on.
+    return case._replace(units=int(case.call().valid.sum()))
