@@ -173,6 +173,12 @@ def test_the_table_of_critics_is_that_of_the_committed_file(label):
     assert f"<!-- {label} -->\n{table}<!-- /{label} -->" in page
 
 
+def test_the_table_of_what_learners_reached_is_that_of_the_committed_files():
+    experiment = importlib.import_module("levels")
+    page = (ROOT / "docs/families.md").read_text()
+    assert f"<!-- {experiment.LABEL} -->\n{experiment.table()}<!-- /{experiment.LABEL} -->" in page
+
+
 def test_the_table_of_exploring_is_that_of_the_committed_files():
     experiment = importlib.import_module("exploring")
     page = (ROOT / "docs/results.md").read_text()
