@@ -1,5 +1,6 @@
 import pytest
 
+from metastar.errors import UserError
 from metastar.tools.report import tables
 
 
@@ -14,6 +15,14 @@ def test_insert_replaces_what_is_between_the_marks_and_nothing_else(tmp_path):
     tables.insert(page, "x", "new\n")
     tables.insert(page, "x", "newer\n")
     assert page.read_text() == "a\n<!-- x -->\nnewer\n<!-- /x -->\nb\n"
-    with pytest.raises(ValueError, match="unpack"):
-        tables.insert(page, "y", "new\n")
-    assert "newer" in page.read_text()
+
+
+@pytest.mark.parametrize("text", ["", "<!-- x -->\n", "<!-- /x -->\n<!-- x -->\n", "<!-- x --> a"])
+def test_a_page_without_the_marks_is_refused_and_left_as_it_is(text, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(
+        UserError, match=r"page\.md lacks '<!-- x -->' .* or '<!-- /x -->' after it"
+    ):
+        tables.insert(page, "x", "new\n")
+    assert page.read_text() == text

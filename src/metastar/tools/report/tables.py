@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metastar import files
+from metastar.errors import UserError
 
 Rows = Sequence[Sequence[str]]
 
@@ -39,9 +40,14 @@ def markdown(rows: Rows) -> str:
 def insert(page: Path, label: str, content: str) -> None:
     """Puts `content` between the marks `<!-- label -->` and `<!-- /label -->` of a Markdown page.
 
-    Raises `ValueError` if the page lacks one of them.
+    Raises `UserError` if the page lacks one of them.
     """
-    before, rest = page.read_text().split(f"<!-- {label} -->\n", 1)
-    _, after = rest.split(f"<!-- /{label} -->", 1)
-    marked = f"<!-- {label} -->\n{content}<!-- /{label} -->"
-    files.write_atomic(page, f"{before}{marked}{after}")
+    start, end = f"<!-- {label} -->\n", f"<!-- /{label} -->"
+    before, start_found, rest = page.read_text().partition(start)
+    _, end_found, after = rest.partition(end)
+    if not (start_found and end_found):
+        raise UserError(
+            f"{page} lacks {start.strip()!r} on a line of its own or {end!r} after it; write both "
+            "where the table belongs"
+        )
+    files.write_atomic(page, f"{before}{start}{content}{end}{after}")
