@@ -66,8 +66,9 @@ ROBOTS = (
     *("walker_param", "walker_param_sparse", "walker_mass", "walker_friction"),
     "humanoid_dir",
 )
-# One of each body runs on MJX as well, whose programs take a minute and more to compile.
-BODIES = ("cheetah_vel", "ant_dir", "hopper_mass", "walker_param", "humanoid_dir")
+# One of each body runs on MJX as well, whose programs take a minute and more to compile on a CPU;
+# the humanoid's was not ready after eight.
+BODIES = ("cheetah_vel", "ant_dir", "hopper_mass", "walker_param")
 SIMULATORS = RESULTS / "simulators"
 FAMILIES = tuple(
     f"env --config=configs/bc.py:{name},debug --config.eval.windows=8 --config.simulator.threads=1 "
