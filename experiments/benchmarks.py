@@ -152,10 +152,11 @@ def simulators() -> str:
             *("rollout, time", "rollout on MJX, time"),
         )
     ]
-    for report in bench_plots.read(SIMULATORS).values():
-        raw, *ours = report["cases"].values()
-        times = [f"{case['relative']:.3g}" for case in ours] + ["–"] * (3 - len(ours))
-        rows.append((f"`{report['config']['family']}`", f"{raw['per_second']:.0f}", *times))
+    found = {r["config"]["family"]: r for r in bench_plots.read(SIMULATORS).values()}
+    for name in (name for name in ROBOTS if name in found):
+        raw, *ours = found[name]["cases"].values()
+        times = [f"{case['relative']:.3f}" for case in ours] + ["–"] * (3 - len(ours))
+        rows.append((f"`{name}`", f"{raw['per_second']:.0f}", *times))
     return f"{tables.markdown(rows)}\n"
 
 
