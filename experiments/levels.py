@@ -34,6 +34,7 @@ def measure(path: str, seconds: float) -> dict:
         "command": f"python experiments/levels.py {path} --seconds={seconds:g}",
         "commit": provenance.commit(),
         "made_with": manifest.versions,
+        "collect": manifest.config["collect"],
         "family": manifest.family,
         "tasks": len(fields["episodes"]),
         "transitions": len(fields["reward"]),
