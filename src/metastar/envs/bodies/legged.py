@@ -24,6 +24,10 @@ HOPPER_LEARNERS = {  # hopper_mass: with plain critics the returns of SAC rise a
     "td3.critic_layers": "norm_mish",
 }
 
+# hopper_param: at a cheetah's rate, and an actor's step for each of the critics', TD3's actor stays
+# in a corner of the actions where no fall ends an episode.
+SLOW_TD3 = {"td3.critic_layers": "relu", "td3.lr": 3e-4, "td3.policy_delay": 2}
+
 
 def data(
     train: int, test: int, falls: bool = False, **learners: int | float | str

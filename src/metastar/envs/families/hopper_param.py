@@ -17,7 +17,7 @@ DEFAULTS = {
         "what is observed and paid, what ends an episode: docs/families.md",
     ),
 }
-DATA = legged.data(train=30, test=10, **legged.HOPPER_LEARNERS)
+DATA = legged.data(train=30, test=10, **legged.HOPPER_LEARNERS | legged.SLOW_TD3)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel"
 

@@ -11,7 +11,7 @@ DEFAULTS = {
     "discount": Field(0.99, "[0, 1)", "of returns, as the reference has it"),
     "profile": Field("default", ("default", "reference"), "what is observed: docs/families.md"),
 }
-DATA = legged.data(train=30, test=10, **legged.HOPPER_LEARNERS)
+DATA = legged.data(train=30, test=10, **legged.HOPPER_LEARNERS | legged.SLOW_TD3)
 UPDATES = legged.UPDATES
 LIKE = "cheetah_vel_sparse"
 
