@@ -4,8 +4,8 @@
     python experiments/levels.py data/hopper_friction_quick --seconds=641
     python experiments/levels.py  # the table alone
 
-The first writes `experiments/results/levels/<family>.json`. `--seconds` is what `time` said; the
-collections of the table had one core each.
+The second writes `experiments/results/levels/<family>.json`. `--seconds` is what `time` said, on
+`--cores` cores, which may have had other work.
 """
 
 import argparse
@@ -26,12 +26,12 @@ PARTS = 5  # of a learner's episodes, in the order in which they were played
 LEARNERS = ("sac", "td3")
 
 
-def measure(path: str, seconds: float) -> dict:
+def measure(path: str, seconds: float, cores: int) -> dict:
     """What one data set holds, means over all of its tasks."""
     _, manifest, fields = store.verify(path)
     summary = summarize(fields, manifest.policies, manifest.stages, window=1)
     return {
-        "command": f"python experiments/levels.py {path} --seconds={seconds:g}",
+        "command": f"python experiments/levels.py {path} --seconds={seconds:g} --cores={cores}",
         "commit": provenance.commit(),
         "made_with": manifest.versions,
         "collect": manifest.config["collect"],
@@ -39,7 +39,7 @@ def measure(path: str, seconds: float) -> dict:
         "tasks": len(fields["episodes"]),
         "transitions": len(fields["reward"]),
         "seconds": seconds,
-        "cores": 1,
+        "cores": cores,
         "obs_sha256": manifest.files["obs"]["sha256"],
         "returns": {
             policy: by_part(played(summary, number), PARTS if policy in LEARNERS else 1)
@@ -69,7 +69,7 @@ def table() -> str:
     """The table, from the result files alone."""
     rows = [
         (
-            *("family", "transitions", "minutes of a core", "uniform actions"),
+            *("family", "transitions", "minutes", "cores", "uniform actions"),
             *("SAC, by fifth of its episodes", "TD3", "better halves"),
         )
     ]
@@ -85,6 +85,7 @@ def table() -> str:
                 f"`{found['family']}`",
                 f"{found['transitions']:,}".replace(",", " "),
                 f"{found['seconds'] / 60:.0f}",
+                str(found["cores"]),
                 f"{found['returns']['random'][0]:.0f}",
                 *curves,
                 ", ".join("–" if mean is None else f"{mean:.0f}" for mean in halves),
@@ -97,11 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", nargs="?", help="folder of a data set")
     parser.add_argument("--seconds", type=float, help="that its collection took")
+    parser.add_argument("--cores", type=int, default=1, help="that it might use")
     args = parser.parse_args()
     if args.data:
         if args.seconds is None:
             parser.error("--seconds is missing: what the collection took")
-        found = measure(args.data, args.seconds)
+        found = measure(args.data, args.seconds, args.cores)
         OUT.mkdir(parents=True, exist_ok=True)
         files.write_json(OUT / f"{found['family']}.json", found)
     tables.insert(PAGE, LABEL, table())
