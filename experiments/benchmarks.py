@@ -73,8 +73,7 @@ SIMULATORS = RESULTS / "simulators"
 FAMILIES = tuple(
     f"env --config=configs/bc.py:{name},debug --config.eval.windows=8 --config.simulator.threads=1 "
     "--max-steps=20 --repeats=5 --clock=cpu --out=benchmarks/results/simulators"
-    + " --sizes=simulator.backend=c,mjx"
-    * (name in BODIES)
+    f"{' --sizes=simulator.backend=c,mjx' if name in BODIES else ''}"
     for name in ROBOTS
 )
 

@@ -76,7 +76,7 @@ def table() -> str:
     for file in sorted(OUT.glob("*.json")):
         found = files.read_json(file, "make it again")
         curves = (
-            ", ".join(f"{mean:.0f}" for mean in found["returns"].get(learner, ())) or "–"
+            ", ".join(f"{mean:z.0f}" for mean in found["returns"].get(learner, ())) or "–"
             for learner in LEARNERS
         )
         halves = (found["stages"].get(f"{learner} expert") for learner in LEARNERS)
@@ -86,9 +86,9 @@ def table() -> str:
                 f"{found['transitions']:,}".replace(",", " "),
                 f"{found['seconds'] / 60:.0f}",
                 str(found["cores"]),
-                f"{found['returns']['random'][0]:.0f}",
+                f"{found['returns']['random'][0]:z.0f}",
                 *curves,
-                ", ".join("–" if mean is None else f"{mean:.0f}" for mean in halves),
+                ", ".join("–" if mean is None else f"{mean:z.0f}" for mean in halves),
             )
         )
     return tables.markdown(rows) + "\n"

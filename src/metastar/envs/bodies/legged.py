@@ -24,8 +24,8 @@ HOPPER_LEARNERS = {  # hopper_mass: with plain critics the returns of SAC rise a
     "td3.critic_layers": "norm_mish",
 }
 
-# hopper_param: at a cheetah's rate, and an actor's step for each of the critics', TD3's actor stays
-# in a corner of the actions where no fall ends an episode.
+# hopper_param, for it and the sparse families, whose episodes no fall ends either: at a cheetah's
+# rate, and an actor's step for each of the critics', TD3's actor stayed in a corner of the actions.
 SLOW_TD3 = {"td3.critic_layers": "relu", "td3.lr": 3e-4, "td3.policy_delay": 2}
 
 
