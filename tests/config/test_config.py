@@ -221,6 +221,19 @@ def test_a_family_brings_its_discount_and_one_without_a_recipe_is_refused():
         make_config.preset("bc", "point_robot", "quik")
 
 
+def test_a_family_takes_the_recipe_of_the_nearest_in_the_row_of_those_it_is_like(monkeypatch):
+    def recipe(**families):
+        named = {name: {"": {"data.fraction": x}} for name, x in families.items()}
+        return config.recipe("oracle", "hopper_friction", {"": {}}, named).data.fraction
+
+    assert recipe(cheetah_vel=0.1) == 0.1
+    assert recipe(cheetah_vel=0.1, hopper_mass=0.2) == 0.2
+    assert recipe(cheetah_vel=0.1, hopper_mass=0.2, hopper_friction=0.3) == 0.3
+    monkeypatch.setattr(registry.find("family", "hopper_mass"), "LIKE", "hopper_friction")
+    with pytest.raises(UserError, match="has no recipe for family 'hopper_friction'"):
+        recipe(cheetah_vel=0.1)
+
+
 def test_a_family_without_what_its_kind_needs_is_refused(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "plain_family.py").write_text('KIND = "family"\nDEFAULTS = {}\n')

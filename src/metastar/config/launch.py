@@ -35,8 +35,9 @@ def recipe(
 
     Values come from the family's data set of that name, then from `presets[preset]`, then from
     `families[family][preset]`; a family that is not named there takes those of the one that its
-    file names in `LIKE`. The numbers of updates are the family's (`UPDATES`) unless given. A recipe
-    may name an agent: what the presets say of others does not count then.
+    file names in `LIKE`, or of the one that this one is like. The numbers of updates are the
+    family's (`UPDATES`) unless given. A recipe may name an agent: what the presets say of others
+    does not count then.
 
     Args:
         method: its name.
@@ -53,8 +54,7 @@ def recipe(
             f"the configs of {method!r} want a family and perhaps a preset: "
             f"{method}.py:{next(iter(families))},quick; families are {', '.join(_served(families))}"
         )
-    like = family if family in families else _like(family)
-    if like not in families:
+    if not (like := _like(family, families)):
         raise UserError(
             f"configs/{method}.py has no recipe for family {family!r}"
             f"{did_you_mean(family, _served(families))}; add one there, or override "
@@ -88,16 +88,19 @@ def recipe(
     return values.build(found)
 
 
-def _like(family: str) -> str:
-    """The family whose recipes serve another one too; "" if it names none or there is no such."""
-    if family not in registry.names("family"):
-        return ""
-    return getattr(registry.find("family", family), "LIKE", "")
+def _like(family: str, families: Mapping[str, Mapping]) -> str:
+    """The first of `families` in the row of a family and those it is like; "" if none is."""
+    row = [""]
+    while family not in families and family not in row:
+        row.append(family)
+        known = family in registry.names("family")
+        family = getattr(registry.find("family", family), "LIKE", "") if known else ""
+    return family if family in families else ""
 
 
 def _served(families: Mapping[str, Mapping]) -> list[str]:
     """Names of the families that have a recipe, of their own or of another one."""
-    like = [name for name in registry.names("family") if _like(name) in families]
+    like = [name for name in registry.names("family") if _like(name, families)]
     return [*families, *(name for name in like if name not in families)]
 
 

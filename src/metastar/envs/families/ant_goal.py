@@ -17,7 +17,7 @@ DEFAULTS = {
 }
 DATA = legged.data(train=20, test=10, **legged.ANT_LEARNERS)
 UPDATES = legged.UPDATES
-LIKE = "cheetah_vel"
+LIKE = "ant_dir"
 
 DISC = 3.0  # metres, IDAQ's disc of goals
 # ER-TRL's goals: radius and angle of numbers 0 to 39, four groups of ten. The last group's angles

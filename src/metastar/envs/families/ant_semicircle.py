@@ -14,7 +14,7 @@ DEFAULTS = {
 }
 DATA = legged.data(train=30, test=10, **legged.ANT_LEARNERS)
 UPDATES = legged.UPDATES
-LIKE = "cheetah_vel"
+LIKE = "ant_dir"
 
 FAMILY = Family(
     name="ant_semicircle",

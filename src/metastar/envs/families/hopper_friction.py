@@ -17,7 +17,7 @@ DEFAULTS = {
 }
 DATA = legged.data(train=20, test=10, falls=True, **legged.HOPPER_LEARNERS)
 UPDATES = legged.UPDATES
-LIKE = "cheetah_vel"
+LIKE = "hopper_mass"
 
 FAMILY = planar.family(
     "hopper_friction",

@@ -19,7 +19,7 @@ DEFAULTS = {
 }
 DATA = legged.data(train=30, test=10, **legged.HOPPER_LEARNERS | legged.SLOW_TD3)
 UPDATES = legged.UPDATES
-LIKE = "cheetah_vel"
+LIKE = "hopper_mass"
 
 FAMILY = planar.family(
     "hopper_param",

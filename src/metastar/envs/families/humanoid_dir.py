@@ -18,7 +18,7 @@ DEFAULTS = {
 }
 DATA = legged.data(train=20, test=10, falls=True, **legged.HOPPER_LEARNERS)
 UPDATES = legged.UPDATES
-LIKE = "cheetah_vel"
+LIKE = "ant_dir"
 
 # The code bases divide the way in an action by the time of one of its five simulation steps, and
 # weigh that by 0.25: 1.25 times the mean velocity.

@@ -17,7 +17,7 @@ DEFAULTS = {
 }
 DATA = legged.data(train=20, test=10, falls=True, **legged.WALKER_LEARNERS)
 UPDATES = legged.UPDATES
-LIKE = "cheetah_vel"
+LIKE = "walker_param"
 
 FAMILY = planar.family(
     "walker_friction",
