@@ -170,27 +170,43 @@ def words_of(family: str, num_seeds: int) -> str:
 def shown(audit: dict) -> dict:
     """What an audit says of test tasks: `trained` of the sources of the training, `others` of all.
 
-    Where the training has every source there are no `others`.
+    Where the training has every source there are no `others`; where all windows have a reward there
+    is no `rewarded`, which is of all sources.
     """
     split = audit["splits"]["test"]
     parts = {"open_loop": audit["open_loop"]["test"], "use": audit["use"]}
+    if "informative" in split:
+        parts["rewarded"] = split["informative"]
     if "trained" not in split:
         return parts | {"trained": split["all"]}
     return parts | {"trained": split["trained"], "others": split["all"]}
 
 
-def audited(audits: list[dict]) -> list[tuple[str, str]]:
-    """The audits of MetaSTAR's runs: means with the least and the largest."""
-    rows = []
+def audited(audits: list[dict]) -> list[tuple[str, ...]]:
+    """The audits of MetaSTAR's runs: means with the least and the largest.
+
+    Those of sparse rewards have a second column, of windows with a reward.
+    """
+    rows = [("audit, test tasks", "mean of seeds, least and largest")]
     audits = [shown(audit) for audit in audits]
-    for title, (form, path) in AUDITED.items():
-        if any(path[0] not in audit for audit in audits):
-            continue
+    rewarded = all("rewarded" in audit for audit in audits)
+    if rewarded:
+        rows[0] += ("windows with reward, all sources",)
+
+    def spread(form, path):
         values = audits
         for name in path:
             values = [value[name] for value in values]
-        rows.append((title, cells.spread(values, form)))
-    return [("audit, test tasks", "mean of seeds, least and largest"), *rows]
+        return cells.spread(values, form)
+
+    for title, (form, path) in AUDITED.items():
+        if any(path[0] not in audit for audit in audits):
+            continue
+        row = (title, spread(form, path))
+        if rewarded:
+            row += (spread(form, ("rewarded", *path[1:])) if path[0] == "trained" else "–",)
+        rows.append(row)
+    return rows
 
 
 def figure(argument: str, curves: dict) -> Figure:
