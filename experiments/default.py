@@ -24,7 +24,12 @@ from metastar.training import metrics
 PAGE = cells.DOCS / "results.md"
 SWEEP = Path(__file__).parent / "sweeps/default.py"
 OTHERS = "cross_task expert"  # the source of contexts by policies of other tasks
-PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
+CURVES = {  # what there may be of an evaluation during the training
+    "few_shot": "few-shot",
+    "few_shot_informative": "few-shot, windows with reward",
+    "zero_shot": "zero-shot",
+    "explored_posterior": "zero-shot, exploring: posterior",
+}
 SWAPPED = "swapped"
 PARTS = {"": "test tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
 AUDITED = {  # title: form, and where it stands in what `shown` takes of an audit
@@ -81,12 +86,12 @@ def minutes_of(rows: list[dict], results: dict) -> dict[str, float]:
     return {name: x / 60 for name, x in seconds.items()}
 
 
-def curves_of(argument: str, kept: dict[str, dict]) -> dict:
+def curves_of(argument: str, kept: dict) -> dict:
     """Returns over minutes of every run of MetaSTAR, by the digest of its parameters.
 
-    `kept` are earlier ones, for runs whose workdirs are gone.
+    `kept` are earlier ones, for runs whose workdirs are gone; {} if there are none.
     """
-    runs = {}
+    columns, runs = kept.get("columns"), {}
     for cell, file in cells.cells_of(f"{SWEEP}:{argument}"):
         if cell.cfg.method != "metastar" or not file.exists():
             continue
@@ -97,15 +102,19 @@ def curves_of(argument: str, kept: dict[str, dict]) -> dict:
             digest = results["params_sha256"]
             if workdir.exists():
                 rows = metrics.read_rows(folder / metrics.FILE)
+                seen = [row for row in rows if "eval/few_shot" in row]
+                if not columns:
+                    found = (name for name in CURVES if f"eval/{name}" in seen[0])
+                    columns = ["updates", "minutes", *found]
+                names = [f"eval/{name}" for name in columns[2:]]
                 points = [
-                    [row["step"], row["seconds"] / 60, *(row[f"eval/{name}"] for name in PROTOCOLS)]
-                    for row in rows
-                    if "eval/few_shot" in row
+                    [row["step"], row["seconds"] / 60, *(row[name] for name in names)]
+                    for row in seen
                 ]
                 runs[digest] = {"curve": points, "minutes": minutes_of(rows, results)}
-            elif digest in kept:
-                runs[digest] = kept[digest]
-    return {"columns": ["updates", "minutes", *PROTOCOLS], "runs": runs}
+            elif digest in kept.get("runs", {}):
+                runs[digest] = kept["runs"][digest]
+    return {"columns": columns, "runs": runs}
 
 
 def table(argument: str) -> str:
@@ -211,14 +220,17 @@ def audited(audits: list[dict]) -> list[tuple[str, ...]]:
 
 def figure(argument: str, curves: dict) -> Figure:
     """Returns of every seed over minutes, and the reference's over its own."""
-    drawn = Figure((9, 3.6), layout="constrained")
-    for k, (axis, title) in enumerate(zip(drawn.subplots(1, 2), PROTOCOLS.values(), strict=True)):
+    names = curves["columns"][2:]
+    drawn = Figure((4.5 * len(names), 3.6), layout="constrained")
+    reference = np.array(REFERENCE.get(argument.split(",")[0], ())).reshape(-1, 3).T
+    published = dict(zip(("few_shot", "zero_shot"), reference[1:], strict=True))
+    for k, (axis, name) in enumerate(zip(drawn.subplots(1, len(names)), names, strict=True)):
         for number, run in enumerate(curves["runs"].values()):
             points = np.array(run["curve"]).T
             axis.plot(points[1], points[2 + k], "C0.-", label="MetaSTAR" if not number else None)
-        reference = np.array(REFERENCE.get(argument.split(",")[0], ())).reshape(-1, 3).T
-        axis.plot(60 * reference[0], reference[1 + k], "C3s--", label="reference, RTX 4090")
-        axis.set(xscale="log", xlabel="minutes of training", ylabel="return", title=title)
+        if name in published:
+            axis.plot(60 * reference[0], published[name], "C3s--", label="reference, RTX 4090")
+        axis.set(xscale="log", xlabel="minutes of training", ylabel="return", title=CURVES[name])
         axis.legend()
     return drawn
 
@@ -230,8 +242,8 @@ def main() -> None:
     label = label_of(*argument.split(","))
     folder = cells.RESULTS / label
     file = folder / "curves.json"
-    kept = files.read_json(file, "make it again")["runs"] if file.exists() else {}
-    if (curves := curves_of(argument, kept))["runs"] != kept:
+    kept = files.read_json(file, "make it again") if file.exists() else {}
+    if (curves := curves_of(argument, kept))["runs"] != kept.get("runs", {}):
         files.write_json(file, curves)
         figure(argument, curves).savefig(folder / "curves.png", dpi=120)
     content = table(argument)
