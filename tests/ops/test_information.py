@@ -64,6 +64,16 @@ def test_episodes_are_no_source(noise):
     assert abs(bound(noise).mean()) < 0.05
 
 
+def test_a_few_windows_unlike_all_others_do_not_undo_the_bound():
+    """Three strays of a narrow source in one task, as windows without a reward are."""
+    rng = np.random.default_rng(0)
+    task = rng.normal(size=(10, 1, 1, 16))
+    spread = np.array([1.0, 0.3, 0.01])[:, None, None]
+    code = task + spread * rng.normal(size=(10, SOURCES, WINDOWS, 16))
+    code[5, 2, [7, 8, 60]] += rng.normal(size=(3, 16))
+    assert bound(code).mean() > np.log(SOURCES) - 0.05
+
+
 def test_absent_cells_and_windows_do_not_count(noise):
     noise[..., 0] += 50 * np.arange(SOURCES)[:, None]
     cells = np.ones(noise.shape[:2], bool)

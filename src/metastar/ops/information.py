@@ -3,11 +3,14 @@
 N tasks, K sources, W windows of each; Z task code. A *cell* is one task with one source.
 """
 
+import itertools
+
 import numpy as np
 from scipy.special import log_softmax
 
 RIDGE = 1e-3  # on a covariance's diagonal, as a share of its mean variance
 EXPONENTS = np.append(0, np.geomspace(1e-3, 1, 31))  # of q; 0 guesses by chance
+SHARES = np.array([1e-3, 1e-2, 1e-1])  # of a guess by chance that is mixed into q
 
 
 def source_information(
@@ -20,8 +23,10 @@ def source_information(
     for any q (Barber & Agakov 2003, "The IM algorithm", equation 3), estimated on windows that q
     was not fitted to. q compares Gaussians: the mean of each cell, by one half of its windows, and
     the covariance of each source, over all tasks. Its logarithms are multiplied by one exponent in
-    [0, 1], the best on the tasks of other folds, so that cells whose halves differ by chance make q
-    cautious and not wrong: without information the bound is about 0. Both halves take their turn.
+    [0, 1], so that cells whose halves differ by chance make q cautious and not wrong: without
+    information the bound is about 0. A share of q is a guess by chance, so that a few windows
+    unlike all others of their cell do not undo it. Exponent and share are the best on the tasks of
+    other folds. Both halves take their turn.
 
     Args:
         code: [N, K, W, Z]; the two halves of a cell's windows are of different episodes.
@@ -41,7 +46,7 @@ def source_information(
 
 
 def _costs(fit, fit_keep, code, keep, cells) -> np.ndarray:
-    """Mean negative log-likelihood of the sources of one half's codes, [N, exponents]."""
+    """Mean negative log-likelihood of the sources of one half's codes, [N, exponents * shares]."""
     mean, precision, log_det = _gaussians(fit, fit_keep, cells)
     away = code[:, :, :, None] - mean[:, None, None]  # [N, K true, W, K asked, Z]
     distance = np.einsum("nkwaz,azy,nkway->nkwa", away, precision, away)
@@ -50,12 +55,15 @@ def _costs(fit, fit_keep, code, keep, cells) -> np.ndarray:
     weight = cells / cells.sum(1, keepdims=True) / np.maximum(count, 1)
     weight = weight[..., None] * keep  # [N, K true, W]: the cells of a task weigh alike
 
-    def cost(exponent):
+    chance = np.where(cells, -np.log(cells.sum(1, keepdims=True)), 0)[..., None]  # [N, K true, 1]
+
+    def cost(exponent, share):
         log_q = log_softmax(np.where(asked, exponent * logit, -np.inf), axis=-1)
         right = np.einsum("nkwk->nkw", log_q)
-        return -(weight * np.where(weight > 0, right, 0)).sum((1, 2))
+        mixed = np.logaddexp(np.log1p(-share) + right, np.log(share) + chance)
+        return -(weight * np.where(weight > 0, mixed, 0)).sum((1, 2))
 
-    return np.stack([cost(exponent) for exponent in EXPONENTS], -1)
+    return np.stack([cost(*pair) for pair in itertools.product(EXPONENTS, SHARES)], -1)
 
 
 def _gaussians(code, keep, cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
