@@ -244,7 +244,7 @@ WALKING = {
 FAMILIES = {
     "point_robot_sparse": {"": SPARSE_POINT_ROBOT, "quick": SPARSE_POINT_ROBOT},
     "point_robot": DENSE_POINT_ROBOTS,
-    # In the wind as in still air; not tuned, and not measured yet.
+    # In the wind as in still air: `quick` returns what the oracle does (docs/log.md).
     "point_robot_wind": DENSE_POINT_ROBOTS,
     "cheetah_vel": _with_model(DENSE_CHEETAHS, DENSE_BANK),
     "cheetah_vel_sparse": _with_model(CHEETAHS, {}),

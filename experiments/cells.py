@@ -70,6 +70,21 @@ def spread(values: np.ndarray | list[float | None], form: str = "{:.3f}") -> str
     return f"{form.format(np.mean(values))} ({low} to {high})"
 
 
+def on_test_tasks(audit: dict) -> dict:
+    """What an audit says of test tasks: `trained` of the sources of the training, `others` of all.
+
+    Where the training has every source there are no `others`; where all windows have a reward there
+    is no `rewarded`, which is of all sources.
+    """
+    split = audit["splits"]["test"]
+    parts = {"open_loop": audit["open_loop"]["test"], "use": audit["use"]}
+    if "informative" in split:
+        parts["rewarded"] = split["informative"]
+    if "trained" not in split:
+        return parts | {"trained": split["all"]}
+    return parts | {"trained": split["trained"], "others": split["all"]}
+
+
 def results_of(file: Path) -> list[dict]:
     """The results of all runs of a cell."""
     return [run["results"] for run in cell_files.read(file)["runs"]]

@@ -32,7 +32,7 @@ CURVES = {  # what there may be of an evaluation during the training
 }
 SWAPPED = "swapped"
 PARTS = {"": "test tasks", "ood_moderate": "moderate", "ood_extreme": "extreme"}
-AUDITED = {  # title: form, and where it stands in what `shown` takes of an audit
+AUDITED = {  # title: form, and where it stands in `cells.on_test_tasks` of an audit
     "world model, observations after 1 step, in standard deviations": (
         "{:.2f}",
         ("open_loop", "obs", "right", 0),
@@ -176,28 +176,13 @@ def words_of(family: str, num_seeds: int) -> str:
     return f"Number of seeds: {num_seeds}, each trained on one core; the minutes of the first"
 
 
-def shown(audit: dict) -> dict:
-    """What an audit says of test tasks: `trained` of the sources of the training, `others` of all.
-
-    Where the training has every source there are no `others`; where all windows have a reward there
-    is no `rewarded`, which is of all sources.
-    """
-    split = audit["splits"]["test"]
-    parts = {"open_loop": audit["open_loop"]["test"], "use": audit["use"]}
-    if "informative" in split:
-        parts["rewarded"] = split["informative"]
-    if "trained" not in split:
-        return parts | {"trained": split["all"]}
-    return parts | {"trained": split["trained"], "others": split["all"]}
-
-
 def audited(audits: list[dict]) -> list[tuple[str, ...]]:
     """The audits of MetaSTAR's runs: means with the least and the largest.
 
     Those of sparse rewards have a second column, of windows with a reward.
     """
     rows = [("audit, test tasks", "mean of seeds, least and largest")]
-    audits = [shown(audit) for audit in audits]
+    audits = [cells.on_test_tasks(audit) for audit in audits]
     rewarded = all("rewarded" in audit for audit in audits)
     if rewarded:
         rows[0] += ("windows with reward, all sources",)

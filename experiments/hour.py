@@ -33,9 +33,9 @@ RETURNS = {  # title: of a run's results
         "by_context_source"
     ][OTHERS]["mean"],
 }
-CODES = {  # title: form, of the audit's measures on the sources of the training
+CODES = {  # title: form, of the audit's measures on the sources of the training; off in m/s
     "ratio": ("{:.4f}", lambda x: x["ratio"]["ratio"]),
-    "m/s": ("{:.2f}", lambda x: x["task_of_training"]["linear"]["rmse"]),
+    "off": ("{:.2f}", lambda x: x["task_of_training"]["linear"]["rmse"]),
     "task R²": ("{:.3f}", lambda x: x["task_of_training"]["linear"]["r2"]),
     "source": ("{:.0%}", lambda x: x["identity"]["linear"]["accuracy"]),
 }
@@ -70,10 +70,11 @@ def line(runs: list[dict], returns_of: dict) -> tuple[str, ...]:
     returns = [shown(found, read) for read in returns_of.values()]
     if None in audits:
         return (*returns, *("–",) * (len(ERRORS) + len(CODES)), minutes(found))
-    told = [audit["splits"]["test"]["trained"] for audit in audits]
+    seen = [cells.on_test_tasks(audit) for audit in audits]
+    told = [x["trained"] for x in seen]
 
     def steps(part: str) -> str:
-        mean = np.mean([x["open_loop"]["test"][part]["right"] for x in audits], 0)
+        mean = np.mean([x["open_loop"][part]["right"] for x in seen], 0)
         return " / ".join(f"{mean[step - 1]:.2f}" for step in SHOWN)
 
     return (
