@@ -112,9 +112,10 @@ CHEETAHS = {
 FAMILIES = {
     "point_robot_sparse": {"paper": POINT_PAPER},
     "point_robot": POINT_ROBOT,
+    # Contexts of an episode, which a zero-shot stream can fill.
     "point_robot_wind": {
-        **POINT_ROBOT,
-        "paper": {**POINT_PAPER, "encoder.mean_mlp.context_len": 25},
+        preset: {**values, "encoder.mean_mlp.context_len": 25}
+        for preset, values in POINT_ROBOT.items()
     },
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,

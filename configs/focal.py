@@ -110,7 +110,11 @@ CHEETAHS = {
 FAMILIES = {
     "point_robot_sparse": {"paper": SPARSE_PAPER},
     "point_robot": POINT_ROBOT,
-    "point_robot_wind": POINT_ROBOT,  # not tuned, and not measured yet
+    # Not tuned, and not measured yet. Bags of an episode, which a zero-shot stream can fill.
+    "point_robot_wind": {
+        preset: values if preset == "debug" else {**values, "encoder.mean_mlp.context_len": 25}
+        for preset, values in POINT_ROBOT.items()
+    },
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     # Two tasks: the reference has M = 4 there, drawn with replacement, and its critics pay for the

@@ -90,7 +90,14 @@ CHEETAHS = {
 FAMILIES = {
     "point_robot_sparse": {},
     "point_robot": {},
-    "point_robot_wind": {preset: {"encoder.mean_mlp.inputs": "dynamics"} for preset in PRESETS},
+    # Contexts of an episode, which a zero-shot stream can fill.
+    "point_robot_wind": {
+        preset: {
+            "encoder.mean_mlp.inputs": "dynamics",
+            **({} if preset == "debug" else {"encoder.mean_mlp.context_len": 25}),
+        }
+        for preset in PRESETS
+    },
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     # Two tasks; the paper's 16 slots are drawn with replacement.

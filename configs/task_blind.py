@@ -55,7 +55,11 @@ CHEETAHS = {
 FAMILIES = {
     "point_robot_sparse": {},
     "point_robot": POINT_ROBOT,
-    "point_robot_wind": POINT_ROBOT,
+    # Contexts of an episode, which a zero-shot stream can fill.
+    "point_robot_wind": {
+        preset: {**POINT_ROBOT.get(preset, {}), "task_blind.context_len": 25}
+        for preset in ("", "quick", "paper")
+    },
     "cheetah_vel": CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     "cheetah_dir": {

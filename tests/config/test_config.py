@@ -13,6 +13,7 @@ import make_config
 from metastar import config, registry
 from metastar.config import fields, schema
 from metastar.errors import UserError
+from metastar.types import DataSpec
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("metastar", "bc", "contextual", "corro", "meta_dt", "oracle", "spc", "task_blind")
@@ -37,6 +38,20 @@ def test_every_preset_is_valid_and_survives_json(method, family, preset):
     again = config.from_dict(json.loads(json.dumps(config.to_dict(cfg))))
     assert config.diff(cfg, again) is None
     assert hash(FrozenConfigDict(again)) == hash(FrozenConfigDict(cfg))
+
+
+@pytest.mark.parametrize("file", sorted(path.stem for path in (ROOT / "configs").glob("*.py")))
+def test_zero_shot_streams_of_the_wind_fill_the_contexts_of_every_recipe(file):
+    """Its episodes are the shortest of all families."""
+    spec = registry.find("family", "point_robot_wind").SPEC
+    sizes = spec.name, spec.obs_dim, spec.action_dim, 2, 40, spec.max_episode_steps
+    scale = (0.0,) * spec.obs_dim, (1.0,) * spec.obs_dim
+    data = DataSpec(*sizes, *scale, num_policies=3, num_stages=3, num_behaviors=5)
+    for preset in PRESETS:
+        cfg = make_config.preset(file, "point_robot_wind", preset)
+        method = config.make(cfg, "method", cfg.method, data)
+        if "zero_shot" in cfg.eval.protocols:
+            config.make(cfg, "protocol", "zero_shot", method, spec)
 
 
 def test_every_method_has_a_file_of_configs():
