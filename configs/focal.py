@@ -110,7 +110,8 @@ CHEETAHS = {
 FAMILIES = {
     "point_robot_sparse": {"paper": SPARSE_PAPER},
     "point_robot": POINT_ROBOT,
-    # Not tuned, and not measured yet. Bags of an episode, which a zero-shot stream can fill.
+    # Not tuned, and not measured yet. Bags of an episode, which a zero-shot stream can fill; those
+    # of 64, which the other point robots have, it cannot.
     "point_robot_wind": {
         preset: values if preset == "debug" else {**values, "encoder.mean_mlp.context_len": 25}
         for preset, values in POINT_ROBOT.items()

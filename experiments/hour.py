@@ -33,7 +33,7 @@ RETURNS = {  # title: of a run's results
         "by_context_source"
     ][OTHERS]["mean"],
 }
-CODES = {  # title: form, of the audit's measures on the sources of the training; off in m/s
+CODES = {  # title: form, of the audit's measures on the training's sources; off in the task's unit
     "ratio": ("{:.4f}", lambda x: x["ratio"]["ratio"]),
     "off": ("{:.2f}", lambda x: x["task_of_training"]["linear"]["rmse"]),
     "task R²": ("{:.3f}", lambda x: x["task_of_training"]["linear"]["r2"]),

@@ -3,8 +3,6 @@
 N tasks, K sources, W windows of each; Z task code. A *cell* is one task with one source.
 """
 
-import itertools
-
 import numpy as np
 from scipy.special import log_softmax
 
@@ -55,15 +53,15 @@ def _costs(fit, fit_keep, code, keep, cells) -> np.ndarray:
     weight = cells / cells.sum(1, keepdims=True) / np.maximum(count, 1)
     weight = weight[..., None] * keep  # [N, K true, W]: the cells of a task weigh alike
 
-    chance = np.where(cells, -np.log(cells.sum(1, keepdims=True)), 0)[..., None]  # [N, K true, 1]
+    chance = np.where(cells, -np.log(cells.sum(1, keepdims=True)), 0)  # [N, K true]
 
-    def cost(exponent, share):
+    def costs(exponent):
         log_q = log_softmax(np.where(asked, exponent * logit, -np.inf), axis=-1)
-        right = np.einsum("nkwk->nkw", log_q)
-        mixed = np.logaddexp(np.log1p(-share) + right, np.log(share) + chance)
-        return -(weight * np.where(weight > 0, mixed, 0)).sum((1, 2))
+        right = np.einsum("nkwk->nkw", log_q)[..., None]
+        mixed = np.logaddexp(np.log1p(-SHARES) + right, np.log(SHARES) + chance[..., None, None])
+        return -(weight[..., None] * np.where(weight[..., None] > 0, mixed, 0)).sum((1, 2))
 
-    return np.stack([cost(*pair) for pair in itertools.product(EXPONENTS, SHARES)], -1)
+    return np.concatenate([costs(exponent) for exponent in EXPONENTS], -1)
 
 
 def _gaussians(code, keep, cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
