@@ -96,8 +96,10 @@ WALKING = PREDICTING | {"quick": {**PREDICTING["quick"], "bc.hidden": (256, 256)
 FAMILIES = {
     "point_robot_sparse": {"": PRECISE, "quick": PRECISE},
     "point_robot": DENSE_POINT_ROBOTS,
-    # In the wind as in still air; not tuned, and not measured yet.
-    "point_robot_wind": DENSE_POINT_ROBOTS,
+    "point_robot_wind": {
+        preset: values if preset == "debug" else {**values, "world_model.context_len": 25}
+        for preset, values in DENSE_POINT_ROBOTS.items()
+    },
     "cheetah_vel": PREDICTING,
     "cheetah_vel_sparse": PREDICTING,
     "cheetah_dir": {

@@ -97,8 +97,10 @@ WALKING = {
 FAMILIES = {
     "point_robot_sparse": {},
     "point_robot": DENSE_POINT_ROBOTS,
-    # In the wind as in still air; not tuned, and not measured yet.
-    "point_robot_wind": DENSE_POINT_ROBOTS,
+    "point_robot_wind": {
+        preset: values if preset == "debug" else {**values, "oracle.context_len": 25}
+        for preset, values in DENSE_POINT_ROBOTS.items()
+    },
     "cheetah_vel": DENSE_CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     "cheetah_dir": {

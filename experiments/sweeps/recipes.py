@@ -18,7 +18,11 @@ SHORT = {  # of the hour of Cheetah-Vel
     "train.eval_every": 6_000,
     "train.checkpoint_every": 6_000,
 }
-WINDY = {"world_model.recon_weight": 20.0, "world_model.latent_init": "precise"}
+WINDY = {
+    "world_model.recon_weight": 20.0,
+    "world_model.latent_init": "precise",
+    "world_model.context_len": 30,
+}
 WITHHELD = {"data.validation_tasks": 6}
 FAMILIES = {  # preset, number of seeds, fields of all arms and of the oracle alike
     "cheetah_vel_sparse": ("", 1, {**SHORT, **WITHHELD}),
@@ -26,6 +30,7 @@ FAMILIES = {  # preset, number of seeds, fields of all arms and of the oracle al
     "point_robot_wind": ("quick", 3, {**EARLIER, **WINDY, **WITHHELD}),
 }
 BOUND = ("data.", "train.updates")  # fields that concern the oracle
+OF_THE_ORACLE = {"point_robot_wind": {"oracle.context_len": 30}}  # beside them
 ARMS = {
     "as it was": {},
     "good model": GOOD,
@@ -36,7 +41,8 @@ NO_PENALTY = {"agent.conservative.penalty": "reward_uncertainty", "imagine.penal
 MORE = {
     "cheetah_vel_sparse": {
         "good model, it stays, no penalty on values": {**GOOD, **STAYS, **NO_PENALTY}
-    }
+    },
+    "point_robot_wind": {"as it was, contexts of an episode": {"world_model.context_len": 25}},
 }
 
 
@@ -68,6 +74,7 @@ def get_config(family: str = "cheetah_vel_sparse") -> ConfigDict:
         "runs_per_program": num_seeds,
     }
     bound = {path: x for path, x in common.items() if path.startswith(BOUND)}
+    bound |= OF_THE_ORACLE.get(family, {})
     arms = {variant(title): words({**common, **own}) for title, own in arms_of(family).items()}
     return ConfigDict(
         {

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 import make_config
 from metastar import config, registry
 from metastar.config import fields, schema
+from metastar.data.contexts import steps_of
 from metastar.errors import UserError
 from metastar.types import DataSpec
 
@@ -51,7 +52,9 @@ def test_zero_shot_streams_of_the_wind_fill_the_contexts_of_every_recipe(file):
         cfg = make_config.preset(file, "point_robot_wind", preset)
         method = config.make(cfg, "method", cfg.method, data)
         if "zero_shot" in cfg.eval.protocols:
-            config.make(cfg, "protocol", "zero_shot", method, spec)
+            protocol = config.make(cfg, "protocol", "zero_shot", method, spec)
+            if preset != "paper":  # no scored episode begins with uniform actions
+                assert steps_of(method.context) <= protocol.budget
 
 
 def test_every_method_has_a_file_of_configs():
