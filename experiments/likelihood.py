@@ -49,6 +49,14 @@ ARMS = {
     "loose": {**BANK, "inference.fit": 1.5},
     "loose_between": {**BANK, "inference.fit": 1.5, "inference.between": 3},
     "beyond": {**BANK, "inference.fit": 1.5, "inference.between": 3, "inference.beyond": 2.0},
+    "free_near_beyond": {
+        **BANK,
+        "inference.nats": 0.0,
+        "inference.fit": 1.5,
+        "inference.between": 3,
+        "inference.neighbours": 4,
+        "inference.beyond": 2.0,
+    },
 }
 TITLES = {
     "encoder": "encoder",
@@ -62,6 +70,7 @@ TITLES = {
     "loose": "bank, 10 nats, fit 1.5",
     "loose_between": "bank and codes between, 10 nats, fit 1.5",
     "beyond": "bank, codes between and beyond, 10 nats, fit 1.5",
+    "free_near_beyond": "bank, codes between the nearest and beyond, 0 nats, fit 1.5",
 }
 LABEL = "likelihood_{name}_validation6"
 RUN = "runs/likelihood_{name}"
