@@ -38,7 +38,7 @@ STREAMS = 16  # contexts and episodes of each task and source
 FASTEST = 5.0  # m/s, of the reader that takes any target for possible
 GRID = 0.02  # m/s
 ALIKE = 0.05  # m/s: rewards that a reader of a model's precision does not tell apart
-FIXED = (2.6, 2.8, 3.0, 3.2, 3.4)  # m/s
+FIXED = (2.6, 2.8, 3.0, 3.1, 3.2, 3.3, 3.4)  # m/s
 
 
 def read(view, own: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -52,6 +52,18 @@ def read(view, own: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nda
     return targets[error.argmin(-1)], error.min(-1)
 
 
+def contexts_of(data, manifest, context):
+    """Windows [N, K W, 1, L] of each task, W of each of its K sources that training draws from."""
+    rows = jnp.broadcast_to(jnp.arange(len(data.count))[:, None], (len(data.count), STREAMS))
+    views = []
+    for k, source in enumerate(sources_in(manifest.policies, manifest.stages, [data])):
+        if not source.name.startswith(choose.CROSS_TASK):
+            own = store.restrict(data, source.policy, source.stage)
+            key = jax.random.fold_in(jax.random.key(1), k)
+            views.append(jax.device_get(contexts.draw(own, rows, context, key)))
+    return jax.tree.map(lambda *x: np.concatenate(x, 1), *views)
+
+
 def main() -> None:
     run = restore.restore(RUN)
     data_set = collect.data_set(run.cfg)
@@ -62,7 +74,7 @@ def main() -> None:
     infer = jax.vmap(jax.vmap(lambda v: run.method.infer(params, None, {"velocity": v}, None)))
 
     def line(told: np.ndarray, **more) -> dict:
-        """Returns under targets told, [N, W]; contexts of several sources side by side."""
+        """Returns under targets told, [N, W]."""
         played = play(params, infer(jnp.asarray(told)), data.task, jax.random.key(0))
         found = np.asarray(played.episode_return).mean((1, 2))
         return {"told": float(told.mean()), "per_task": found.tolist(), **more}
@@ -70,25 +82,13 @@ def main() -> None:
     lines = {"the true target": line(np.repeat(own[:, None], STREAMS, 1))}
     for speed in FIXED:
         lines[f"{speed:g} m/s"] = line(np.full((len(own), STREAMS), speed))
-    ranges = {
+    context = contexts_of(data, data_set.manifest, run.method.context)
+    for title, (low, high) in {
         "read among the targets of the training": (training.min(), training.max()),
         "read among all targets": (0.0, FASTEST),
-    }
-    manifest = data_set.manifest
-    found = sources_in(manifest.policies, manifest.stages, [data])
-    found = [x for x in found if not x.name.startswith(choose.CROSS_TASK)]
-    rows = jnp.broadcast_to(jnp.arange(len(own))[:, None], (len(own), STREAMS))
-    views = {}
-    for k, source in enumerate(found):
-        part = store.restrict(data, source.policy, source.stage)
-        key = jax.random.fold_in(jax.random.key(1), k)
-        views[source.name] = jax.device_get(contexts.draw(part, rows, run.method.context, key))
-    for title, (low, high) in ranges.items():
-        targets = np.arange(low, high + GRID, GRID)
-        for name, view in views.items():
-            told, error = read(view, own, targets)
-            alike = float((error <= ALIKE).mean())
-            lines[f"{title}, {name}"] = line(told, alike=alike)
+    }.items():
+        told, error = read(context, own, np.arange(low, high + GRID, GRID))
+        lines[title] = line(told, alike=float((error <= ALIKE).mean()))
     report = {
         "command": COMMAND,
         "commit": provenance.commit(),
