@@ -87,7 +87,7 @@ def main() -> None:
         "read among the targets of the training": (training.min(), training.max()),
         "read among all targets": (0.0, FASTEST),
     }.items():
-        told, error = read(context, own, np.arange(low, high + GRID, GRID))
+        told, error = read(context, own, np.arange(low, high, GRID))
         lines[title] = line(told, alike=float((error <= ALIKE).mean()))
     report = {
         "command": COMMAND,
