@@ -133,6 +133,7 @@ def test_tables_of_one_file_are_those_of_the_committed_files():
         "two_data_sets_point_robot": ("two_data_sets", "results.md"),
         "precision_cheetah_vel": ("precision", "log.md"),
         "other_codes_cheetah_vel": ("other_codes", "log.md"),
+        "extremes_cheetah_vel": ("extremes", "log.md"),
         "bitwise": ("bitwise", "scaling.md"),
         "compilation": ("compilation", "results.md"),
     }
