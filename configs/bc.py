@@ -103,7 +103,7 @@ FAMILIES = {
     "cheetah_vel": PREDICTING,
     "cheetah_vel_sparse": PREDICTING,
     "cheetah_dir": {
-        preset: {**values, "sampler.meta_batch": 2} for preset, values in CHEETAHS.items()
+        preset: {**values, "sampler.meta_batch": 2} for preset, values in WALKING.items()
     },
     "ant_dir": WALKING,
     "walker_param": WALKING,

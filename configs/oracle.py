@@ -104,7 +104,8 @@ FAMILIES = {
     "cheetah_vel": DENSE_CHEETAHS,
     "cheetah_vel_sparse": CHEETAHS,
     "cheetah_dir": {
-        preset: {**values, "sampler.meta_batch": 2} for preset, values in DENSE_CHEETAHS.items()
+        preset: {**values, "sampler.meta_batch": 2}
+        for preset, values in {**WALKING, "paper": DENSE_CHEETAHS["paper"]}.items()
     },
     # The agent of configs/metastar.py there.
     "ant_dir": WALKING,

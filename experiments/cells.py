@@ -85,6 +85,15 @@ def on_test_tasks(audit: dict) -> dict:
     return parts | {"trained": split["trained"], "others": split["all"]}
 
 
+def at(path: tuple[str | int, ...], measures: dict) -> float | None:
+    """What stands at a path of an audit's measures; None if too few tasks let it be computed."""
+    for name in path:
+        if "not_computed" in measures:
+            return None
+        measures = measures[name]
+    return measures
+
+
 def results_of(file: Path) -> list[dict]:
     """The results of all runs of a cell."""
     return [run["results"] for run in cell_files.read(file)["runs"]]

@@ -188,10 +188,7 @@ def audited(audits: list[dict]) -> list[tuple[str, ...]]:
         rows[0] += ("windows with reward, all sources",)
 
     def spread(form, path):
-        values = audits
-        for name in path:
-            values = [value[name] for value in values]
-        return cells.spread(values, form)
+        return cells.spread([cells.at(path, audit) for audit in audits], form)
 
     for title, (form, path) in AUDITED.items():
         if any(path[0] not in audit for audit in audits):

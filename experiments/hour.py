@@ -12,6 +12,7 @@ the root of the checkout.
 
 import argparse
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import cells
@@ -33,11 +34,11 @@ RETURNS = {  # title: of a run's results
         "by_context_source"
     ][OTHERS]["mean"],
 }
-CODES = {  # title: form, of the audit's measures on the training's sources; off in the task's unit
-    "ratio": ("{:.4f}", lambda x: x["ratio"]["ratio"]),
-    "off": ("{:.2f}", lambda x: x["task_of_training"]["linear"]["rmse"]),
-    "task R²": ("{:.3f}", lambda x: x["task_of_training"]["linear"]["r2"]),
-    "source": ("{:.0%}", lambda x: x["identity"]["linear"]["accuracy"]),
+CODES = {  # title: form, and where it stands in the audit's measures on the training's sources
+    "ratio": ("{:.4f}", ("ratio", "ratio")),
+    "off": ("{:.2f}", ("task_of_training", "linear", "rmse")),  # in the task's unit
+    "task R²": ("{:.3f}", ("task_of_training", "linear", "r2")),
+    "source": ("{:.0%}", ("identity", "linear", "accuracy")),
 }
 ERRORS = {"observations": "obs", "reward": "reward"}
 
@@ -80,15 +81,17 @@ def line(runs: list[dict], returns_of: dict) -> tuple[str, ...]:
     return (
         *returns,
         *map(steps, ERRORS.values()),
-        *(shown(told, read, form) for form, read in CODES.values()),
+        *(shown(told, partial(cells.at, path), form) for form, path in CODES.values()),
         minutes(found),
     )
 
 
 def shown(found: list[dict], read, form: str = "{:.1f}") -> str:
-    """A number, or the mean over runs with the least and the largest."""
+    """A number, or the mean over runs with the least and the largest; – where one has none."""
     values = [read(x) for x in found]
-    return form.format(values[0]) if len(values) == 1 else cells.spread(values, form)
+    if len(values) > 1 or None in values:
+        return cells.spread(values, form)
+    return form.format(values[0])
 
 
 def minutes(found: list[dict]) -> str:

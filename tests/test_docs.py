@@ -145,7 +145,7 @@ def test_tables_of_one_file_are_those_of_the_committed_files():
 
 def test_the_tables_of_the_recipes_are_those_of_the_committed_files():
     recipes = importlib.import_module("recipes")
-    for family in ("cheetah_vel_sparse", "point_robot_wind"):
+    for family in ("cheetah_vel_sparse", "cheetah_dir", "point_robot_wind"):
         rows = tables.markdown(recipes.table(family))
         assert rows in (ROOT / "docs/log.md").read_text()
 

@@ -24,12 +24,32 @@ WINDY = {
     "world_model.context_len": 30,
 }
 WITHHELD = {"data.validation_tasks": 6}
+CONSERVATIVE = {  # the agent of Cheetah-Dir until it had that of the families that walk
+    "agent.name": "conservative",
+    **{
+        f"agent.conservative.{name}": value
+        for name, value in {
+            "hidden": (256, 256),
+            "gamma": 0.97,
+            "tau": 0.01,
+            "actor_lr": 1e-3,
+            "critic_lr": 1e-3,
+            "actor_average": 0.995,
+            "alpha": 0.02,
+            "cloning": 3.0,
+            "penalty": "reward_uncertainty",
+            "num_actions": 2,
+            "cql_states": 16,
+        }.items()
+    },
+}
+ENCODER = {"inference.choice": "encoder"}
 FAMILIES = {  # preset, number of seeds, fields of all arms and of the oracle alike
-    "cheetah_vel_sparse": ("", 1, {**SHORT, **WITHHELD}),
-    "cheetah_dir": ("", 1, {**SHORT, "sampler.pretrain_batch": 0}),
+    "cheetah_vel_sparse": ("", 1, {**SHORT, **ENCODER, **WITHHELD}),
+    "cheetah_dir": ("", 1, {**SHORT, **ENCODER, **CONSERVATIVE, "sampler.pretrain_batch": 0}),
     "point_robot_wind": ("quick", 3, {**EARLIER, **WINDY, **WITHHELD}),
 }
-BOUND = ("data.", "train.updates")  # fields that concern the oracle
+BOUND = ("data.", "agent.", "train.updates")  # fields that concern the oracle
 OF_THE_ORACLE = {"point_robot_wind": {"oracle.context_len": 30}}  # beside them
 ARMS = {
     "as it was": {},
