@@ -43,7 +43,7 @@ CONSERVATIVE = {  # the agent of Cheetah-Dir until it had that of the families t
         }.items()
     },
 }
-ENCODER = {"inference.choice": "encoder"}
+ENCODER = {"inference.choice": "encoder", "inference.fit": 0.5}
 FAMILIES = {  # preset, number of seeds, fields of all arms and of the oracle alike
     "cheetah_vel_sparse": ("", 1, {**SHORT, **ENCODER, **WITHHELD}),
     "cheetah_dir": ("", 1, {**SHORT, **ENCODER, **CONSERVATIVE, "sampler.pretrain_batch": 0}),
