@@ -106,7 +106,15 @@ def test_the_table_of_contexts_is_that_of_the_committed_files():
     assert f"<!-- {experiment.LABEL} -->\n{experiment.table()}\n" in page
 
 
-@pytest.mark.parametrize("name", ["cheetah_vel", "cheetah_vel_code_noise", "point_robot_sparse"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cheetah_vel",
+        "cheetah_vel_code_noise",
+        "cheetah_vel_reach",
+        "point_robot_sparse",
+    ],
+)
 def test_the_tables_of_inference_are_those_of_the_committed_files(name):
     experiment = importlib.import_module("likelihood")
     label = experiment.LABEL.format(name=name)
