@@ -112,6 +112,7 @@ def test_the_table_of_contexts_is_that_of_the_committed_files():
         "cheetah_vel",
         "cheetah_vel_code_noise",
         "cheetah_vel_reach",
+        "cheetah_vel_unicorn_ss",
         "point_robot_sparse",
     ],
 )
