@@ -7,8 +7,7 @@
 The oracle acts on the target that it is told. On the extreme tasks, all faster than those of the
 training, it is told others than the true ones: fixed ones, and those that an ideal reader, which
 knows the reward function, finds in contexts of the tasks by least squares, among the targets of the
-training or among all. What it returns then bounds what any reader of these contexts can reach with
-such an agent.
+training or among all: what it returns then is what such a reader gives such an agent.
 
 Test tasks are not looked at. Writes `experiments/results/extremes_cheetah_vel.json` and a table to
 `docs/log.md`. Call it from the root of the checkout.
