@@ -26,22 +26,17 @@ WINDY = {
 WITHHELD = {"data.validation_tasks": 6}
 CONSERVATIVE = {  # the agent of Cheetah-Dir until it had that of the families that walk
     "agent.name": "conservative",
-    **{
-        f"agent.conservative.{name}": value
-        for name, value in {
-            "hidden": (256, 256),
-            "gamma": 0.97,
-            "tau": 0.01,
-            "actor_lr": 1e-3,
-            "critic_lr": 1e-3,
-            "actor_average": 0.995,
-            "alpha": 0.02,
-            "cloning": 3.0,
-            "penalty": "reward_uncertainty",
-            "num_actions": 2,
-            "cql_states": 16,
-        }.items()
-    },
+    "agent.conservative.hidden": (256, 256),
+    "agent.conservative.gamma": 0.97,
+    "agent.conservative.tau": 0.01,
+    "agent.conservative.actor_lr": 1e-3,
+    "agent.conservative.critic_lr": 1e-3,
+    "agent.conservative.actor_average": 0.995,
+    "agent.conservative.alpha": 0.02,
+    "agent.conservative.cloning": 3.0,
+    "agent.conservative.penalty": "reward_uncertainty",
+    "agent.conservative.num_actions": 2,
+    "agent.conservative.cql_states": 16,
 }
 ENCODER = {"inference.choice": "encoder", "inference.fit": 0.5}
 FAMILIES = {  # preset, number of seeds, fields of all arms and of the oracle alike
