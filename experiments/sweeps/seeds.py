@@ -8,8 +8,6 @@ tasks: this is how settings are chosen. Its files go to a folder of their own.
 
 from ml_collections import ConfigDict
 
-METHODS = ("metastar", "bc")
-
 
 def label_of(family: str, preset: str = "quick", withheld: str = "") -> str:
     return f"{family}_{preset}" + f"_validation{withheld}" * bool(withheld)
@@ -22,13 +20,16 @@ def get_config(argument: str = "cheetah_vel") -> ConfigDict:
     validation = (f"data.validation_tasks={withheld or 0}",)
     shared = {"families": (family,), "presets": (preset,), "seeds": (0, 1, 2)}
     bound = ("eval.oracle={runs}/oracle_{family}_{preset}_{seed}",)
+    bounded = {"overrides": {"": validation + bound}, **shared}
     return ConfigDict(
         {
             "results": f"experiments/results/{label}",
             "runs": f"runs/{label}",
+            "memory_gb": 10.0,  # of an audit
             "grids": (
                 {"methods": ("oracle",), "overrides": {"": validation}, **shared},
-                {"methods": METHODS, "overrides": {"": validation + bound}, **shared},
+                {"methods": ("metastar",), "then": ("audit",), **bounded},
+                {"methods": ("bc",), **bounded},
             ),
         }
     )
