@@ -265,6 +265,13 @@ def test_cheetah_starts_by_hand():
     np.testing.assert_allclose(drawn.qvel.var(), 1, atol=0.03)
 
 
+@pytest.mark.parametrize("name", ["point_robot", "point_robot_sparse", "point_robot_wind"])
+def test_the_default_data_of_point_robots_fit_an_hour(name):
+    """With 500 updates an iteration, the reference's, the collection alone takes longer."""
+    updates = make_config.preset("metastar", name, "").collect.updates_per_iteration
+    assert updates <= 100
+
+
 def test_seeds_give_the_tasks_of_the_reference():
     # Seed 1 gives 1.251, 5 gives .666, 9 gives .031 m/s: the goals in the names of the folders
     # that the reference's collection makes, to three decimals.

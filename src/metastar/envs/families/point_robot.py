@@ -21,7 +21,7 @@ SECTIONS = {"env": (point_mass,)}
 _TASKS = {"data.train_tasks": 80, "data.test_tasks": 20}
 DATA = {
     **point_mass.DATA,
-    "default": _TASKS,
+    "default": {**point_mass.DATA["default"], **_TASKS},
     "quick": {**point_mass.DATA["quick"], **_TASKS},
 }
 UPDATES = point_mass.UPDATES

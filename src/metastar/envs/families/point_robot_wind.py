@@ -22,7 +22,7 @@ SECTIONS = {"env": (point_mass,)}
 _TASKS = {"data.train_tasks": 40, "data.test_tasks": 10}  # FOCAL's
 DATA = {
     **point_mass.DATA,
-    "default": _TASKS,
+    "default": {**point_mass.DATA["default"], **_TASKS},
     "quick": {**point_mass.DATA["quick"], **_TASKS},
     "paper": _TASKS,
 }
