@@ -1,4 +1,4 @@
-"""Does a good world model pay on a robot: acting, with little data, under codes of other tasks?
+"""Does a good world model pay on a robot: acting, and with little data?
 
     metastar sweep experiments/sweeps/pays.py
     python experiments/pays.py
@@ -10,7 +10,7 @@ root of the checkout.
 from pathlib import Path
 
 import cells
-from sweeps.pays import ARMS, LABEL, WITHIN
+from sweeps.pays import ARMS, LABEL, WITHIN, variant
 
 SWEEP = Path(__file__).parent / "sweeps/pays.py"
 PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
@@ -20,35 +20,34 @@ COMMANDS = "`metastar sweep experiments/sweeps/pays.py`, then `python experiment
 
 
 def table() -> list[tuple[str, ...]]:
-    """One line of each finished arm, below those of its part's oracle and uniform actions."""
-    last, outermost, *arms = cells.cells_of(str(SWEEP))
-    oracles = {"Other codes": outermost}
+    """One line of each finished arm, below those of the oracle and of uniform actions."""
+    (_, oracle), *found = cells.cells_of(str(SWEEP))
+    files = {cell.group: file for cell, file in found}
     titles = ("", *PROTOCOLS.values(), "contexts by policies of other tasks", WITHIN_TITLE)
-    rows, parts = [titles], set()
-    for (part, title), (_, file) in zip(ARMS, arms, strict=True):
+    found = cells.results_of(oracle)
+    best = [run["protocols"]["few_shot"] for run in found]
+    uniform = f"{found[0]['bounds']['random']:.1f}"
+    rows = [titles, ("oracle", cells.interval(best), "–", "–", within(best))]
+    rows += [("uniform actions", uniform, "–", "–", "–")]
+    parts = set()
+    for part, title in ARMS:
+        file = files[f"metastar-{variant(part, title)}_cheetah_vel_quick"]
         if not file.exists():
             continue
-        if part not in parts and (oracle := oracles.get(part, last)[1]).exists():
-            found = cells.results_of(oracle)
-            best = [run["protocols"]["few_shot"] for run in found]
-            uniform = f"{found[0]['bounds']['random']:.1f}"
+        if part not in parts:
             rows += [(f"**{part}**", "", "", "", "")]
-            rows += [("oracle", cells.interval(best), "–", "–", inner(part, best))]
-            rows += [("uniform actions", uniform, "–", "–", "–")]
         parts.add(part)
         found = cells.results_of(file)
         blocks = [[run["protocols"][name] for run in found] for name in PROTOCOLS]
         own = [block["by_context_source"].get(OTHERS) for block in blocks[0]]
         other = cells.interval(own) if all(own) else "–"
         returns = (cells.interval(block) for block in blocks)
-        rows.append((title, *returns, other, inner(part, blocks[0])))
+        rows.append((title, *returns, other, within(blocks[0])))
     return rows
 
 
-def inner(part: str, blocks: list[dict]) -> str:
+def within(blocks: list[dict]) -> str:
     """Few-shot returns of the withheld tasks that lie between those of the training."""
-    if part == "Other codes":
-        return "–"
     return cells.interval([{"per_task": [x["per_task"][k] for k in WITHIN]} for x in blocks])
 
 

@@ -1,11 +1,11 @@
-"""Does a good world model pay on a robot? Acting, other codes, little data: `experiments/pays.py`.
+"""Does a good world model pay on a robot? Acting and little data: `experiments/pays.py`.
 
     metastar sweep experiments/sweeps/pays.py
 
-Cheetah-Vel, the data of `quick`. Six training tasks are withheld and take the place of the test
-tasks, since choices are made so: the last ones, or the slowest and the fastest for codes of other
-tasks. Models have all of `CHANGES` and heads that see the code, but those of the arms "as it is".
-Arms with one model and the same data share its pretraining; agents have fewer updates than `quick`.
+Cheetah-Vel, the data of `quick`. The last six training tasks are withheld and take the place of the
+test tasks, since choices are made so. Models have all of `CHANGES` and heads that see the code, but
+those of the arms "as it is". Arms with one model and the same data share its pretraining; agents
+have fewer updates than `quick`. Codes of other tasks are in `experiments/likelihood.py`.
 """
 
 from ml_collections import ConfigDict
@@ -75,21 +75,16 @@ ACTING = {
     "horizon 4": imagined(4, 0.5),
     "horizon 8": imagined(8, 0.5),
 }
-OUTER = {"data.validation_choice": "outermost"}
-OTHERS = {
-    f"up to {reach}, horizon {horizon}": imagined(horizon, 0.5, **{"imagine.reach": reach})
-    for horizon, reach in ((1, 1.0), (1, 1.5), (1, 2.5), (4, 1.5))
-}
 PARTS = {  # title: fields of all its arms, arms
     "Acting": ({}, ACTING),
     "A tenth of the episodes": ({"data.fraction": 0.1}, ACTING),
-    "Other codes": (OUTER, {"hardly any": ACTING["hardly any"], **OTHERS}),
 }
 ARMS = {  # (part, title): fields
     (part, title): {**SHARED, **common, **own}
     for part, (common, arms) in PARTS.items()
     for title, own in {"as it is": {}, **{n: {**GOOD, **arm} for n, arm in arms.items()}}.items()
 }
+AUDITED = tuple(("Acting", title) for title in ("as it is", "hardly any", "horizon 1"))
 
 
 def variant(part: str, title: str) -> str:
@@ -98,7 +93,7 @@ def variant(part: str, title: str) -> str:
 
 
 def get_config() -> ConfigDict:
-    first, overrides = {}, {}
+    first, overrides = {}, {True: {}, False: {}}  # whether an arm is audited: its words
     for arm, fields in ARMS.items():
         model = tuple(x for x in fields.items() if x[0].startswith(("world_model.", "data.")))
         words = [f"{path}={value}" for path, value in fields.items()]
@@ -106,24 +101,27 @@ def get_config() -> ConfigDict:
             words.append(f"train.pretrained={first[model]}")
         name = variant(*arm)
         first.setdefault(model, f"runs/{LABEL}/metastar-{name}_cheetah_vel_quick_0-2")
-        overrides[name] = tuple(words)
+        overrides[arm in AUDITED][name] = tuple(words)
     shared = {
         "families": ("cheetah_vel",),
         "presets": ("quick",),
         "seeds": (0, 1, 2),
         "runs_per_program": 3,
     }
-    withheld = {
-        "last": ("data.validation_tasks=6",),
-        "outermost": ("data.validation_tasks=6", *(f"{k}={v}" for k, v in OUTER.items())),
-    }
+    agents = {"methods": ("metastar",), **shared}
     return ConfigDict(
         {
             "results": f"experiments/results/{LABEL}",
             "runs": f"runs/{LABEL}",
+            "memory_gb": 10.0,  # of an audit
             "grids": (
-                {"methods": ("oracle",), "overrides": withheld, **shared},
-                {"methods": ("metastar",), "overrides": overrides, **shared},
+                {
+                    "methods": ("oracle",),
+                    "overrides": {"last": ("data.validation_tasks=6",)},
+                    **shared,
+                },
+                {"overrides": overrides[True], "then": ("audit",), **agents},
+                {"overrides": overrides[False], **agents},
             ),
         }
     )
