@@ -3,10 +3,10 @@
     metastar sweep experiments/sweeps/seeds.py:cheetah_vel
     python experiments/seeds.py --argument=cheetah_vel
 
-The second reads the result files of the first, writes the tables of `metastar compare` and the
-returns by source of the context to `docs/results.md`, and a figure beside the files. `--argument`
-is what follows the sweep file's name; only that of a preset `quick` without withheld tasks is
-written into the page.
+The second reads the result files of the first, writes the tables of `metastar compare`, the returns
+by source of the context and what audits say to `docs/results.md`, and a figure beside the files.
+`--argument` is what follows the sweep file's name; only that of a preset `quick` without withheld
+tasks is written into the page.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cells
 import numpy as np
+from default import audited
 from sweeps.seeds import label_of
 
 from metastar.ops.statistics import seed_task_interval
@@ -25,13 +26,9 @@ SWEEP = Path(__file__).parent / "sweeps/seeds.py"
 
 
 def sources(argument: str) -> list[str]:
-    """What is to be compared: one result file of each cell, or its `results.json` of earlier."""
-    found = []
-    for cell, file in cells.cells_of(f"{SWEEP}:{argument}"):
-        name = cell.name.split("_")[0]
-        earlier = file.parent / f"{name}_seed{cell.cfg.seed}.json"
-        found += [path for path in (file, earlier) if path.exists()][:1]
-    return sorted(os.path.relpath(path) for path in found)
+    """The result files that there are."""
+    found = cells.cells_of(f"{SWEEP}:{argument}")
+    return sorted(os.path.relpath(file) for _, file in found if file.exists())
 
 
 def text(argument: str) -> str:
@@ -41,6 +38,8 @@ def text(argument: str) -> str:
     scores = groups.measure(found)
     runs = [run.results for group in found for run in group.runs]
     minutes = [run["wall_seconds"] / 60 for run in runs]
+    every = cells.found_by(f"{SWEEP}:{argument}")
+    own = next(runs for group, runs in every.items() if group.startswith("metastar"))
     lines = [
         tables.markdown(compare.table(found, scores)),
         "",
@@ -51,6 +50,10 @@ def text(argument: str) -> str:
         "Few-shot return by the source of the context:",
         "",
         tables.markdown(by_source(found)),
+        "",
+        "Codes and world model of MetaSTAR:",
+        "",
+        tables.markdown(audited([run["audit"] for run in own])),
         "",
         f"{len(found[0].runs)} seeds, {len(runs[0]['tasks']['ids'])} test tasks; "
         f"{min(minutes):.1f} to {max(minutes):.1f} minutes of training a run on "

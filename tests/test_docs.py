@@ -136,6 +136,13 @@ def test_the_tables_of_the_default_are_those_of_the_committed_files():
         assert experiment.table(family) in (ROOT / "docs/results.md").read_text()
 
 
+def test_the_minutes_of_one_seed_alone_are_those_of_the_committed_file():
+    experiment = importlib.import_module("alone")
+    file = ROOT / "experiments/results/default_cheetah_vel/alone.json"
+    table = experiment.table("cheetah_vel", json.loads(file.read_text()))
+    assert table in (ROOT / "docs/results.md").read_text()
+
+
 def test_tables_of_one_file_are_those_of_the_committed_files():
     files = {
         "two_data_sets_cheetah_vel": ("two_data_sets", "results.md"),
