@@ -34,12 +34,12 @@ def timed(*words: str) -> float:
     return (time.perf_counter() - start) / 60
 
 
-def measure(family: str, seed: int) -> dict:
+def measure(family: str) -> dict:
     """Runs both commands and reads what the second found."""
     config = f"--config=configs/metastar.py:{family}"
     with tempfile.TemporaryDirectory() as folder:
         collection = timed("collect", config)
-        training = timed("train", config, f"--config.seed={seed}", f"--workdir={folder}")
+        training = timed("train", config, f"--workdir={folder}")
         results = cells.read(Path(folder), "results.json")
         parts = minutes_of(metrics.read_rows(Path(folder) / metrics.FILE), results)
     parts = {"collection": collection, **parts}
@@ -47,7 +47,7 @@ def measure(family: str, seed: int) -> dict:
     protocols = results["protocols"]
     return {
         "command": f"python experiments/alone.py --family={family}",
-        "seed": seed,
+        "seed": results["seed"],
         "cores": len(os.sched_getaffinity(0)),
         "commit": provenance.commit(),
         "versions": provenance.versions(),
@@ -75,15 +75,14 @@ def table(family: str, report: dict) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--family", default="cheetah_vel")
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    data = Path(f"data/{given.family}_default")
+    family = parser.parse_args().family
+    data = Path(f"data/{family}_default")
     if data.exists():
         parser.error(f"{data} is there already, so that its collection cannot be timed; move it")
-    report = measure(given.family, given.seed)
-    files.write_json(cells.RESULTS / label_of(given.family) / "alone.json", report)
-    content = table(given.family, report)
-    tables.insert(cells.DOCS / "results.md", f"alone_{given.family}", content)
+    report = measure(family)
+    files.write_json(cells.RESULTS / label_of(family) / "alone.json", report)
+    content = table(family, report)
+    tables.insert(cells.DOCS / "results.md", f"alone_{family}", content)
     print(content)
 
 
