@@ -10,7 +10,7 @@ root of the checkout.
 from pathlib import Path
 
 import cells
-from sweeps.pays import ARMS, LABEL, WITHIN, variant
+from sweeps.pays import ARMS, LABEL, SEEDS, WITHIN, variant
 
 SWEEP = Path(__file__).parent / "sweeps/pays.py"
 PROTOCOLS = {"few_shot": "few-shot", "zero_shot": "zero-shot"}
@@ -22,7 +22,9 @@ COMMANDS = "`metastar sweep experiments/sweeps/pays.py`, then `python experiment
 def table() -> list[tuple[str, ...]]:
     """One line of each finished arm, below those of the oracle and of uniform actions."""
     (_, oracle), *found = cells.cells_of(str(SWEEP))
-    files = {cell.group: file for cell, file in found}
+    files: dict[str, list[Path]] = {}
+    for cell, file in found:
+        files.setdefault(cell.group, []).append(file)
     titles = ("", *PROTOCOLS.values(), "contexts by policies of other tasks", WITHIN_TITLE)
     found = cells.results_of(oracle)
     best = [run["protocols"]["few_shot"] for run in found]
@@ -31,17 +33,18 @@ def table() -> list[tuple[str, ...]]:
     rows += [("uniform actions", uniform, "–", "–", "–")]
     parts = set()
     for part, title in ARMS:
-        file = files[f"metastar-{variant(part, title)}_cheetah_vel_quick"]
-        if not file.exists():
+        own = files[f"metastar-{variant(part, title)}_cheetah_vel_quick"]
+        found = [run for file in own if file.exists() for run in cells.results_of(file)]
+        if not found:
             continue
         if part not in parts:
             rows += [(f"**{part}**", "", "", "", "")]
         parts.add(part)
-        found = cells.results_of(file)
         blocks = [[run["protocols"][name] for run in found] for name in PROTOCOLS]
         own = [block["by_context_source"].get(OTHERS) for block in blocks[0]]
         other = cells.interval(own) if all(own) else "–"
         returns = (cells.interval(block) for block in blocks)
+        title += f", {len(found)} seeds" * (len(found) != len(SEEDS))
         rows.append((title, *returns, other, within(blocks[0])))
     return rows
 

@@ -31,6 +31,7 @@ EARLIER_QUICK = {
     "sampler.pretrain_batch": 0,
     "train.pretrain_updates": 2_000,
 }
+SEEDS, MORE_SEEDS = (0, 1, 2), (3, 4)
 BATCH = 128  # transitions of a task in an update, real and imagined together
 # Of the last six training tasks of Cheetah-Vel: 1.22 to 1.95 m/s, where the others have 0.01 to
 # 2.84; two are faster than all of these, 2.95 and 2.99 m/s.
@@ -75,9 +76,10 @@ ACTING = {
     "horizon 4": imagined(4, 0.5),
     "horizon 8": imagined(8, 0.5),
 }
+TENTH = "A tenth of the episodes"
 PARTS = {  # title: fields of all its arms, arms
     "Acting": ({}, ACTING),
-    "A tenth of the episodes": ({"data.fraction": 0.1}, ACTING),
+    TENTH: ({"data.fraction": 0.1}, ACTING),
 }
 ARMS = {  # (part, title): fields
     (part, title): {**SHARED, **common, **own}
@@ -85,6 +87,8 @@ ARMS = {  # (part, title): fields
     for title, own in {"as it is": {}, **{n: {**GOOD, **arm} for n, arm in arms.items()}}.items()
 }
 AUDITED = tuple(("Acting", title) for title in ("as it is", "hardly any", "horizon 1"))
+# What won something back, what it is measured against, and what was lost: two seeds more of each.
+CONFIRMED = (("Acting", "hardly any"), (TENTH, "hardly any"), (TENTH, "horizon 1"))
 
 
 def variant(part: str, title: str) -> str:
@@ -92,23 +96,31 @@ def variant(part: str, title: str) -> str:
     return f"{part} {title}".replace(",", "").replace(" ", "_").lower()
 
 
-def get_config() -> ConfigDict:
-    first, overrides = {}, {True: {}, False: {}}  # whether an arm is audited: its words
-    for arm, fields in ARMS.items():
+def words_of(arms: tuple[tuple[str, str], ...], seeds: tuple[int, ...]) -> dict[str, tuple]:
+    """The fields of arms, as words by the variant; those of one model share its pretraining."""
+    first, found = {}, {}
+    for arm in arms:
+        fields = ARMS[arm]
         model = tuple(x for x in fields.items() if x[0].startswith(("world_model.", "data.")))
         words = [f"{path}={value}" for path, value in fields.items()]
         if model in first:
             words.append(f"train.pretrained={first[model]}")
         name = variant(*arm)
-        first.setdefault(model, f"runs/{LABEL}/metastar-{name}_cheetah_vel_quick_0-2")
-        overrides[arm in AUDITED][name] = tuple(words)
-    shared = {
-        "families": ("cheetah_vel",),
-        "presets": ("quick",),
-        "seeds": (0, 1, 2),
-        "runs_per_program": 3,
-    }
-    agents = {"methods": ("metastar",), **shared}
+        run = f"runs/{LABEL}/metastar-{name}_cheetah_vel_quick_{seeds[0]}-{seeds[-1]}"
+        first.setdefault(model, run)
+        found[name] = tuple(words)
+    return found
+
+
+def get_config() -> ConfigDict:
+    overrides = {True: {}, False: {}}  # whether an arm is audited: its words
+    audited = [variant(*arm) for arm in AUDITED]
+    for name, words in words_of(tuple(ARMS), SEEDS).items():
+        overrides[name in audited][name] = words
+    shared = {"families": ("cheetah_vel",), "presets": ("quick",)}
+    screened = {"seeds": SEEDS, "runs_per_program": len(SEEDS), **shared}
+    more = {"seeds": MORE_SEEDS, "runs_per_program": len(MORE_SEEDS), **shared}
+    agents = {"methods": ("metastar",), **screened}
     return ConfigDict(
         {
             "results": f"experiments/results/{LABEL}",
@@ -118,10 +130,15 @@ def get_config() -> ConfigDict:
                 {
                     "methods": ("oracle",),
                     "overrides": {"last": ("data.validation_tasks=6",)},
-                    **shared,
+                    **screened,
                 },
                 {"overrides": overrides[True], "then": ("audit",), **agents},
                 {"overrides": overrides[False], **agents},
+                {
+                    "methods": ("metastar",),
+                    "overrides": words_of(CONFIRMED, MORE_SEEDS),
+                    **more,
+                },
             ),
         }
     )
