@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import FrozenConfigDict
-from open_loop import REAL, mean_of, measure_codes, measure_model, windows
+from open_loop import REAL, WINDOWS, mean_of, measure_codes, measure_model, windows
 from sweeps.pays import ALL, CHANGES
 
 from metastar import config, files
@@ -33,6 +33,7 @@ from metastar.data.normalize import view_whitener
 from metastar.data.sampler import sample_transitions
 from metastar.models.nets.mlp import MLP
 from metastar.ops.optim import gradient_step, make_optimizer
+from metastar.ops.task_parameters import join_parameters
 from metastar.tools.report import tables
 from metastar.training import provenance, runs, workdir
 from metastar.training.loop import fit
@@ -43,6 +44,7 @@ PAGE = cells.DOCS / "log.md"
 WITHHELD = 6
 SHOWN = (1, 4, 8)  # imagined steps that the table shows
 PLAIN, HIDDEN, PLAIN_LR = "mlp", (128, 128), 1e-3
+TOLD = "mlp_told"  # the same MLP with the parameters of the task among its inputs
 NARROW = {"world_model.code_dim": 3}  # codes as those of the dense point robot
 CONDITIONED = {"world_model.condition": "concat"}
 CELLS = {  # fields by name
@@ -126,7 +128,10 @@ def train_model(args: argparse.Namespace) -> dict:
 
 
 def train_mlp(args: argparse.Namespace) -> dict:
-    """Trains (s, a) -> (change of s, reward) on as many transitions and measures it."""
+    """Trains (s, a) -> (change of s, reward) on as many transitions and measures it.
+
+    The cell `TOLD` sees the parameters of the task too: no code can tell its rewards more.
+    """
     cfg = make_config(args)
     data_set = collect.data_set(cfg)
     tasks = store.tasks_of(data_set, cfg)
@@ -138,13 +143,18 @@ def train_mlp(args: argparse.Namespace) -> dict:
         jnp.array([1.0] * spec.obs_dim + [spec.reward_std]),
     )
 
-    def predict(params, obs, action):
-        out = net.apply({"params": params}, jnp.concatenate([obs, action], -1)) * unit
+    def told(data):
+        """[N, P], without columns where it is not told."""
+        return join_parameters(data.task)[:, : None if args.cell == TOLD else 0]
+
+    def predict(params, obs, action, task):
+        out = net.apply({"params": params}, jnp.concatenate([obs, action, task], -1)) * unit
         return out + jnp.concatenate([obs, jnp.zeros_like(obs[..., :1])], -1)
 
-    def loss(params, rows):
+    def loss(params, rows, task):
         truth = jnp.concatenate([rows.next_obs, rows.reward[..., None]], -1)
-        return jnp.mean(((predict(params, rows.obs, rows.action) - truth) / unit) ** 2), {}
+        task = jnp.repeat(task[:, None], each, axis=1)
+        return jnp.mean(((predict(params, rows.obs, rows.action, task) - truth) / unit) ** 2), {}
 
     @jax.jit
     def train(params, data):
@@ -154,20 +164,23 @@ def train_mlp(args: argparse.Namespace) -> dict:
             task_id = jax.random.choice(key_task, spec.num_tasks, (num,), replace=False)
             rows = whiten_view(sample_transitions(data, task_id, key, each))
             lr = decayed({"lr": PLAIN_LR}, {"lr": True}, "cosine", i, args.updates)["lr"]
-            return gradient_step(loss, optimizer)(*state, lr, rows)[:2], None
+            return gradient_step(loss, optimizer)(*state, lr, rows, told(data)[task_id])[:2], None
 
         first = params, optimizer.init(params)
         return jax.lax.scan(update, first, jnp.arange(args.updates))[0][0]
 
-    started = net.init(jax.random.key(0), jnp.zeros((1, spec.obs_dim + spec.action_dim)))
+    inputs = spec.obs_dim + spec.action_dim + told(tasks.train).shape[-1]
+    started = net.init(jax.random.key(0), jnp.zeros((1, inputs)))
     began = time.process_time()
     params = jax.block_until_ready(train(started["params"], tasks.train))
     seconds = time.process_time() - began
-    view, whole = windows(store.load(data_set, "test", cfg), whiten_view)
+    test = store.load(data_set, "test", cfg)
+    view, whole = windows(test, whiten_view)
+    task = jnp.repeat(told(test), WINDOWS, axis=0)
     truth = jnp.concatenate([view.next_obs, view.reward[..., None]], -1)[:, REAL:]
 
     def step(obs, action):
-        predicted = predict(params, obs, action)
+        predicted = predict(params, obs, action, task)
         return predicted[..., :-1], predicted
 
     actions = view.action[:, REAL:].swapaxes(0, 1)
@@ -246,7 +259,7 @@ def row(name: str, report: dict) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--argument", required=True, metavar="FAMILY[,PRESET]")
-    parser.add_argument("--cell", default="", choices=("", PLAIN, *CELLS))
+    parser.add_argument("--cell", default="", choices=("", PLAIN, TOLD, *CELLS))
     parser.add_argument("--updates", type=int, default=6_000)
     parser.add_argument("--batch", type=int, default=0, help="tasks of an update; 0: all")
     parser.add_argument("--seeds", type=int, default=1)
@@ -257,7 +270,7 @@ def main() -> None:
         tables.insert(PAGE, label_of(args.argument), content)
         print(content)
         return
-    found = train_mlp(args) if args.cell == PLAIN else train_model(args)
+    found = train_mlp(args) if args.cell in (PLAIN, TOLD) else train_model(args)
     words = [f"--{name}={value}" for name, value in vars(args).items()]
     report = {
         "command": shlex.join(["python", "experiments/model_error.py", *words]),
