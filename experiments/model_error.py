@@ -47,6 +47,10 @@ PLAIN, HIDDEN, PLAIN_LR = "mlp", (128, 128), 1e-3
 TOLD = "mlp_told"  # the same MLP with the parameters of the task among its inputs
 NARROW = {"world_model.code_dim": 3}  # codes as those of the dense point robot
 CONDITIONED = {"world_model.condition": "concat"}
+# Where rewards have an edge: squared errors, of about the same weight, since there a likelihood
+# trusts them less and learns them less; and networks that are wide enough for the edge.
+SQUARED = {"world_model.variance_power": 1.0, "world_model.recon_weight": 120.0}
+WIDE = {"world_model.width": 256}
 CELLS = {  # fields by name
     "default": {},
     **CHANGES,
@@ -54,6 +58,8 @@ CELLS = {  # fields by name
     "narrow": {**ALL, **NARROW},
     "conditioned": {**ALL, **CONDITIONED},
     "conditioned_narrow": {**ALL, **CONDITIONED, **NARROW},
+    "squared": SQUARED,
+    "wide": WIDE,
     **{
         f"all_but_{name}": {path: x for path, x in ALL.items() if path not in fields}
         for name, fields in CHANGES.items()
