@@ -60,6 +60,7 @@ CELLS = {  # fields by name
     "conditioned_narrow": {**ALL, **CONDITIONED, **NARROW},
     "squared": SQUARED,
     "wide": WIDE,
+    **{f"code_of_{num}": {"world_model.code_dim": num} for num in (4, 5, 16)},
     **{
         f"all_but_{name}": {path: x for path, x in ALL.items() if path not in fields}
         for name, fields in CHANGES.items()
