@@ -151,6 +151,7 @@ def test_tables_of_one_file_are_those_of_the_committed_files():
         "precision_cheetah_vel": ("precision", "log.md"),
         "other_codes_cheetah_vel": ("other_codes", "log.md"),
         "extremes_cheetah_vel": ("extremes", "log.md"),
+        "sparse_rewards": ("sparse_rewards", "log.md"),
         "bitwise": ("bitwise", "scaling.md"),
         "compilation": ("compilation", "results.md"),
     }
@@ -165,6 +166,14 @@ def test_the_tables_of_the_recipes_are_those_of_the_committed_files():
     for family in ("cheetah_vel_sparse", "cheetah_dir", "point_robot_wind"):
         rows = tables.markdown(recipes.table(family))
         assert rows in (ROOT / "docs/log.md").read_text()
+
+
+def test_the_tables_of_model_errors_are_those_of_the_committed_files():
+    experiment = importlib.import_module("model_error")
+    folders = sorted((ROOT / "experiments/results").glob("model_error_*"))
+    assert len(folders) > 2
+    for folder in folders:
+        assert experiment.table(folder) in (ROOT / "docs/log.md").read_text(), folder.name
 
 
 @pytest.mark.parametrize("name", ["ambiguity", "leak"])
