@@ -48,9 +48,9 @@ TOLD = "mlp_told"  # the same MLP with the parameters of the task among its inpu
 NARROW = {"world_model.code_dim": 3}  # codes as those of the dense point robot
 CONDITIONED = {"world_model.condition": "concat"}
 # Where rewards have an edge: squared errors, of about the same weight, since there a likelihood
-# trusts them less and learns them less; and networks that are wide enough for the edge.
+# trusts them less and learns them less; and the rate of Point-Robot's models.
 SQUARED = {"world_model.variance_power": 1.0, "world_model.recon_weight": 120.0}
-WIDE = {"world_model.width": 256}
+FAST = {"world_model.pretrain_lr": 3e-3}
 CELLS = {  # fields by name
     "default": {},
     **CHANGES,
@@ -59,7 +59,7 @@ CELLS = {  # fields by name
     "conditioned": {**ALL, **CONDITIONED},
     "conditioned_narrow": {**ALL, **CONDITIONED, **NARROW},
     "squared": SQUARED,
-    "wide": WIDE,
+    "fast": FAST,
     **{f"code_of_{num}": {"world_model.code_dim": num} for num in (4, 5, 16)},
     **{
         f"all_but_{name}": {path: x for path, x in ALL.items() if path not in fields}
